@@ -72,7 +72,8 @@ def main() -> None:
     parser.add_argument("--drop-path", type=float, default=0.1, help="in training, on both sides")
     options = parser.parse_args()
 
-    print(f"CPU {platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, timm {timm.__version__}, fp32")
+    versions = f"torch {torch.__version__}, timm {timm.__version__}"
+    print(f"CPU {platform.machine()}, {os.cpu_count()} cores, {versions}, fp32")
     images = torch.randn(options.batch, 3, 224, 224)
     labels = torch.randint(0, 1000, (options.batch,))
     print(f"{'model':14} {'mode':10} {'ours img/s':>10} {'timm img/s':>10} {'ratio':>6}")
@@ -84,7 +85,9 @@ def main() -> None:
             "timm": timm.create_model(theirs, drop_path_rate=options.drop_path),
         }
         for mode in (inference, training):
-            seconds = compare({name: mode(model, images, labels) for name, model in models.items()}, options.repeats)
+            seconds = compare(
+                {name: mode(model, images, labels) for name, model in models.items()}, options.repeats
+            )
             rates = {name: options.batch / value for name, value in seconds.items()}
             ratio = seconds["timm"] / seconds["ours"]
             print(f"{ours:14} {mode.__name__:10} {rates['ours']:10.1f} {rates['timm']:10.1f} {ratio:6.2f}")

@@ -24,7 +24,8 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         hidden = self.fc1(x)
-        # Without autograd nobody reads `hidden` again; on a CPU a second buffer of its size costs as much as the GEMM.
+        # Without autograd nobody reads `hidden` again; on a CPU a second buffer of its size costs as much as
+        # the GEMM.
         hidden = F.gelu(hidden) if torch.is_grad_enabled() else torch.ops.aten.gelu_(hidden)
         return self.fc2(hidden)
 

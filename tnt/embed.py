@@ -6,6 +6,8 @@ q = √m words along it.
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -65,7 +67,7 @@ class WordsToPatch(nn.Module):
 
 def resize_patch_positions(positions: Tensor, grid: tuple[int, int]) -> Tensor:
     """1, 1+n, d → 1, 1+h·w, d: bicubic over the square grid that was trained; the class token's stays."""
-    edge = round((positions.shape[1] - 1) ** 0.5)
+    edge = math.isqrt(int(positions.shape[1]) - 1)
     if (edge, edge) == grid:
         return positions
     first, rest = positions[:, :1], positions[:, 1:].float()

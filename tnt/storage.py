@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +24,14 @@ def read_tensors(path: Path, ema: bool) -> tuple[State, dict[str, str]]:
         # Training scripts keep their argparse.Namespace beside the weights; making one runs no code.
         with torch.serialization.safe_globals([argparse.Namespace]):
             stored = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        reason = (
-            str(error).split("\n", 1)[0]
-            if "Unsupported global" not in str(error)
-            else "it holds Python objects"
-        )
-        raise ValueError(
-            f"{path} is refused: {reason}. Opening it could run code; save its state_dict alone and load that"
-        ) from error
-    except (RuntimeError, EOFError) as error:
-        raise ValueError(f"{path} is damaged or no weights file: {str(error).splitlines()[0]}") from error
+    except Exception as error:  # an unpickler that is fed garbage may raise anything
+        code = re.search(r"GLOBAL (\S+)", str(error))
+        if code:
+            raise ValueError(
+                f"{path} is refused: it asks for {code[1]}, and opening it could run code; "
+                "save its state_dict alone and load that"
+            ) from error
+        raise ValueError(f"{path} is damaged or no weights file ({type(error).__name__})") from error
     return _unwrap(stored, path, ema), {}
 
 

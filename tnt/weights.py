@@ -172,7 +172,8 @@ def _check_same_network(model: TNTConfig, weights: Weights, new_head: bool) -> N
     if differing:
         listed = ", ".join(f"{name}={getattr(held, name)}, not {getattr(model, name)}" for name in differing)
         raise ValueError(
-            f"{weights.path} ({weights.format} format) holds {name_of(held)}, the model is {name_of(model)}: {listed}"
+            f"{weights.path} ({weights.format} format) holds {name_of(held)}, "
+            f"the model is {name_of(model)}: {listed}"
         )
 
 
