@@ -16,7 +16,7 @@ FILES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
 DIRECTIONS = {"tnt": set(), "pipeline": {"tnt"}, "ablations": {"pipeline", "tnt"}}
 COMPOSITION_ROOT = "pipeline/launch.py"
 
-# A package that is slow, large or easily replaced comes in by one door (two where reading and writing differ).
+# A package that is slow, large or easily replaced comes in by one door, two where reading and writing differ.
 DOORS = {
     "fvcore": {"tnt/flops.py"},
     "safetensors": {"tnt/storage.py"},
