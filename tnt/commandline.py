@@ -26,9 +26,12 @@ class Chosen:
     origin: str  # the weights' file, or how the random ones were drawn
 
 
-def add_model_options(parser: argparse.ArgumentParser, refuse_random: bool = True) -> None:
+def add_model_options(
+    parser: argparse.ArgumentParser, refuse_random: bool = True, size: int | None = None
+) -> None:
     """Random weights need a flag of their own where what comes out would look like an answer."""
     group = parser.add_argument_group("model")
+    default = "the model's"
     group.add_argument(
         "--weights", metavar="FILE", help="of any published format, or a folder that holds model.safetensors"
     )
@@ -41,13 +44,17 @@ def add_model_options(parser: argparse.ArgumentParser, refuse_random: bool = Tru
             "--random-weights", action="store_true", help="an untrained model (tnt_s unless --model says)"
         )
     group.add_argument(
-        "--size", type=int, metavar="PIXELS", help="edge of the square input (default: the model's)"
+        "--size",
+        type=int,
+        default=size,
+        metavar="PIXELS",
+        help=f"edge of the input (default: {size or default})",
     )
     group.add_argument("--seed", type=int, default=0, help="of everything random (default: 0)")
     group.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, …")
 
 
-def choose_model(options: argparse.Namespace) -> Chosen:
+def choose_model(options: argparse.Namespace, resize: bool = True) -> Chosen:
     """The model that the options ask for; what was assumed goes to standard error."""
     allowed = getattr(options, "random_weights", True)
     if options.weights and getattr(options, "random_weights", False):
@@ -57,7 +64,7 @@ def choose_model(options: argparse.Namespace) -> Chosen:
             "no weights: give --weights FILE (an untrained model answers at random; --random-weights if that "
             "is meant)"
         )
-    size = {} if options.size is None else {"image_size": options.size}
+    size = {} if options.size is None or not resize else {"image_size": options.size}
     if options.weights:
         model, held = open_model(options.weights, name=options.model, ema=not options.raw, **size)
         if not held.heads_known:

@@ -77,7 +77,7 @@ class FeatureStore:
         errors: Sequence[str | None],
     ) -> None:
         """A batch; the rows of arrays are those of the names without an error."""
-        entry = {"names": list(names), "labels": list(labels), "errors": list(errors)}
+        entry: dict[str, list[Any]] = {"names": list(names), "labels": list(labels), "errors": list(errors)}
         for name, tensor in arrays.items():
             assert tensor.shape[1:] == self.shapes[name], (name, tensor.shape)
             rows = tensor.to("cpu", getattr(torch, self.dtype)).contiguous()

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -80,7 +80,7 @@ def extract(
     numbers = {depth: last if depth == FINAL else int(depth) for depth in depths}
     _check_depths(list(numbers.values()), model.config)
     taken = model.forward_intermediates(images, numbers.values())
-    found = {}
+    found: dict[str, Tensor] = {}
     for depth, number in numbers.items():
         patches = model.norm(taken[number].patches) if depth == FINAL else taken[number].patches
         parts = {"class": patches[:, 0], "patches": patches[:, 1:], "words": taken[number].words}
@@ -169,8 +169,10 @@ def _extract_all(options: argparse.Namespace) -> int:
         )
         with progress(None if shards else len(items), store.seen) as advance:
             for batch in coming:
-                with torch.inference_mode():
-                    found = extract(chosen.model, batch.images.to(options.device), depths, kinds)
+                found: dict[str, Tensor] = {}
+                if len(batch.images):
+                    with torch.inference_mode():
+                        found = extract(chosen.model, batch.images.to(options.device), depths, kinds)
                 labels = [item.label for item in batch.items]
                 store.append(found, [item.name for item in batch.items], labels, batch.errors)
                 for _ in batch.items:

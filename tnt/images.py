@@ -1,7 +1,7 @@
 """From image files to the model's input, pixel for pixel as the networks of the paper are evaluated.
 
-The short side is resized to size/0.9 (bicubic), the centre is cut out, mean and deviation are 0.5; as in timm,
-a camera's rotation mark (EXIF) is not obeyed. B images of height and width S.
+The short side is resized to size/0.9 (bicubic), the centre cut out, mean and deviation are 0.5; as in timm, a
+camera's rotation mark (EXIF) is not obeyed. B images of height and width S.
 """
 
 from __future__ import annotations
@@ -80,8 +80,8 @@ def open_image(item: Item, channels: int = 3, drop_alpha: bool = False) -> Image
             image.load()
             if not drop_alpha and _transparent(image):
                 raise ImageError(
-                    f"{item.name}: {len(image.getbands())} channels ({image.mode}) with transparency; put it on "
-                    "a background, or drop the alpha channel (--drop-alpha)"
+                    f"{item.name}: {len(image.getbands())} channels ({image.mode}) with transparency; "
+                    "put it on a background, or drop the alpha channel (--drop-alpha)"
                 )
             if max(image.size) > LONGEST * min(image.size):
                 raise ImageError(f"{item.name}: {image.width}×{image.height} pixels are too long; cut it")

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from tnt.commandline import add_model_options, choose_model, printable, progress, run
 from tnt.images import Item, batches, find_images
@@ -78,15 +79,12 @@ def stream(
         raise ValueError(
             f"{len(names)} names for a head of {config.classes} classes; give one name per class"
         )
-    if not 1 <= top:
+    if top < 1:
         raise ValueError(f"top={top}; give 1 or more")
     device = model.class_token.device
     model.eval()
     for batch in batches(items, config.image_size, batch_size, config.channels, drop_alpha):
-        with torch.inference_mode():
-            scores = model(batch.images.to(device)).float().softmax(dim=1).cpu()
-        best = scores.topk(min(top, config.classes), dim=1)
-        found = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        found = _best(model, batch.images.to(device), min(top, config.classes))
         for item, error in zip(batch.items, batch.errors, strict=True):
             if error:
                 yield Prediction(item.name, error=error)
@@ -96,8 +94,16 @@ def stream(
                 yield Prediction(item.name, tuple(classes))
 
 
+def _best(model: TNT, images: Tensor, top: int) -> Iterator[tuple[list[int], list[float]]]:
+    """For each image the best labels and their scores."""
+    if len(images):
+        with torch.inference_mode():
+            best = model(images).float().softmax(dim=1).cpu().topk(top, dim=1)
+        yield from zip(best.indices.tolist(), best.values.tolist(), strict=True)
+
+
 def class_names(model: TNT, path: str | Path | None = None) -> list[str]:
-    """The names in a file, one a line in the order of the labels; ImageNet's for 1000 classes; else numbers."""
+    """The names in a file, one a line in label order; else ImageNet's for 1000 of them; or numbers."""
     classes = model.config.classes
     if path is None and classes != 1000:
         return [f"class {label}" for label in range(classes)]
@@ -110,8 +116,8 @@ def class_names(model: TNT, path: str | Path | None = None) -> list[str]:
         raise ValueError(f"{source} is no text file; give one name per line") from None
     if len(names) != classes:
         raise ValueError(
-            f"{source} names {len(names)} classes, the head has {classes}; give one name per line in the order "
-            "of the labels"
+            f"{source} names {len(names)} classes, the head has {classes}; "
+            "give one name per line in the order of the labels"
         )
     return names
 

@@ -1,4 +1,4 @@
-"""Images out of webdataset shards: tar files in which `<key>.jpg` and `<key>.cls` (a label) stand together."""
+"""Images in webdataset shards: tar files where `<key>.jpg` and `<key>.cls` (a label) stand side by side."""
 
 from __future__ import annotations
 
