@@ -20,8 +20,11 @@ COMPOSITION_ROOT = "pipeline/launch.py"
 DOORS = {
     "fvcore": {"tnt/flops.py"},
     "safetensors": {"tnt/storage.py"},
-    "matplotlib": set(),
-    "sklearn": set(),
+    "matplotlib": {"tnt/canvas.py"},
+    "sklearn": {"tnt/figure_data.py"},
+    "PIL": {"tnt/images.py"},
+    "onnx": {"tnt/export.py"},
+    "onnxruntime": {"tnt/export.py"},
     "deepspeed": set(),
     "submitit": set(),
     "hydra": set(),

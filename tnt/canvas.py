@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor
 
@@ -21,10 +21,15 @@ STYLE: dict[str, Any] = {
     "axes.titlesize": 8.0,
     "axes.linewidth": 0.6,
     "svg.hashsalt": "tnt",
-    "savefig.dpi": 200,
 }
 MAP_COLOURS = "viridis"
 HEAT_COLOURS = "magma"
+WARNING = "#b00020"
+
+
+class Note(NamedTuple):
+    made: str  # how the picture was made
+    warning: str = ""  # why it must not be taken for a finding
 
 
 @contextmanager
@@ -44,11 +49,13 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height))
 
 
-def show_image(axes: Axes, image: Tensor, title: str = "") -> None:
-    """C, S, S in [-1, 1]"""
-    pixels = ((image * 0.5 + 0.5).clamp(0, 1) * 255).round().byte()
-    colours = pixels.expand(3, -1, -1).permute(1, 2, 0)
-    axes.imshow(colours.numpy(), interpolation="nearest", extent=(0, 1, 1, 0))
+def show_image(axes: Axes, image: Tensor, title: str = "", grey: bool = False) -> None:
+    """C, S, S in [-1, 1]; grey, where colours will lie over it"""
+    light = (image * 0.5 + 0.5).clamp(0, 1)
+    if grey:
+        light = 0.75 * light.mean(dim=0, keepdim=True)
+    colours = (light * 255).round().byte().expand(3, -1, -1).permute(1, 2, 0)
+    axes.imshow(colours.numpy(), extent=(0, 1, 1, 0))
     axes.set_title(title)
     _bare(axes)
 
@@ -62,9 +69,7 @@ def show_map(
         ranked = found.flatten().sort().values
         limits = ranked[int(0.01 * (len(ranked) - 1))].item(), ranked[int(0.99 * (len(ranked) - 1))].item()
     low, high = limits
-    drawn = axes.imshow(
-        found.numpy(), cmap=colours, vmin=low, vmax=high, interpolation="nearest", extent=(0, 1, 1, 0)
-    )
+    drawn = axes.imshow(found.numpy(), cmap=colours, vmin=low, vmax=high, extent=(0, 1, 1, 0))
     _bare(axes)
     return drawn
 
@@ -81,8 +86,21 @@ def mark(axes: Axes, place: tuple[int, int], grid: tuple[int, int]) -> None:
         )
 
 
+def grid_lines(axes: Axes, grid: tuple[int, int]) -> None:
+    """White lines between the cells of a grid that covers the axes."""
+    style: dict[str, Any] = {"color": "white", "linewidth": 0.3, "antialiased": False, "snap": True}
+    for k in range(1, grid[0]):
+        axes.axhline(k / grid[0], **style)
+    for k in range(1, grid[1]):
+        axes.axvline(k / grid[1], **style)
+
+
 def row_label(axes: Axes, text: str) -> None:
     axes.text(-0.12, 0.5, text, transform=axes.transAxes, ha="right", va="center")
+
+
+def below(axes: Axes, text: str) -> None:
+    axes.text(0.5, -0.04, text, transform=axes.transAxes, fontsize=6, color="0.3", ha="center", va="top")
 
 
 def scale_bar(figure: Figure, place: Sequence[float], colours: str, low: str, high: str) -> None:
@@ -97,13 +115,17 @@ def scale_bar(figure: Figure, place: Sequence[float], colours: str, low: str, hi
     axes.text(1.02, 0.5, high, transform=axes.transAxes, ha="left", va="center", fontsize=7)
 
 
-def note(figure: Figure, lines: str) -> None:
+def note(figure: Figure, text: Note) -> None:
     """Below everything, to the left: what the reader must know of how this was made."""
     width, height = figure.get_size_inches()
-    figure.text(0.1 / width, 0.07 / height, lines, fontsize=6.5, color="0.3", ha="left", va="bottom")
+    x, y = 0.1 / width, 0.07 / height
+    if text.warning:
+        figure.text(x, y, text.warning, fontsize=7, color=WARNING, weight="bold", ha="left", va="bottom")
+        y += 0.15 / height
+    figure.text(x, y, text.made, fontsize=6.5, color="0.3", ha="left", va="bottom")
 
 
-def save(figure: Figure, out: Path) -> list[Path]:
+def save(figure: Figure, out: Path, dpi: int) -> list[Path]:
     """The file of that name, or PNG and SVG of that stem; whole or not at all."""
     wanted = [out] if out.suffix in SUFFIXES else [out.with_name(out.name + suffix) for suffix in SUFFIXES]
     if not out.absolute().parent.is_dir():
@@ -113,7 +135,7 @@ def save(figure: Figure, out: Path) -> list[Path]:
         # Neither the date nor the version of the program may change the bytes.
         metadata = {"Date": None} if path.suffix == ".svg" else {"Software": None}
         try:
-            figure.savefig(temporary, metadata=metadata)
+            figure.savefig(temporary, dpi=dpi, metadata=metadata)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -136,7 +158,7 @@ def overlay(axes: Axes, activation: Tensor) -> None:
         cmap=HEAT_COLOURS,
         vmin=0,
         vmax=1,
-        alpha=0.25 + 0.5 * strength,
+        alpha=0.2 + 0.6 * strength,
         interpolation="bilinear",
         extent=(0, 1, 1, 0),
     )

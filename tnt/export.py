@@ -42,6 +42,7 @@ def to_onnx(model: TNT, path: str | Path) -> float:
     """
     import onnx
     import onnxruntime
+    import onnxscript  # noqa: F401 (torch's exporter needs it, and says so less plainly)
 
     def read_back(written: Path) -> Callable[[Tensor], Tensor]:
         onnx.checker.check_model(written)

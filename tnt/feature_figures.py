@@ -12,36 +12,40 @@ from tnt import canvas
 from tnt.figure_data import Plane
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from tnt.canvas import Axes, Figure
 
 PEER_COLOUR, OUR_COLOUR = "#c46a1b", "#2b6cb0"
 
 
 def draw_figure_4(
-    image: Tensor, maps: Mapping[str, Mapping[int, Tensor]], plane: Plane, columns: int, seed: int, note: str
+    image: Tensor,
+    maps: Mapping[str, Mapping[int, Tensor]],
+    plane: Plane,
+    columns: int,
+    seed: int,
+    note: canvas.Note,
 ) -> Figure:
     """(a) random channels by network and depth, (b) all channels of the last depth in one plane."""
     depths = list(next(iter(maps.values())))
-    cell, gap, left, scatter = 0.62, 0.05, 2.55, 3.3  # inches
+    cell, gap, left, scatter = 0.47, 0.04, 2.3, 2.75  # inches
     rows = len(maps) * len(depths)
     grid_width = columns * (cell + gap)
-    width = left + grid_width + 0.75 + scatter + 0.15
+    width = left + grid_width + 0.5 + scatter + 0.12
     below, above, between = 0.72, 0.36, 0.3
-    height = below + rows * (cell + gap) + (len(maps) - 1) * between + above
+    height = below + max(rows * (cell + gap) + (len(maps) - 1) * between, scatter + 0.35) + above
     figure = canvas.new_figure(width, height)
 
     def axes_at(x: float, y: float, w: float, h: float) -> Axes:
         """Inches from the top left corner."""
         return figure.add_axes((x / width, (height - y - h) / height, w / width, h / height))
 
-    canvas.show_image(axes_at(0.15, above + 0.35, 1.5, 1.5), image, "input")
+    canvas.show_image(axes_at(0.15, (above + height - below) / 2 - 0.65, 1.3, 1.3), image, "input")
     figure.text(0.12 / width, 1 - 0.1 / height, "(a)", weight="bold", fontsize=10, va="top")
     y = above
     for name, by_depth in maps.items():
         middle = y + len(depths) * (cell + gap) / 2
         figure.text(
-            (left - 0.72) / width,
+            (left - 0.66) / width,
             1 - middle / height,
             name,
             rotation=90,
@@ -58,9 +62,9 @@ def draw_figure_4(
                     canvas.row_label(axes, f"block {depth}")
             y += cell + gap
         y += between
-    bar = (left + grid_width - 2.3) / width, 0.42 / height, 1.3 / width, 0.11 / height
-    canvas.scale_bar(figure, bar, canvas.MAP_COLOURS, "1st percentile", "99th, of each map")
-    x = left + grid_width + 0.45
+    bar = (left + grid_width - 2.95) / width, 0.47 / height, 1.3 / width, 0.1 / height
+    canvas.scale_bar(figure, bar, canvas.MAP_COLOURS, "1st percentile", "99th percentile of each map")
+    x = left + grid_width + 0.3
     figure.text(x / width, 1 - 0.1 / height, "(b)", weight="bold", fontsize=10, va="top")
     names = list(maps)
     _scatter(
@@ -76,14 +80,25 @@ def _scatter(axes: Axes, names: list[str], plane: Plane, title: str) -> None:
         names, plane.points, plane.likeness, styles, strict=True
     ):
         label = f"{name}: mean |r| of two maps {likeness:.2f}"
-        axes.scatter(points[:, 0].numpy(), points[:, 1].numpy(), s=11, c=colour, marker=marker, linewidths=0, alpha=0.75, label=label)
+        axes.scatter(
+            points[:, 0].numpy(),
+            points[:, 1].numpy(),
+            s=11,
+            c=colour,
+            marker=marker,
+            linewidths=0,
+            alpha=0.75,
+            label=label,
+        )
     axes.set_title(title)
     axes.set_xticks([])
     axes.set_yticks([])
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.02), frameon=False, fontsize=7.5, markerscale=1.6)
 
 
-def draw_figure_5(image: Tensor, by_depth: Mapping[int, Tensor], grid: tuple[int, int], note: str) -> Figure:
+def draw_figure_5(
+    image: Tensor, by_depth: Mapping[int, Tensor], grid: tuple[int, int], note: canvas.Note
+) -> Figure:
     """The input, then the words at their places, averaged over channels, each depth on its own scale."""
     panels = len(by_depth) + 1
     columns = min(panels, 5 if panels <= 10 else 7)
@@ -100,14 +115,11 @@ def draw_figure_5(image: Tensor, by_depth: Mapping[int, Tensor], grid: tuple[int
             canvas.show_image(axes, image, "input")
             continue
         canvas.show_map(axes, by_depth[depth])
-        low, high = spread[depth]
-        name = "words of the stem" if depth == 0 else f"block {depth}"
-        axes.set_title(f"{name}  [{low:.2g}, {high:.2g}]" if depth else name)
-        if grid[0] <= 16:
-            for k in range(1, max(grid)):
-                axes.axhline(k / grid[0], color="white", linewidth=0.35)
-                axes.axvline(k / grid[1], color="white", linewidth=0.35)
-    bar = (width - 2.9) / width, 0.36 / height, 1.3 / width, 0.11 / height
-    canvas.scale_bar(figure, bar, canvas.MAP_COLOURS, "1st percentile", "99th, of each")
+        low, high = (f"{end:.2g}".replace("-", "−") for end in spread[depth])
+        axes.set_title(f"{f'block {depth}' if depth else 'stem'}  [{low}, {high}]")
+        if max(grid) <= 16:
+            canvas.grid_lines(axes, grid)
+    bar = (width - 2.95) / width, 0.36 / height, 1.3 / width, 0.1 / height
+    canvas.scale_bar(figure, bar, canvas.MAP_COLOURS, "1st percentile", "99th percentile of each map")
     canvas.note(figure, note)
     return figure

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from tnt.features import patch_map, word_map
-from tnt.images import Item, centre, open_image, to_tensor
+from tnt.images import Item, centre, open_image, picture_of, to_tensor
 from tnt.model import TNT
 
 SAMPLE = "china.jpg"
@@ -24,10 +24,9 @@ def read_square(path: Path | None, size: int) -> Tensor:
     """C, S, S: the image's central square, resized as in §3.4; a sample image of scikit-learn's if None"""
     if path is not None:
         return to_tensor(centre(open_image(Item(str(path), path)), size, crop=1.0))
-    from PIL import Image
     from sklearn.datasets import load_sample_image
 
-    return to_tensor(centre(Image.fromarray(load_sample_image(SAMPLE)), size, crop=1.0))
+    return to_tensor(centre(picture_of(load_sample_image(SAMPLE)), size, crop=1.0))
 
 
 def peer_model(checkpoint: Path | None, seed: int) -> nn.Module:

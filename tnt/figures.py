@@ -23,7 +23,10 @@ from tnt.feature_figures import draw_figure_4, draw_figure_5
 from tnt.predict import class_names
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from tnt.canvas import Figure
+
+
+CLASS = "class"  # in a patch's place: the class token
 
 
 def figure_4(chosen: Chosen, image: Tensor, options: argparse.Namespace) -> Figure:
@@ -35,10 +38,14 @@ def figure_4(chosen: Chosen, image: Tensor, options: argparse.Namespace) -> Figu
         _title(chosen): figure_data.channel_maps(chosen.model, image, depths),
     }
     plane = figure_data.tsne_plane([by_depth[depths[-1]] for by_depth in maps.values()], options.seed)
-    note = (
-        f"{options.maps} random channels (seed {options.seed}) of each block, {_pixels(image)}. t-SNE by "
-        f"1 − |r|, r the correlation of two maps. {_origins(chosen, options.peer_weights)}"
+    made = (
+        f"{options.maps} channels drawn at random (seed {options.seed}), {_pixels(image)}. "
+        f"t-SNE by 1 − |r|, r the correlation of two maps. {_weights('DeiT-S', options.peer_weights)}"
+        f"{_weights(_title(chosen), None if chosen.random else chosen.origin)}"
     )
+    untrained = ["DeiT-S"] * (options.peer_weights is None) + [_title(chosen)] * chosen.random
+    warning = f"{' and '.join(untrained)} untrained: {_drawn(options.seed)}" if untrained else ""
+    note = canvas.Note(made, warning)
     return draw_figure_4(image, maps, plane, options.maps, options.seed, note)
 
 
@@ -47,30 +54,34 @@ def figure_5(chosen: Chosen, image: Tensor, options: argparse.Namespace) -> Figu
     edge = chosen.model.config.patch_size
     grid = image.shape[1] // edge, image.shape[2] // edge
     words = figure_data.averaged_words(chosen.model, image, depths)
-    note = (
-        f"{_title(chosen)}: word embeddings at their places, averaged over {chosen.model.config.c} channels, "
-        f"{_pixels(image)}.\nIn brackets: least and greatest. {_origin(chosen)}"
+    made = (
+        f"Word embeddings at their places, averaged over {chosen.model.config.c} channels; "
+        "in brackets: least, greatest."
     )
-    return draw_figure_5(image, words, grid, note)
+    return draw_figure_5(image, words, grid, _note(chosen, image, options, made))
 
 
 def attention(chosen: Chosen, image: Tensor, options: argparse.Namespace) -> Figure:
     depths = _depths(options.depths, chosen, first=1, default=_thirds(chosen))
-    found = figure_data.attention_maps(chosen.model, image, depths, options.patch, options.word)
-    note = f"{_title(chosen)}, {_pixels(image)}: softmax weights of the marked query. {_origin(chosen)}"
-    if options.patch is None:
-        note += " The class token's weights on patches."
-    return draw_attention(image, found, options.patch, options.word, note)
+    config = chosen.model.config
+    middle = image.shape[1] // config.patch_size // 2
+    patch = None if options.patch == CLASS else options.patch or (middle, middle)
+    word = options.word or (round(config.words**0.5) // 2,) * 2
+    found = figure_data.attention_maps(chosen.model, image, depths, patch, word)
+    query = "of the class token" if patch is None else "of the framed patch"
+    made = (
+        f"Softmax weights {query}, and of the framed word; under each map its largest as a multiple of the "
+        "uniform weight."
+    )
+    note = _note(chosen, image, options, made)
+    return draw_attention(image, found, patch, word, note)
 
 
 def class_activation(chosen: Chosen, image: Tensor, options: argparse.Namespace) -> Figure:
     names = class_names(chosen.model, options.classes)
     (depth,) = _depths(options.depths, chosen, first=1, default=[chosen.model.config.depth])
     found = figure_data.class_activation(chosen.model, image, options.label, top=3, depth=depth)
-    note = (
-        f"{_title(chosen)}, {_pixels(image)}: Grad-CAM on what enters block {depth}'s outer attention.\n"
-        f"{_origin(chosen)}"
-    )
+    note = _note(chosen, image, options, f"Grad-CAM on what enters the outer attention of block {depth}.")
     return draw_class_activation(image, found, names, note)
 
 
@@ -91,6 +102,7 @@ def main(arguments: list[str] | None = None) -> int:
         figure.add_argument("out", type=Path, metavar="OUT", help="x.png or x.svg; both if just x")
         figure.add_argument("--image", type=Path, help="default: a sample image of scikit-learn's")
         figure.add_argument("--depths", metavar="1,6,12", help="blocks to show")
+        figure.add_argument("--dpi", type=_positive, default=200, help="of a PNG (default: 200)")
         add_model_options(figure, refuse_random=False, size=size)
         OPTIONS[name](figure)
     options = parser.parse_args(arguments)
@@ -112,7 +124,7 @@ def _draw(options: argparse.Namespace) -> int:
         )
     draw = FIGURES[options.figure][0]
     with canvas.style():
-        written = canvas.save(draw(chosen, image, options), options.out)
+        written = canvas.save(draw(chosen, image, options), options.out, options.dpi)
     print("\n".join(map(str, written)))
     return 0
 
@@ -124,9 +136,9 @@ def _fig4_options(parser: argparse.ArgumentParser) -> None:
 
 def _attention_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--patch", type=_place_or_class, default=(7, 7), metavar="ROW,COLUMN|class", help="default: 7,7"
+        "--patch", type=_place_or_class, metavar="ROW,COLUMN|class", help="default: the middle one"
     )
-    parser.add_argument("--word", type=_place, default=(1, 2), metavar="ROW,COLUMN", help="default: 1,2")
+    parser.add_argument("--word", type=_place, metavar="ROW,COLUMN", help="default: the middle one")
 
 
 def _cam_options(parser: argparse.ArgumentParser) -> None:
@@ -150,8 +162,8 @@ def _place(text: str) -> tuple[int, int]:
     return row, column
 
 
-def _place_or_class(text: str) -> tuple[int, int] | None:
-    return None if text == "class" else _place(text)
+def _place_or_class(text: str) -> tuple[int, int] | str:
+    return CLASS if text == CLASS else _place(text)
 
 
 def _positive(text: str) -> int:
@@ -192,18 +204,19 @@ def _pixels(image: Tensor) -> str:
     return f"{image.shape[1]}×{image.shape[2]} pixels"
 
 
-def _origin(chosen: Chosen) -> str:
-    if chosen.random:
-        return f"UNTRAINED: {chosen.origin}."
-    return f"Weights: {Path(chosen.origin).name}."
+def _note(chosen: Chosen, image: Tensor, options: argparse.Namespace, made: str) -> canvas.Note:
+    title = _title(chosen)
+    weights = _weights(title, None if chosen.random else chosen.origin)
+    warning = f"{title} untrained: {_drawn(options.seed)}" if chosen.random else ""
+    return canvas.Note(f"{title}, {_pixels(image)}. {made}{weights}", warning)
 
 
-def _origins(chosen: Chosen, peer: Path | None) -> str:
-    if chosen.random and peer is None:
-        return f"BOTH NETWORKS UNTRAINED: {chosen.origin}."
-    theirs = "UNTRAINED" if peer is None else f"weights {peer.name}"
-    ours = "UNTRAINED" if chosen.random else f"weights {Path(chosen.origin).name}"
-    return f"DeiT-S: {theirs}. {_title(chosen)}: {ours}."
+def _weights(title: str, path: str | Path | None) -> str:
+    return "" if path is None else f" {title}: {Path(path).name}."
+
+
+def _drawn(seed: int) -> str:
+    return f"random weights (seed {seed}); this shows the drawing, not a finding."
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -92,6 +92,13 @@ def open_image(item: Item, channels: int = 3, drop_alpha: bool = False) -> Image
         # Pillow's own sentence holds the path, or the address of a buffer.
         damage = "no image file" if "identify" in str(error) else f"damaged ({error or type(error).__name__})"
         raise ImageError(f"{item.name}: {damage}; replace it or leave it out") from error
+
+
+def picture_of(pixels: Any) -> Image.Image:
+    """An array of H, W, 3 bytes as an image."""
+    from PIL import Image
+
+    return Image.fromarray(pixels)
 
 
 def _transparent(image: Image.Image) -> bool:
