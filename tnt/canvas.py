@@ -86,15 +86,6 @@ def mark(axes: Axes, place: tuple[int, int], grid: tuple[int, int]) -> None:
         )
 
 
-def grid_lines(axes: Axes, grid: tuple[int, int]) -> None:
-    """White lines between the cells of a grid that covers the axes."""
-    style: dict[str, Any] = {"color": "white", "linewidth": 0.3, "antialiased": False, "snap": True}
-    for k in range(1, grid[0]):
-        axes.axhline(k / grid[0], **style)
-    for k in range(1, grid[1]):
-        axes.axvline(k / grid[1], **style)
-
-
 def row_label(axes: Axes, text: str) -> None:
     axes.text(-0.12, 0.5, text, transform=axes.transAxes, ha="right", va="center")
 

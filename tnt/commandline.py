@@ -86,7 +86,9 @@ def choose_model(options: argparse.Namespace, resize: bool = True) -> Chosen:
 def run(command: str, work: Callable[[], int]) -> int:
     """The exit status of a command; what a user can cause ends in one line, not in a stack trace."""
     try:
-        return work()
+        status = work()
+        sys.stdout.flush()
+        return status
     except BrokenPipeError:  # the reader of our output has left, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

@@ -96,9 +96,7 @@ def _scatter(axes: Axes, names: list[str], plane: Plane, title: str) -> None:
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.02), frameon=False, fontsize=7.5, markerscale=1.6)
 
 
-def draw_figure_5(
-    image: Tensor, by_depth: Mapping[int, Tensor], grid: tuple[int, int], note: canvas.Note
-) -> Figure:
+def draw_figure_5(image: Tensor, by_depth: Mapping[int, Tensor], note: canvas.Note) -> Figure:
     """The input, then the words at their places, averaged over channels, each depth on its own scale."""
     panels = len(by_depth) + 1
     columns = min(panels, 5 if panels <= 10 else 7)
@@ -117,8 +115,6 @@ def draw_figure_5(
         canvas.show_map(axes, by_depth[depth])
         low, high = (f"{end:.2g}".replace("-", "−") for end in spread[depth])
         axes.set_title(f"{f'block {depth}' if depth else 'stem'}  [{low}, {high}]")
-        if max(grid) <= 16:
-            canvas.grid_lines(axes, grid)
     bar = (width - 2.95) / width, 0.36 / height, 1.3 / width, 0.1 / height
     canvas.scale_bar(figure, bar, canvas.MAP_COLOURS, "1st percentile", "99th percentile of each map")
     canvas.note(figure, note)

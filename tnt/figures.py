@@ -51,14 +51,12 @@ def figure_4(chosen: Chosen, image: Tensor, options: argparse.Namespace) -> Figu
 
 def figure_5(chosen: Chosen, image: Tensor, options: argparse.Namespace) -> Figure:
     depths = _depths(options.depths, chosen, first=0, default=list(range(chosen.model.config.depth + 1)))
-    edge = chosen.model.config.patch_size
-    grid = image.shape[1] // edge, image.shape[2] // edge
     words = figure_data.averaged_words(chosen.model, image, depths)
     made = (
         f"Word embeddings at their places, averaged over {chosen.model.config.c} channels; "
         "in brackets: least, greatest."
     )
-    return draw_figure_5(image, words, grid, _note(chosen, image, options, made))
+    return draw_figure_5(image, words, _note(chosen, image, options, made))
 
 
 def attention(chosen: Chosen, image: Tensor, options: argparse.Namespace) -> Figure:
