@@ -103,11 +103,11 @@ def to_hub_folder(
 ) -> float:
     """A folder as hubs hold timm models: `timm.create_model("local-dir:FOLDER", pretrained=True)`."""
     names = class_names(model) if names is None else names
+    config = json.dumps(timm_config(model.config, names), indent=2, ensure_ascii=False)
 
     def write(model: TNT, target: Path) -> None:
         target.mkdir()
         weights.save(model, target / "model.safetensors", "timm")
-        config = json.dumps(timm_config(model.config, names), indent=2, ensure_ascii=False)
         (target / "config.json").write_text(config + "\n", encoding="utf-8")
         (target / "README.md").write_text(model_card(model, Path(folder).name, record), encoding="utf-8")
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d
 
 from tnt.features import patch_map, word_map
 from tnt.images import Item, centre, open_image, picture_of, to_tensor
@@ -79,8 +80,10 @@ class Plane(NamedTuple):
 def tsne_plane(maps: Sequence[Tensor], seed: int) -> Plane:
     """One t-SNE of all networks' maps (d, h, w), by 1 − |correlation|: scale and sign do not count."""
     from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
 
-    flat = [found.flatten(1).double() for found in maps]
+    coarsest = min((found.shape[1], found.shape[2]) for found in maps)
+    flat = [adaptive_avg_pool2d(found.double(), coarsest).flatten(1) for found in maps]
     flat = [rows - rows.mean(dim=1, keepdim=True) for rows in flat]
     flat = [rows / rows.norm(dim=1, keepdim=True).clamp_min(1e-12) for rows in flat]
     likeness = []
@@ -92,7 +95,10 @@ def tsne_plane(maps: Sequence[Tensor], seed: int) -> Plane:
     distances = (1 - (joined @ joined.T).abs()).clamp_min(0).fill_diagonal_(0)
     perplexity = min(30.0, (len(joined) - 1) / 3)
     plane = TSNE(metric="precomputed", init="random", perplexity=perplexity, random_state=seed, n_jobs=1)
-    points = torch.from_numpy(plane.fit_transform(distances.numpy()))
+    with threadpool_limits(
+        1
+    ):  # one order of sums, so one picture; and many threads are slower on so few points
+        points = torch.from_numpy(plane.fit_transform(distances.numpy()))
     return Plane(list(points.split([len(rows) for rows in flat])), likeness)
 
 

@@ -84,7 +84,7 @@ def model_card(model: TNT, title: str, record: dict[str, Any] | None = None) -> 
             ),
             "",
             *("## Where it comes from", ""),
-            *_table({name: _found(record, paths) for name, paths in PROVENANCE.items()}),
+            *_table({name: _found(record, paths) for name, paths in PROVENANCE.items()} | _others(record)),
             *("", "## The network", ""),
             *_table({name: str(value) for name, value in dataclasses.asdict(config).items()}),
             "",
@@ -109,12 +109,22 @@ def _found(record: dict[str, Any], paths: tuple[str, ...]) -> str:
     return UNKNOWN
 
 
+def _others(record: dict[str, Any]) -> dict[str, str]:
+    """What else the record says, under its own names; its config stands in the table of the network."""
+    named = {
+        path.split(".")[0] for table in (NUMBERS, PROVENANCE) for paths in table.values() for path in paths
+    }
+    return {_cell(name): _cell(value) for name, value in record.items() if name not in named | {"config"}}
+
+
 def _cell(value: Any) -> str:
     """One line of a table, whatever a record holds."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, dict):
         value = ", ".join(f"{name} {held}" for name, held in value.items())
+    if isinstance(value, list):
+        value = ", ".join(map(str, value))
     if isinstance(value, float):
         value = f"{value:.6g}"
     return " ".join(str(value).split()).replace("|", "\\|").replace("<", "&lt;")
