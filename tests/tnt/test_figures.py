@@ -23,6 +23,11 @@ def image():
     return torch.randn(3, 24, 24, generator=torch.Generator().manual_seed(1)).clamp(-1, 1)
 
 
+@pytest.fixture(scope="module")
+def deit():
+    return figure_data.peer_model(None, seed=0)
+
+
 def draw(name: str, out, *arguments: str) -> int:
     return main([name, str(out), "--dpi", "50", *arguments])
 
@@ -43,7 +48,8 @@ def test_a_seed_gives_the_same_bytes_and_both_kinds_of_file(name, saved, tmp_pat
     assert b"<svg" in (tmp_path / "one" / "x.svg").read_bytes()
 
 
-def test_another_seed_draws_other_channels(tiny, monkeypatch):
+def test_another_seed_draws_other_channels(tiny, deit, monkeypatch):
+    monkeypatch.setattr(figure_data, "peer_model", lambda *_: deit)
     points = [torch.zeros(384, 2), torch.zeros(10, 2)]  # t-SNE would differ by itself
     monkeypatch.setattr(figure_data, "tsne_plane", lambda *_: figure_data.Plane(points, [0, 0]))
     image = figure_data.read_square(None, 64)
@@ -55,7 +61,7 @@ def test_another_seed_draws_other_channels(tiny, monkeypatch):
         options.seed = seed
         with canvas.style():
             figures.figure_4(chosen, image, options)
-    ours = [shown[k : k + 8] for k in (8, 24)]  # after DeiT-S's eight maps, whose weights the seed draws too
+    ours = [shown[k : k + 8] for k in (8, 24)]  # after DeiT-S's eight maps
     assert not all(torch.equal(*pair) for pair in zip(*ours, strict=True))
     assert len(shown) == 32
 
@@ -71,13 +77,16 @@ def test_tnt_s_with_random_weights_is_drawn_and_said_to_be_random(name, tmp_path
     assert [path.name for path in tmp_path.iterdir()] == ["x.png"]
 
 
-def test_figure_4_says_which_of_its_networks_are_untrained(tiny, saved, tmp_path, monkeypatch):
-    import timm
+def test_figure_4_says_which_of_its_networks_are_untrained(tiny, saved, deit, tmp_path, monkeypatch):
 
     points = [torch.zeros(384, 2), torch.zeros(10, 2)]
     monkeypatch.setattr(figure_data, "tsne_plane", lambda *_: figure_data.Plane(points, [0, 0]))
 
-    torch.save(timm.create_model("deit_small_patch16_224").state_dict(), tmp_path / "deit.pth")
+    torch.save(deit.state_dict(), tmp_path / "deit.pth")
+    real_peer = figure_data.peer_model
+    read = real_peer(tmp_path / "deit.pth", seed=1)
+    assert torch.equal(read.head.weight, deit.head.weight)
+    monkeypatch.setattr(figure_data, "peer_model", lambda *_: deit)
     options = figures.argparse.Namespace(depths="1,3", seed=0, maps=2, peer_weights=None)
     image = torch.rand(3, 64, 64)
 
@@ -95,15 +104,15 @@ def test_figure_4_says_which_of_its_networks_are_untrained(tiny, saved, tmp_path
     assert warning(True, tmp_path / "deit.pth") == "TNT-S*"
     assert warning(False, tmp_path / "deit.pth") == ""
     with pytest.raises(ValueError, match=r"holds no weights of timm's deit_small_patch16_224"):
-        figure_data.peer_model(saved, 0)
+        real_peer(saved, 0)
 
 
-def test_the_maps_of_deit_are_its_tokens_at_their_places():
-    peer = figure_data.peer_model(None, seed=0)
+def test_the_maps_of_deit_are_its_tokens_at_their_places(deit):
     image = torch.randn(3, 32, 48)
     tokens = []
-    peer.blocks[5].register_forward_hook(lambda *found: tokens.append(found[2]))
-    maps = figure_data.channel_maps(peer, image, [6])[6]
+    handle = deit.blocks[5].register_forward_hook(lambda *found: tokens.append(found[2]))
+    maps = figure_data.channel_maps(deit, image, [6])[6]
+    handle.remove()
     assert maps.shape == (384, 2, 3)
     torch.testing.assert_close(maps[:, 1, 2], tokens[0][0, 1 + 1 * 3 + 2])
 
