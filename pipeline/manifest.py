@@ -210,7 +210,7 @@ class Manifest:
             return "row_start does not enclose row_offset"
         if (np.diff(start) < 0).any():
             return "row_start runs backwards"
-        # Increasing within each sample, and its last row inside the payload: ImageNet has thirty million rows.
+        # Increasing within each sample, and its last row inside the payload (ImageNet: thirty million rows).
         inside = self.row_offset[1:] > self.row_offset[:-1]
         has_rows = np.diff(start) > 0
         last = start[1:][has_rows] - 1
