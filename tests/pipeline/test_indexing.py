@@ -143,9 +143,9 @@ def test_splits_come_from_the_names(tmp_path):
     assert set(splits("train_1.tar", "val_1.tar", "test_1.tar")) == {"train", "validation", "test"}
     assert set(splits("train.1.tar", "test.1.tar")) == {"train", "validation"}
     assert splits("00000.tar", "trained.tar") == {"train": ["00000.tar", "trained.tar"]}
-    with pytest.raises(UserError, match="the name odd.tar says no split"):
+    with pytest.raises(UserError, match=r"the name odd\.tar says no split"):
         splits("train-1.tar", "odd.tar")
-    with pytest.raises(UserError, match="holds no .tar files"):
+    with pytest.raises(UserError, match=r"holds no \.tar files"):
         splits()
 
 

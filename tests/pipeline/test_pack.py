@@ -165,6 +165,26 @@ def test_a_replaced_damaged_file_lets_the_same_command_finish(source, tmp_path):
     assert files(out) == files(tmp_path / "undisturbed")
 
 
+@pytest.mark.parametrize("step", ["flush_directory", "write_info"])
+def test_a_make_stopped_while_it_publishes_completes(source, tmp_path, monkeypatch, step):
+    from pipeline import building
+
+    def stop(*arguments):
+        raise KeyboardInterrupt
+
+    out = tmp_path / "set"
+    with monkeypatch.context() as patched:
+        patched.setattr(building, step, stop)
+        with pytest.raises(KeyboardInterrupt):
+            make(source, out, PACKING)
+    assert not list(out.glob("*.manifest.json"))
+    times = {path.name: path.stat().st_mtime_ns for path in out.glob("*.tar")}
+    make(source, out, PACKING)
+    make(source, tmp_path / "undisturbed", PACKING)
+    assert files(out) == files(tmp_path / "undisturbed")
+    assert {name: (out / name).stat().st_mtime_ns for name in times} == times
+
+
 def test_a_complete_set_is_left_alone(source, tmp_path):
     out = tmp_path / "set"
     assert not make(source, out, PACKING).complete_before
