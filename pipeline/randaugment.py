@@ -1,7 +1,7 @@
 """RandAugment's operations on uint8 images [rows, columns, 3]: Pillow's results, several times as fast.
 
-The tables are Pillow's bit by bit. Colour, sharpness, shear and translation differ by one level here and there
-(float32 sums), rotation by the cubic's parameter (OpenCV's is -0.75, Pillow's -1).
+The tables are Pillow's bit by bit. Colour, sharpness, shear and translation differ by one level here and
+there (float32 sums), rotation by the cubic's parameter (OpenCV's is -0.75, Pillow's -1).
 """
 
 import functools
@@ -130,7 +130,7 @@ def _luma(pixels: Pixels) -> Pixels:
 
 
 def _blend(low: Pixels, high: Pixels, factor: float) -> Pixels:
-    """low + factor · (high - low), cut off as Pillow cuts it: rounding to nearest after - 1/2 is truncation."""
+    """low + factor · (high - low), cut off as Pillow does: rounding to nearest after - 1/2 is truncation."""
     return cv2.addWeighted(low, 1 - factor, high, factor, BARELY - 0.5)
 
 
