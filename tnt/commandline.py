@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -29,7 +29,9 @@ class Chosen:
 def add_model_options(
     parser: argparse.ArgumentParser, refuse_random: bool = True, size: int | None = None
 ) -> None:
-    """Random weights need a flag of their own where what comes out would look like an answer."""
+    """For answers, or for pictures (`refuse_random=False`), which are drawn on the CPU and say for themselves
+    that weights are random, which an answer does not, so that there it needs a flag.
+    """
     group = parser.add_argument_group("model")
     default = "the model's"
     group.add_argument(
@@ -43,6 +45,7 @@ def add_model_options(
         group.add_argument(
             "--random-weights", action="store_true", help="an untrained model (tnt_s unless --model says)"
         )
+        group.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, …")
     group.add_argument(
         "--size",
         type=int,
@@ -51,7 +54,6 @@ def add_model_options(
         help=f"edge of the input (default: {size or default})",
     )
     group.add_argument("--seed", type=int, default=0, help="of everything random (default: 0)")
-    group.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, …")
 
 
 def choose_model(options: argparse.Namespace, resize: bool = True) -> Chosen:
@@ -64,6 +66,7 @@ def choose_model(options: argparse.Namespace, resize: bool = True) -> Chosen:
             "no weights: give --weights FILE (an untrained model answers at random; --random-weights if that "
             "is meant)"
         )
+    device = getattr(options, "device", "cpu")
     size = {} if options.size is None or not resize else {"image_size": options.size}
     if options.weights:
         model, held = open_model(options.weights, name=options.model, ema=not options.raw, **size)
@@ -76,10 +79,10 @@ def choose_model(options: argparse.Namespace, resize: bool = True) -> Chosen:
         model = TNT(get_config(options.model or "tnt_s", **size))
         origin = f"random weights, seed {options.seed}"
     try:
-        model = model.to(options.device)
+        model = model.to(device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise ValueError(f"device {options.device!r} cannot be used: {reason}") from error
+        raise ValueError(f"device {device!r} cannot be used: {reason}") from error
     return Chosen(model.eval(), name_of(model.config), not options.weights, origin)
 
 
@@ -117,6 +120,26 @@ def progress(total: int | None, done: int = 0) -> Iterator[Callable[[], None]]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("images", total=total, completed=done)
         yield lambda: bar.advance(task)
+
+
+def print_table(head: Sequence[str], rows: Sequence[Sequence[str] | None]) -> None:
+    """On standard output; None draws a line. Only a terminal limits the width."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    filled = [row for row in rows if row]
+    if not filled:
+        return
+    table = Table(*head)
+    for column, value in zip(table.columns, filled[0], strict=True):
+        column.justify = "right" if value.replace(".", "").isdecimal() else "left"
+    for row in rows:
+        if row is None:
+            table.add_section()
+        else:
+            table.add_row(*(Text(printable(value)) for value in row))
+    Console(width=None if sys.stdout.isatty() else 10_000).print(table)
 
 
 def printable(text: str) -> str:

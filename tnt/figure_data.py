@@ -21,10 +21,10 @@ from tnt.model import TNT
 SAMPLE = "china.jpg"
 
 
-def read_square(path: Path | None, size: int) -> Tensor:
+def read_square(path: Path | None, size: int, drop_alpha: bool = False) -> Tensor:
     """C, S, S: the image's central square, resized as in §3.4; a sample image of scikit-learn's if None"""
     if path is not None:
-        return to_tensor(centre(open_image(Item(str(path), path)), size, crop=1.0))
+        return to_tensor(centre(open_image(Item(str(path), path), drop_alpha=drop_alpha), size, crop=1.0))
     from sklearn.datasets import load_sample_image
 
     return to_tensor(centre(picture_of(load_sample_image(SAMPLE)), size, crop=1.0))

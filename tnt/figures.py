@@ -99,6 +99,7 @@ def main(arguments: list[str] | None = None) -> int:
         figure = subparsers.add_parser(name, help=shows, description=f"Draw {shows}.")
         figure.add_argument("out", type=Path, metavar="OUT", help="x.png or x.svg; both if just x")
         figure.add_argument("--image", type=Path, help="default: a sample image of scikit-learn's")
+        figure.add_argument("--drop-alpha", action="store_true", help="of the image")
         figure.add_argument("--depths", metavar="1,6,12", help="blocks to show")
         figure.add_argument("--dpi", type=_positive, default=200, help="of a PNG (default: 200)")
         add_model_options(figure, refuse_random=False, size=size)
@@ -115,7 +116,7 @@ def _draw(options: argparse.Namespace) -> int:
         raise ValueError(
             f"--size {options.size} is not a whole number of {edge}-pixel patches; nearest: {near}"
         )
-    image = figure_data.read_square(options.image, options.size)
+    image = figure_data.read_square(options.image, options.size, options.drop_alpha)
     if chosen.model.config.channels != 3:
         raise ValueError(
             f"pictures need a model of 3 channels; this one takes {chosen.model.config.channels}"

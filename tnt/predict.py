@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from tnt.commandline import add_model_options, choose_model, printable, progress, run
+from tnt.commandline import add_model_options, choose_model, print_table, printable, progress, run
 from tnt.images import Item, batches, find_images
 from tnt.model import TNT
 
@@ -186,20 +186,13 @@ def _counted(
 
 
 def _write_table(predictions: Iterable[Prediction]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table("image", "class", "label", "score")
-    table.columns[2].justify = table.columns[3].justify = "right"
+    rows: list[tuple[str, ...] | None] = []
     for prediction in predictions:
         for rank, found in enumerate(prediction.classes):
-            image = printable(prediction.image) if rank == 0 else ""
-            last = rank == len(prediction.classes) - 1
-            row = (Text(image), Text(printable(found.name)), str(found.label), f"{found.score:.4f}")
-            table.add_row(*row, end_section=last)
-    if table.rows:
-        Console(width=None if sys.stdout.isatty() else 10_000).print(table)
+            image = prediction.image if rank == 0 else ""
+            rows.append((image, found.name, str(found.label), f"{found.score:.4f}"))
+        rows.append(None)
+    print_table(("image", "class", "label", "score"), rows)
 
 
 def _write_json(predictions: Iterable[Prediction]) -> None:

@@ -1,0 +1,55 @@
+"""Errors that a user can cause, and how a command ends.
+
+A user's mistake is one line (what, which value, what to do) and exit status 2; work that was asked for
+rightly and failed is one line and exit status 1; Ctrl-C is one line and 130. A stack trace means a fault
+of ours.
+"""
+
+import difflib
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import NoReturn
+
+
+class UserError(ValueError):
+    """Something that the user can put right: the message says what was wrong and what to do."""
+
+    exit_status = 2
+
+
+class WorkFailed(UserError):
+    """The command was right, but its work could not be done: damaged data, a full disk."""
+
+    exit_status = 1
+
+
+def unknown_name(what: str, name: str, valid: Iterable[str]) -> UserError:
+    """The error for a name outside a fixed set: it lists the set and the nearest match."""
+    names = [str(item) for item in valid]
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    return UserError(f"unknown {what} {name!r}{hint}: valid are {', '.join(names)}")
+
+
+def command(
+    main: Callable[[Sequence[str]], int | None],
+    argv: Sequence[str] | None = None,
+    *,
+    stopped: str = "stopped",
+) -> NoReturn:
+    """Run a command line's main and leave the process; `stopped` is what Ctrl-C says."""
+    try:
+        status = main(sys.argv[1:] if argv is None else argv)
+        sys.stdout.flush()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_status)
+    except KeyboardInterrupt:
+        print(f"\n{stopped}", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        # `… | head` closed our output: nothing more can be said, and the flush at exit must not raise again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    sys.exit(status or 0)

@@ -1,0 +1,57 @@
+import subprocess
+import sys
+
+import pytest
+
+from pipeline.errors import UserError, WorkFailed, command, unknown_name
+
+
+def leave(main, **options):
+    with pytest.raises(SystemExit) as left:
+        command(main, ["word"], **options)
+    return left.value.code
+
+
+@pytest.mark.parametrize(("error", "status"), [(UserError("no such file"), 2), (WorkFailed("disk full"), 1)])
+def test_a_users_error_is_one_line_and_its_own_status(error, status, capsys):
+    def main(argv):
+        raise error
+
+    assert leave(main) == status
+    assert capsys.readouterr().err == f"error: {error}\n"
+
+
+def test_main_gets_the_arguments_and_decides_the_status():
+    assert leave(lambda argv: 1 if list(argv) == ["word"] else 7) == 1
+    assert leave(lambda argv: None) == 0
+
+
+def test_ctrl_c_is_one_line_and_130(capsys):
+    def main(argv):
+        raise KeyboardInterrupt
+
+    assert leave(main, stopped="the same command continues") == 130
+    assert capsys.readouterr().err.strip() == "the same command continues"
+
+
+def test_a_fault_of_ours_keeps_its_trace():
+    def main(argv):
+        raise RuntimeError("ours")
+
+    with pytest.raises(RuntimeError):
+        command(main, [])
+
+
+def test_an_unknown_name_lists_the_valid_ones_and_the_nearest():
+    message = str(unknown_name("source", "imagnet", ["imagenet", "cifar10"]))
+    assert message == "unknown source 'imagnet' (did you mean 'imagenet'?): valid are imagenet, cifar10"
+    assert "did you mean" not in str(unknown_name("source", "xyz", ["imagenet", "cifar10"]))
+
+
+def test_output_into_a_closed_pipe_leaves_no_trace():
+    program = "from pipeline.errors import command\ncommand(lambda argv: print('line\\n' * 100_000))"
+    environment = {"PROGRAM": program, "PYTHONPATH": ":".join(sys.path)}
+    line = f"'{sys.executable}' -c \"$PROGRAM\" | head -1"
+    ran = subprocess.run(line, shell=True, env=environment, capture_output=True, text=True)
+    assert ran.stdout == "line\n"
+    assert ran.stderr == ""
