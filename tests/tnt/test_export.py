@@ -27,6 +27,7 @@ def gap(found: torch.Tensor, expected: torch.Tensor) -> float:
     return ((found - expected).abs().max() / expected.abs().max().clamp_min(1)).item()
 
 
+@pytest.mark.slow
 def test_an_onnx_graph_gives_the_logits_for_any_batch(tiny, tmp_path):
     import onnxruntime
 
