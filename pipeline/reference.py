@@ -1,0 +1,85 @@
+"""The plain path through PIL and timm, on the same draws: slow, obvious, and the oracle of the fast one."""
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+
+from pipeline.augment import Augmentation
+from pipeline.decode import DecodeError, StoredImage
+from pipeline.draws import ViewDraws
+from pipeline.policy import NOTHING, OPERATIONS
+
+BARE = ("AutoContrast", "Equalize", "Invert")  # operations without an argument
+WHOLE = ("Posterize", "Solarize", "SolarizeAdd")  # operations with a whole number as argument
+
+
+def render_views(
+    image: StoredImage,
+    draws: ViewDraws,
+    indices: Sequence[int],
+    out: Sequence[np.ndarray],
+    aug: Augmentation,
+) -> None:
+    """As views.render_views."""
+    pixels = decode(image)
+    for index, slot in zip(indices, out, strict=True):
+        slot[:] = augmented(random_view(pixels, draws, index, aug), draws, index, aug)
+
+
+def render_evaluation(image: StoredImage, out: np.ndarray, aug: Augmentation) -> None:
+    """As views.render_evaluation."""
+    out[:] = centre_crop(decode(image), aug)
+
+
+def decode(image: StoredImage) -> np.ndarray:
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(image.payload)) as opened:
+            return np.asarray(opened.convert("RGB"))
+    except (ValueError, OSError) as error:
+        raise DecodeError(f"cannot decode the image: {error}") from error
+
+
+def random_view(pixels: np.ndarray, draws: ViewDraws, index: int, aug: Augmentation) -> np.ndarray:
+    from PIL import Image
+
+    top, left, height, width = (int(edge) for edge in draws.crop[index])
+    crop = Image.fromarray(pixels).crop((left, top, left + width, top + height))
+    view = crop.resize((aug.image_size, aug.image_size), _filter(aug))
+    if draws.flip[index]:
+        view = view.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    return np.asarray(view)
+
+
+def augmented(pixels: np.ndarray, draws: ViewDraws, index: int, aug: Augmentation) -> np.ndarray:
+    """timm's own functions of the operations that fire."""
+    from PIL import Image
+    from timm.data.auto_augment import NAME_TO_OP
+
+    view = Image.fromarray(pixels)
+    for operation, argument in zip(draws.operation[index], draws.argument[index], strict=True):
+        if operation == NOTHING:
+            continue
+        name = OPERATIONS[operation]
+        value = int(argument) if name in WHOLE else float(argument)
+        arguments = () if name in BARE else (value,)
+        view = NAME_TO_OP[name](view, *arguments, fillcolor=aug.fill, resample=_filter(aug))
+    return np.asarray(view)
+
+
+def centre_crop(pixels: np.ndarray, aug: Augmentation) -> np.ndarray:
+    from PIL import Image
+    from torchvision.transforms import CenterCrop, InterpolationMode, Resize
+
+    view = Resize(aug.resized_edge, interpolation=InterpolationMode(aug.interpolation))(
+        Image.fromarray(pixels)
+    )
+    return np.asarray(CenterCrop(aug.image_size)(view))
+
+
+def _filter(aug: Augmentation) -> "object":
+    from PIL import Image
+
+    return Image.Resampling[aug.interpolation.upper()]
