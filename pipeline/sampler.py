@@ -49,7 +49,7 @@ class Sampling:
         if self.order == "lane" and self.global_batch % (self.lanes * self.pairing_block):
             valid = (n for n in range(1, self.global_batch + 1) if self._shares(n))
             raise UserError(
-                f"lanes is {self.lanes}: so many equal parts in whole blocks of {self.pairing_block} views do "
+                f"lanes is {self.lanes}: so many equal parts in whole blocks of {self.pairing_block} do "
                 f"not make a global batch of {self.global_batch}; take {_nearest(self.lanes, valid)} lanes"
             )
 
@@ -66,8 +66,8 @@ class Sampling:
             lanes = f" in {self.lanes} lanes" if self.order == "lane" else ""
             near = _nearest(world, (n for n in range(1, self.global_batch + 1) if valid(n)))
             raise UserError(
-                f"{world} ranks cannot hold equal parts, in whole blocks of {self.pairing_block}, of a global "
-                f"batch of {self.global_batch}{lanes}; the nearest world sizes that can: {near}"
+                f"{world} ranks cannot hold equal parts, in whole blocks of {self.pairing_block}, of a "
+                f"global batch of {self.global_batch}{lanes}; the nearest world sizes that can: {near}"
             )
 
     def check_micro_batch(self, micro_batch: int, world: int) -> None:
