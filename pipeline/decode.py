@@ -1,12 +1,22 @@
-"""A stored image's bytes to pixels: RGB, uint8, rows × columns × 3; EXIF orientation is ignored."""
+"""A stored image's bytes to pixels: uint8 [rows, columns, 3], RGB.
+
+simplejpeg's strict mode and Pillow decode to the same pixels (both are libjpeg-turbo); the first refuses what
+the second would repair. EXIF orientation is ignored, as timm and DeiT ignore it.
+"""
 
 import io
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline.bands import band
 from pipeline.errors import WorkFailed
 from pipeline.manifest import ImageKind
+
+FAST = (ImageKind.JPEG, ImageKind.GREY, ImageKind.PROGRESSIVE)
+# Never PostScript and its like, which Pillow would hand to another program.
+PILLOW_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
 
 
 class DecodeError(WorkFailed):
@@ -26,20 +36,48 @@ class StoredImage:
 
 def decode(image: StoredImage) -> np.ndarray:
     """All pixels."""
-    import simplejpeg
+    pixels = _fast(image.payload) if image.kind in FAST else decode_with_pillow(image)
+    _check_size(image, pixels, image.height)
+    return pixels
+
+
+def decode_rows(image: StoredImage, top: int, bottom: int) -> tuple[np.ndarray, int]:
+    """Pixels that hold rows top … bottom - 1, and the row that they begin with: all of them without bands."""
+    if not len(image.rows):
+        return decode(image), 0
+    try:
+        payload, first, height = band(image.payload, image.rows, image.height, top, bottom)
+    except ValueError as error:
+        raise DecodeError(f"the image is not what its restart rows say: {error}") from None
+    pixels = _fast(payload)
+    _check_size(image, pixels, height)
+    return pixels, first
+
+
+def decode_with_pillow(image: StoredImage) -> np.ndarray:
     from PIL import Image
 
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of broken EXIF; what matters raises
+        try:
+            with Image.open(io.BytesIO(image.payload), formats=PILLOW_FORMATS) as opened:
+                return np.asarray(opened.convert("RGB"))
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise DecodeError(f"the image cannot be decoded: {error}") from None
+
+
+def _fast(payload: bytes | bytearray | memoryview) -> np.ndarray:
+    import simplejpeg
+
     try:
-        if image.kind in (ImageKind.JPEG, ImageKind.GREY, ImageKind.PROGRESSIVE):
-            pixels = simplejpeg.decode_jpeg(image.payload, "RGB", strict=True)
-        else:
-            with Image.open(io.BytesIO(image.payload)) as opened:
-                pixels = np.asarray(opened.convert("RGB"))
-    except (ValueError, OSError) as error:
-        raise DecodeError(f"cannot decode the image: {error}") from error
-    if pixels.shape != (image.height, image.width, 3):
+        return simplejpeg.decode_jpeg(payload, "RGB", strict=True)
+    except ValueError as error:
+        raise DecodeError(f"the image cannot be decoded: {error}") from None
+
+
+def _check_size(image: StoredImage, pixels: np.ndarray, height: int) -> None:
+    if pixels.shape != (height, image.width, 3):
         raise DecodeError(
-            f"the image has {pixels.shape[1]}×{pixels.shape[0]} pixels, "
-            f"the manifest says {image.width}×{image.height}"
+            f"the image has {pixels.shape[1]}×{pixels.shape[0]} pixels where the manifest says "
+            f"{image.width}×{height}"
         )
-    return pixels

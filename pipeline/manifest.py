@@ -60,7 +60,7 @@ def _no_rows() -> np.ndarray:
     return np.zeros(0, np.int64)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Manifest:
     """One row per sample, in shard order and then file order; construction checks and fingerprints it."""
 
@@ -98,6 +98,9 @@ class Manifest:
 
     def __len__(self) -> int:
         return len(self.key)
+
+    def __repr__(self) -> str:
+        return f"<{self.split} of {self.root}: {len(self)} samples in {len(self.shards)} shards>"
 
     def rows(self, sample: int) -> np.ndarray:
         """Offsets within the payload of each MCU row's data; empty where the payload has no restart bands."""
@@ -210,7 +213,7 @@ class Manifest:
             return "row_start does not enclose row_offset"
         if (np.diff(start) < 0).any():
             return "row_start runs backwards"
-        # Increasing within each sample, and its last row inside the payload: ImageNet has thirty million rows.
+        # Increasing within each sample, and its last row inside the payload (ImageNet: thirty million rows).
         inside = self.row_offset[1:] > self.row_offset[:-1]
         has_rows = np.diff(start) > 0
         last = start[1:][has_rows] - 1

@@ -16,13 +16,13 @@ WEYL = (0x9E3779B9, 0xBB67AE85)
 ROUNDS = 10
 
 
-def philox4x32(counter: tuple[Tensor | int, ...], key: tuple[int, int]) -> tuple[Tensor, ...]:
+def philox4x32(counter: tuple[Tensor, ...], key: tuple[int, int]) -> tuple[Tensor, ...]:
     """Four 32-bit words, in int64 tensors, for each counter of four 32-bit words."""
     c0, c1, c2, c3 = counter
     k0, k1 = key
     for _ in range(ROUNDS):
         # Products wrap modulo 2^64; the mask removes what the arithmetic shift drags in.
-        left, right = _times(c0, MULTIPLIERS[0]), _times(c2, MULTIPLIERS[1])
+        left, right = c0 * MULTIPLIERS[0], c2 * MULTIPLIERS[1]
         c0, c1, c2, c3 = (
             (right >> 32 & MASK) ^ c1 ^ k0,
             right & MASK,
@@ -43,8 +43,3 @@ def normals(pixel: Tensor, position: Tensor, key: tuple[int, int]) -> Tensor:
     return torch.stack(
         [radius[0] * torch.cos(angle[0]), radius[0] * torch.sin(angle[0]), radius[1] * torch.cos(angle[1])], 1
     )
-
-
-def _times(word: Tensor | int, factor: int) -> Tensor:
-    assert isinstance(word, Tensor)
-    return word * factor

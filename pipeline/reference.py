@@ -1,12 +1,12 @@
 """The plain path through PIL and timm, on the same draws: slow, obvious, and the oracle of the fast one."""
 
-import io
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from pipeline.augment import Augmentation
-from pipeline.decode import DecodeError, StoredImage
+from pipeline.decode import StoredImage, decode_with_pillow
 from pipeline.draws import ViewDraws
 from pipeline.policy import NOTHING, OPERATIONS
 
@@ -22,24 +22,14 @@ def render_views(
     aug: Augmentation,
 ) -> None:
     """As views.render_views."""
-    pixels = decode(image)
+    pixels = decode_with_pillow(image)
     for index, slot in zip(indices, out, strict=True):
         slot[:] = augmented(random_view(pixels, draws, index, aug), draws, index, aug)
 
 
 def render_evaluation(image: StoredImage, out: np.ndarray, aug: Augmentation) -> None:
     """As views.render_evaluation."""
-    out[:] = centre_crop(decode(image), aug)
-
-
-def decode(image: StoredImage) -> np.ndarray:
-    from PIL import Image
-
-    try:
-        with Image.open(io.BytesIO(image.payload)) as opened:
-            return np.asarray(opened.convert("RGB"))
-    except (ValueError, OSError) as error:
-        raise DecodeError(f"cannot decode the image: {error}") from error
+    out[:] = centre_crop(decode_with_pillow(image), aug)
 
 
 def random_view(pixels: np.ndarray, draws: ViewDraws, index: int, aug: Augmentation) -> np.ndarray:
@@ -65,7 +55,8 @@ def augmented(pixels: np.ndarray, draws: ViewDraws, index: int, aug: Augmentatio
         name = OPERATIONS[operation]
         value = int(argument) if name in WHOLE else float(argument)
         arguments = () if name in BARE else (value,)
-        view = NAME_TO_OP[name](view, *arguments, fillcolor=aug.fill, resample=_filter(aug))
+        apply: Any = NAME_TO_OP[name]
+        view = apply(view, *arguments, fillcolor=aug.fill, resample=_filter(aug))
     return np.asarray(view)
 
 
@@ -73,13 +64,12 @@ def centre_crop(pixels: np.ndarray, aug: Augmentation) -> np.ndarray:
     from PIL import Image
     from torchvision.transforms import CenterCrop, InterpolationMode, Resize
 
-    view = Resize(aug.resized_edge, interpolation=InterpolationMode(aug.interpolation))(
-        Image.fromarray(pixels)
-    )
-    return np.asarray(CenterCrop(aug.image_size)(view))
+    resize: Any = Resize(aug.resized_edge, interpolation=InterpolationMode(aug.interpolation))
+    crop: Any = CenterCrop(aug.image_size)
+    return np.asarray(crop(resize(Image.fromarray(pixels))))
 
 
-def _filter(aug: Augmentation) -> "object":
+def _filter(aug: Augmentation) -> Any:
     from PIL import Image
 
     return Image.Resampling[aug.interpolation.upper()]

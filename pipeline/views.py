@@ -1,13 +1,22 @@
-"""Views of one image, written into slots of a batch: the fast path."""
+"""Views of one image, written into slots of a batch: the fast path.
+
+One decode serves all views of an image, and of a repacked file only the rows that they need are decoded.
+"""
 
 from collections.abc import Sequence
 
 import numpy as np
 
+from pipeline import randaugment, resample
 from pipeline.augment import Augmentation
-from pipeline.decode import StoredImage, decode
+from pipeline.decode import StoredImage, decode_rows
 from pipeline.draws import ViewDraws
-from pipeline.reference import augmented, centre_crop, random_view
+
+
+def use_one_thread() -> None:
+    """For a worker process: torch's and OpenCV's own threads would only contend with the other workers."""
+    resample.use_one_thread()
+    randaugment.use_one_thread()
 
 
 def render_views(
@@ -17,15 +26,34 @@ def render_views(
     out: Sequence[np.ndarray],
     aug: Augmentation,
 ) -> None:
-    """Rows `indices` of `draws`, all views of this image, into `out`: one uint8 [S, S, 3] slot per index.
-
-    The image is decoded once.
-    """
-    pixels = decode(image)
-    for index, slot in zip(indices, out, strict=True):
-        slot[:] = augmented(random_view(pixels, draws, index, aug), draws, index, aug)
+    """Rows `indices` of `draws`, all views of this image, into `out`: one uint8 [S, S, 3] slot for each."""
+    crops = draws.crop[list(indices)].tolist()
+    top = min(crop[0] for crop in crops)
+    bottom = max(crop[0] + crop[2] for crop in crops)
+    pixels, first = decode_rows(image, top, bottom)
+    for index, slot, (row, column, height, width) in zip(indices, out, crops, strict=True):
+        window = pixels[row - first : row - first + height, column : column + width]
+        resample.resize_into(slot, window, aug.interpolation)
+        view = randaugment.mirrored(slot) if draws.flip[index] else slot
+        view = randaugment.randaugment(view, draws.operation[index], draws.argument[index], aug.fill)
+        if view is not slot:
+            slot[:] = view
 
 
 def render_evaluation(image: StoredImage, out: np.ndarray, aug: Augmentation) -> None:
     """Resize the shorter edge, crop the centre, into `out`: uint8 [S, S, 3]."""
-    out[:] = centre_crop(decode(image), aug)
+    size, (width, height) = aug.image_size, resized(aug, image.width, image.height)
+    pixels, _ = decode_rows(image, 0, image.height)
+    whole = np.empty((height, width, 3), np.uint8)
+    resample.resize_into(whole, pixels, aug.interpolation)
+    # torchvision's CenterCrop rounds half to even; the resized edges are never shorter than the crop.
+    top, left = round((height - size) / 2), round((width - size) / 2)
+    out[:] = whole[top : top + size, left : left + size]
+
+
+def resized(aug: Augmentation, width: int, height: int) -> tuple[int, int]:
+    """torchvision's Resize: the shorter edge becomes `resized_edge`, the longer one is rounded down."""
+    edge = aug.resized_edge
+    if width <= height:
+        return edge, int(edge * height / width)
+    return int(edge * width / height), edge

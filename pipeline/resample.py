@@ -1,0 +1,59 @@
+"""Interpolation of uint8 images [rows, columns, 3] as Pillow does it: torch's door for the workers."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+BARELY = 1e-3  # added before truncation: float32 sums of weights may fall short of 1
+
+
+def use_one_thread() -> None:
+    """A worker is one of many: torch's own threads would only contend."""
+    torch.set_num_threads(1)
+
+
+def resize_into(slot: np.ndarray, pixels: np.ndarray, interpolation: str) -> None:
+    """Antialiased resize of `pixels`, which may be a window of an image, into `slot`; nothing is allocated.
+
+    torch takes channels-last uint8 without converting; nearly all pixels equal Pillow's.
+    """
+    rows, columns = slot.shape[:2]
+    out = torch.from_numpy(slot).permute(2, 0, 1)[None]
+    kernel: Callable[..., Tensor] = {
+        "bicubic": torch.ops.aten._upsample_bicubic2d_aa.out,
+        "bilinear": torch.ops.aten._upsample_bilinear2d_aa.out,
+    }[interpolation]
+    result = kernel(_channels_last(pixels), [rows, columns], False, None, None, out=out)
+    assert result.data_ptr() == slot.ctypes.data, "torch resized into memory of its own"
+
+
+def _channels_last(pixels: np.ndarray) -> Tensor:
+    return torch.from_numpy(pixels).permute(2, 0, 1)[None]
+
+
+def cubic_weights(fraction: np.ndarray) -> np.ndarray:
+    """float32 [4, N]: Keys' cubic with a = -1, Pillow's, for the neighbours at -1, 0, 1, 2."""
+    d = fraction
+    return np.stack(
+        [-d + 2 * d**2 - d**3, 1 - 2 * d**2 + d**3, d + d**2 - d**3, d**3 - d**2],
+    ).astype(np.float32)
+
+
+def weigh_rows(neighbours: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Row r of the result is the sum over k of weights[k, r] times row r shifted k columns left.
+
+    neighbours is float32 [rows, columns + 3, 3], the result uint8 [rows, columns, 3].
+    """
+    rows, columns = neighbours.shape[0], neighbours.shape[1] - 3
+    flat = torch.from_numpy(neighbours.reshape(rows, -1))
+    total = torch.full((rows, 3 * columns), BARELY)
+    for tap, weight in enumerate(torch.from_numpy(weights)):
+        total.addcmul_(flat[:, 3 * tap : 3 * (tap + columns)], weight[:, None])
+    return truncated(total.numpy()).reshape(rows, columns, 3)
+
+
+def truncated(values: np.ndarray) -> np.ndarray:
+    """float32 to uint8 as Pillow converts: clipped, then cut off."""
+    return np.clip(values, 0, 255, out=values).astype(np.uint8)
