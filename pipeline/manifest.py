@@ -106,6 +106,11 @@ class Manifest:
         """Offsets within the payload of each MCU row's data; empty where the payload has no restart bands."""
         return self.row_offset[self.row_start[sample] : self.row_start[sample + 1]]
 
+    def is_sound(self, sample: int, payload: bytes) -> bool:
+        """Whether these bytes are the sample's payload."""
+        same_length = len(payload) == self.length[sample]
+        return bool(same_length and xxhash.xxh3_64_intdigest(payload) == int(self.xxh3[sample]))
+
     def path(self, shard: int) -> Path:
         return self.root / self.shards[shard].name
 

@@ -1,0 +1,221 @@
+"""Makes, indexes, verifies, repacks and describes shards: `python pipeline/shards.py`.
+
+  make KIND [SOURCE] OUT   pack a data set into webdataset tars with a manifest
+  index DIR                write the manifest of tars that exist already
+  verify DIR               read every byte again and name what is damaged
+  repack DIR OUT           rewrite losslessly with restart markers, for faster cropped decoding
+  info DIR                 say what a set holds; --sheet FILE.png draws a contact sheet
+
+KIND is one of
+  digits                   scikit-learn's 8×8 digits; needs no SOURCE
+  imagenet                 SOURCE holds the ILSVRC2012 tars and development kit, or train/ and val/
+  cifar10, cifar100        SOURCE holds the python archive
+  flowers, pets            SOURCE holds the official archives of Oxford 102 Flowers, Oxford-IIIT Pets
+  folder                   SOURCE holds train/<class>/ and validation/<class>/, or <class>/
+"""
+
+import argparse
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from pipeline.errors import UserError, command, unknown_name
+
+if TYPE_CHECKING:
+    from pipeline.building import Outcome
+    from pipeline.sources import Source
+
+KINDS = ("digits", "imagenet", "cifar10", "cifar100", "flowers", "pets", "folder")
+NAMED = 20  # how many of the files to be noted are named
+
+
+class Arguments(argparse.ArgumentParser):
+    """argparse whose complaints are one line, with the valid names and the nearest."""
+
+    def __init__(self, name: str, usage: str) -> None:
+        super().__init__(prog=f"shards.py {name}", usage=f"shards.py {name} {usage}", allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; usage: {self.usage}")
+
+    def parse(self, argv: Sequence[str]) -> argparse.Namespace:
+        valid = [name for action in self._actions for name in action.option_strings if name != "-h"]
+        for word in argv:
+            if word.startswith("--") and word.split("=")[0] not in valid:
+                raise unknown_name("option", word.split("=")[0], valid)
+        return self.parse_args(argv)
+
+
+def count(text: str) -> int:
+    if not re.fullmatch(r"\d{1,18}", text) or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of at least 1")
+    return int(text)
+
+
+def seed(text: str) -> int:
+    if not re.fullmatch(r"\d{1,18}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0")
+    return int(text)
+
+
+def make(argv: Sequence[str]) -> int:
+    arguments = Arguments("make", "KIND [SOURCE] OUT [options]")
+    arguments.add_argument("kind")
+    arguments.add_argument("paths", nargs="+", type=Path)
+    arguments.add_argument("--seed", type=seed, default=0)
+    arguments.add_argument("--samples-per-shard", type=count)
+    arguments.add_argument("--workers", type=count)
+    arguments.add_argument("--skip-damaged", action="store_true")
+    arguments.add_argument("--format", help="digits: jpg or png")
+    arguments.add_argument("--size", type=count, help="digits: edge in pixels")
+    options = arguments.parse(argv)
+    if options.kind not in KINDS:
+        raise unknown_name("kind of source", options.kind, KINDS)
+    if options.kind != "digits" and (options.format or options.size):
+        raise UserError(f"--format and --size are for digits, not for {options.kind}")
+    wanted = 1 if options.kind == "digits" else 2
+    if len(options.paths) != wanted:
+        places = "OUT" if wanted == 1 else "SOURCE OUT"
+        raise UserError(f"make {options.kind} takes {places}, not {len(options.paths)} paths")
+    from pipeline.crew import cores
+    from pipeline.pack import make as pack
+    from pipeline.shard_plan import Packing
+
+    workers = options.workers or cores()
+    source = read_source(options.kind, options.paths[0], workers, options.format, options.size)
+    for note in source.notes:
+        print(f"note: {note}", file=sys.stderr)
+    packing = Packing(options.seed, options.samples_per_shard, workers, options.skip_damaged)
+    outcome = pack(source, options.paths[-1], packing)
+    report(outcome, options.paths[-1], "packed")
+    return 0
+
+
+def read_source(kind: str, root: Path, workers: int, form: str | None, size: int | None) -> "Source":
+    if kind == "digits":
+        from pipeline.sources_digits import digits
+
+        return digits(size or 32, form or "jpg")
+    if kind == "imagenet":
+        from pipeline.sources_imagenet import imagenet
+
+        return imagenet(root, workers)
+    if kind in ("cifar10", "cifar100"):
+        from pipeline.sources_cifar import cifar
+
+        return cifar(kind, root)
+    if kind == "folder":
+        from pipeline.sources_folder import folder
+
+        return folder(root)
+    from pipeline.sources_oxford import flowers, pets
+
+    return flowers(root) if kind == "flowers" else pets(root)
+
+
+def index(argv: Sequence[str]) -> int:
+    arguments = Arguments("index", "DIR [--workers N] [--skip-damaged]")
+    arguments.add_argument("root", type=Path)
+    arguments.add_argument("--workers", type=count)
+    arguments.add_argument("--skip-damaged", action="store_true")
+    options = arguments.parse(argv)
+    from pipeline.indexing import index as index_set
+
+    outcome = index_set(options.root, options.workers or 0, options.skip_damaged)
+    report(outcome, options.root, "indexed")
+    return 0
+
+
+def verify(argv: Sequence[str]) -> int:
+    arguments = Arguments("verify", "DIR [--workers N]")
+    arguments.add_argument("root", type=Path)
+    arguments.add_argument("--workers", type=count)
+    options = arguments.parse(argv)
+    from pipeline.verification import verify as verify_set
+
+    damage = verify_set(options.root, options.workers or 0)
+    for one in damage:
+        print(one)
+    if damage:
+        cure = "remove these shards and run the `make` command again, or copy them again"
+        print(f"{len(damage)} damaged {'shard' if len(damage) == 1 else 'shards'}: {cure}", file=sys.stderr)
+        return 1
+    print(f"{options.root}: every byte is as it was packed")
+    return 0
+
+
+def repack(argv: Sequence[str]) -> int:
+    arguments = Arguments("repack", "DIR OUT [--workers N]")
+    arguments.add_argument("root", type=Path)
+    arguments.add_argument("out", type=Path)
+    arguments.add_argument("--workers", type=count)
+    options = arguments.parse(argv)
+    from pipeline.repack import repack as repack_set
+    from pipeline.survey import read_set
+
+    outcome = repack_set(options.root, options.out, options.workers or 0)
+    report(outcome, options.out, "repacked")
+    before = sum(int(one.length.sum(dtype="int64")) for one in read_set(options.root))
+    after = sum(int(one.length.sum(dtype="int64")) for one in outcome.manifests.values())
+    print(f"{before:,} bytes of images before, {after:,} after ({(after - before) / before:+.2%})")
+    return 0
+
+
+def info(argv: Sequence[str]) -> int:
+    arguments = Arguments("info", "DIR [--sheet FILE.png]")
+    arguments.add_argument("root", type=Path)
+    arguments.add_argument("--sheet", type=Path)
+    options = arguments.parse(argv)
+    from pipeline.survey import contact_sheet, describe, read_set
+
+    manifests = read_set(options.root)
+    print(describe(manifests))
+    if options.sheet:
+        contact_sheet(manifests, options.sheet)
+        print(f"\ncontact sheet: {options.sheet}")
+    return 0
+
+
+def report(outcome: "Outcome", out: Path, done: str) -> None:
+    if outcome.complete_before:
+        print(f"{out} is complete already (`verify` reads every byte)")
+    for split, manifest in outcome.manifests.items():
+        print(f"{done} {len(manifest):,} {split} images in {len(manifest.shards):,} shards")
+    if outcome.skipped:
+        name_files(outcome.skipped, "damaged and left out")
+    if outcome.flawed:
+        name_files(outcome.flawed, "kept though the JPEG decoder warns of them (Pillow reads them)")
+    if outcome.turned:
+        print(f"{outcome.turned:,} images have an EXIF rotation, which is not applied, as in timm's training")
+
+
+def name_files(notes: Mapping[str, str], what: str) -> None:
+    print(f"{len(notes):,} images {what}:")
+    for key, why in list(notes.items())[:NAMED]:
+        print(f"  {key}: {why}")
+    if len(notes) > NAMED:
+        print(f"  and {len(notes) - NAMED:,} more")
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
+    "make": make,
+    "index": index,
+    "verify": verify,
+    "repack": repack,
+    "info": info,
+}
+
+
+def main(argv: Sequence[str]) -> int:
+    if not argv or argv[0] in ("-h", "--help"):
+        print(__doc__)
+        return 0
+    if argv[0] not in COMMANDS:
+        raise unknown_name("command", argv[0], COMMANDS)
+    return COMMANDS[argv[0]](argv[1:])
+
+
+if __name__ == "__main__":
+    command(main, stopped="stopped; the same command continues where it stopped")
