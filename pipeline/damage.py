@@ -55,9 +55,9 @@ class Damage:
     def bad(self, sample: int) -> bool:
         return sample in self.known or sample in self._seen
 
-    def hopeless(self) -> bool:
-        """What this rank has seen already exceeds a limit: looking for more substitutes is in vain."""
-        return self._excess(self.known | self._seen) is not None
+    def hopeless(self, findings: Iterable[Finding]) -> bool:
+        """A batch's findings alone exceed a limit with what is agreed: more substitutes would be in vain."""
+        return self._excess(self.known | {one.sample: one.reason for one in findings}) is not None
 
     def hand_over(self, findings: Iterable[Finding]) -> tuple[Finding, ...]:
         """The findings of a batch that nobody knew of: what its step has to agree upon."""

@@ -1,8 +1,8 @@
 """Payloads from shard files: read at their offsets, checked against their hashes, retried before given up.
 
-One flipped bit in a JPEG's data decodes to a wrong picture without complaint in 99 of 100 cases, and a damaged
-tar header ends an archive early without complaint, so nothing here trusts either: the manifest says where the
-bytes are and what they hash to.
+One flipped bit in a JPEG's data decodes to a wrong picture without complaint in 99 of 100 cases, and a
+damaged tar header ends an archive early without complaint, so nothing here trusts either: the manifest says
+where the bytes are and what they hash to.
 """
 
 import os
@@ -52,7 +52,7 @@ class ShardFiles:
         raise Unreadable(reason)
 
     def announce(self, shard: int, offset: int, length: int) -> None:
-        """Let the kernel fetch what will be read soon; a shard that cannot be opened speaks up when it is read."""
+        """Let the kernel fetch what will be read soon; a shard that cannot be opened says so when read."""
         try:
             os.posix_fadvise(self._file(shard), offset, length, os.POSIX_FADV_WILLNEED)
         except OSError:
