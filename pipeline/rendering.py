@@ -107,6 +107,7 @@ class Renderer:
         how, failures = self._how, []
         images = task.images.tolist()
         for image in images:
+            began(image[2])  # opening a file may hang as reading it may
             self._files.announce(*_where(image))
         draws = None
         if not how.evaluation:
