@@ -67,7 +67,7 @@ def scan(read: ReadAt, start: int, end: int, archive: str, *, old: bool = False)
         block = window.take(position, BLOCK)
         if len(block) < BLOCK:
             raise ArchiveDamage(archive, position, "the archive ends without its end marks (cut off?)")
-        if not any(block):
+        if _empty(block):
             if renamed is not None:
                 raise ArchiveDamage(archive, position, "the archive ends between a long name and its member")
             return _check_end(read, position, end, archive)
@@ -78,7 +78,7 @@ def scan(read: ReadAt, start: int, end: int, archive: str, *, old: bool = False)
         if following > end:
             missing = f"member {_text(header.name)} of {size} bytes runs past the end (cut off?)"
             raise ArchiveDamage(archive, position, missing)
-        if any(window.take(after, following - after)):
+        if not _empty(window.take(after, following - after)):
             raise ArchiveDamage(archive, after, f"the padding after {_text(header.name)} is not empty")
         if header.kind in (b"0", b"\0", b"7"):
             yield Member(renamed or header.name, payload, size)
@@ -163,6 +163,10 @@ def _check_end(read: ReadAt, position: int, end: int, archive: str) -> None:
             raise ArchiveDamage(archive, at, "the archive shrank while it was read")
         if used := len(chunk.lstrip(b"\0")):
             raise ArchiveDamage(archive, at + len(chunk) - used, "data follow an end-of-archive mark")
+
+
+def _empty(data: bytes) -> bool:
+    return data.count(0) == len(data)
 
 
 def _text(name: bytes) -> str:

@@ -142,13 +142,18 @@ def _alone(work: Path) -> Iterator[None]:
             fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
             raise UserError(f"another command is writing to {work.parent}; wait for it or end it") from None
+        _remove_partial(work)  # of a command that was killed
         try:
-            for stale in [*work.glob(f".*{PARTIAL}"), *work.parent.glob(f".*{PARTIAL}")]:
-                stale.unlink()
             yield
         finally:
+            _remove_partial(work)  # of workers that were ended
             if not any(path.name != "lock" for path in work.iterdir()):
                 shutil.rmtree(work)
+
+
+def _remove_partial(work: Path) -> None:
+    for path in [*work.glob(f".*{PARTIAL}"), *work.parent.glob(f".*{PARTIAL}")]:
+        path.unlink(missing_ok=True)
 
 
 def _claim(out: Path, work: Path, plan: Plan) -> Outcome | None:

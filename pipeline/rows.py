@@ -25,7 +25,8 @@ class ShardRows:
     shard: Shard
     key: list[bytes]
     columns: dict[str, np.ndarray]  # those of a manifest but `shard`
-    rows: list[np.ndarray]  # offsets of MCU rows, one array a sample
+    row_count: np.ndarray  # MCU rows of each sample
+    row_offset: np.ndarray  # of all samples, one after another
     flawed: Notes = field(default_factory=dict)  # kept, though decoders warn of them
     skipped: Notes = field(default_factory=dict)  # damaged and left out
     turned: int = 0  # with an EXIF rotation, which is not applied
@@ -56,7 +57,10 @@ class RowBook:
         values = list(zip(*self.fields, strict=True)) or [()] * len(names)
         columns = {name: np.array(v, COLUMNS[name]) for name, v in zip(names, values, strict=True)}
         shard = Shard(name, len(self.key), size, sha256)
-        return ShardRows(shard, self.key, columns, self.rows, self.flawed, self.skipped, self.turned)
+        row_count = np.array([len(row) for row in self.rows], np.int64)
+        row_offset = np.concatenate([NO_ROWS, *self.rows])
+        notes = self.flawed, self.skipped, self.turned
+        return ShardRows(shard, self.key, columns, row_count, row_offset, *notes)
 
 
 def shard_rows(manifest: Manifest, index: int) -> ShardRows:
@@ -66,14 +70,15 @@ def shard_rows(manifest: Manifest, index: int) -> ShardRows:
         shard=manifest.shards[index],
         key=manifest.key[samples].tolist(),
         columns={name: getattr(manifest, name)[samples] for name in COLUMNS if name != "shard"},
-        rows=[manifest.rows(sample) for sample in samples.tolist()],
+        row_count=np.diff(manifest.row_start)[samples],
+        row_offset=np.concatenate([NO_ROWS, *(manifest.rows(sample) for sample in samples.tolist())]),
     )
 
 
 def assemble(root: Path, split: str, classes: Sequence[str], shards: Sequence[ShardRows]) -> Manifest:
     if not any(rows.key for rows in shards):
         raise UserError(f"split {split!r} in {root} holds no samples")
-    rows = [row for part in shards for row in part.rows]
+    row_count = np.concatenate([part.row_count for part in shards])
     columns = {
         name: np.concatenate([part.columns[name] for part in shards]) for name in COLUMNS if name != "shard"
     }
@@ -84,8 +89,8 @@ def assemble(root: Path, split: str, classes: Sequence[str], shards: Sequence[Sh
         shards=tuple(part.shard for part in shards),
         key=np.array([key for part in shards for key in part.key]),
         shard=np.repeat(np.arange(len(shards)), [part.shard.samples for part in shards]),
-        row_start=np.concatenate([[0], np.cumsum([len(row) for row in rows])]),
-        row_offset=np.concatenate(rows) if rows else NO_ROWS,
+        row_start=np.concatenate([[0], np.cumsum(row_count)]),
+        row_offset=np.concatenate([part.row_offset for part in shards]),
         **columns,
     )
 
@@ -112,8 +117,8 @@ class Journal:
             allow_pickle=False,
             head=np.frombuffer(json.dumps(head).encode(), np.uint8),
             key=np.array(rows.key, "S"),
-            row_count=np.array([len(row) for row in rows.rows], np.int64),
-            row_offset=np.concatenate([NO_ROWS, *rows.rows]),
+            row_count=rows.row_count,
+            row_offset=rows.row_offset,
             **rows.columns,
         )
         body = file.getvalue()
@@ -130,12 +135,12 @@ class Journal:
             return None
         with np.load(io.BytesIO(stored[16:]), allow_pickle=False) as arrays:
             head = json.loads(arrays["head"].tobytes())
-            ends = np.cumsum(arrays["row_count"])
             rows = ShardRows(
                 shard=Shard(**head["shard"]),
                 key=arrays["key"].tolist(),
                 columns={name: arrays[name] for name in COLUMNS if name != "shard"},
-                rows=np.split(arrays["row_offset"], ends[:-1]) if len(ends) else [],
+                row_count=arrays["row_count"],
+                row_offset=arrays["row_offset"],
                 flawed=head["flawed"],
                 skipped=head["skipped"],
                 turned=head["turned"],

@@ -113,6 +113,6 @@ def unique_key(name: str, taken: set[str]) -> str:
     if key in taken or len(key.encode("utf-8", "surrogateescape")) > LONGEST_KEY:
         hashed = xxhash.xxh3_64_hexdigest(name.encode("utf-8", "surrogateescape"))
         short = key.encode("utf-8", "surrogateescape")[: LONGEST_KEY - 17].decode("utf-8", "ignore")
-        key = f"{short.replace('/', '_')}-{hashed}"
+        key = f"{short.replace('/', '_').replace('.', '_')}-{hashed}"
     taken.add(key)
     return key

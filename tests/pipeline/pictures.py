@@ -44,3 +44,32 @@ def with_stray_bytes(payload):
 
 def pixels(payload):
     return np.asarray(Image.open(io.BytesIO(payload)).convert("RGB"))
+
+
+def plant(root, tree):
+    """Files by their names below root."""
+    for name, content in tree.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+
+def plant_pictures(root, per_class=10):
+    """A class/image tree with every odd form in it."""
+    odd = {
+        "train/cat/progressive.jpg": jpeg(90, 70, 1, progressive=True),
+        "train/cat/grey.JPEG": jpeg(90, 70, 2, mode="L"),
+        "train/dog/cmyk.jpg": jpeg(90, 70, 3, mode="CMYK"),
+        "train/dog/really_png.JPEG": png(90, 70, 4),
+        "train/dog/turned.jpg": turned(jpeg(90, 70, 5)),
+        "train/cat/one_pixel.jpg": jpeg(1, 1, 6),
+        "train/dog/thin.jpg": jpeg(1, 90, 7),
+        "train/dog/stray.jpg": with_stray_bytes(jpeg(90, 70, 8)),
+    }
+    tree = {
+        f"{split}/{name}/{i:02d}.jpg": jpeg(100 + i, 80, 100 * c + i)
+        for split, count in (("train", per_class), ("val", per_class // 2))
+        for c, name in enumerate(("cat", "dog"))
+        for i in range(count)
+    }
+    plant(root, tree | odd)
