@@ -30,6 +30,10 @@ def band(
     last = min(len(rows), ((bottom if context else bottom - 1) // edge) + 1)
     if first == 0 and last == len(rows):
         return payload, 0, height
+    behind = rows[max(first, 1) : last + 1].astype(np.int64)
+    data = np.frombuffer(payload, np.uint8)
+    if (data[behind - 2] != 0xFF).any() or (data[behind - 1] & 0xF8 != 0xD0).any():
+        raise ValueError("no restart markers where its rows should begin")
     start, head = int(rows[first]), int(rows[0])
     stop = int(rows[last]) - 2 if last < len(rows) else len(payload)
     piece = bytearray(payload[:head])

@@ -61,7 +61,7 @@ def decode_with_pillow(image: StoredImage) -> np.ndarray:
         warnings.simplefilter("ignore")  # of broken EXIF; what matters raises
         try:
             with Image.open(io.BytesIO(image.payload), formats=PILLOW_FORMATS) as opened:
-                return np.asarray(opened.convert("RGB"))
+                return np.array(opened.convert("RGB"))  # a copy: torch wants it writable
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise DecodeError(f"the image cannot be decoded: {error}") from None
 
