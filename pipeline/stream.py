@@ -25,8 +25,8 @@ log = logging.getLogger(__name__)
 PROMISES = (
     "data.reader=webdataset: shards are streamed. Every rank gets the same number of batches, but which "
     "samples stand in them depends on the number of ranks and workers, some may be repeated or left out in "
-    "an epoch, and a run can go on only from the beginning of an epoch. data.reader=indexed has none of these "
-    "limits"
+    "an epoch, and a run can go on only from the beginning of an epoch. data.reader=indexed has none of "
+    "these limits"
 )
 
 
@@ -81,8 +81,8 @@ class StreamLoader:
         if len(stream.urls) < feeds:
             fitting = len(stream.urls) // world
             raise UserError(
-                f"{len(stream.urls)} shards cannot feed {world} ranks with {workers} workers each: a worker needs "
-                f"a shard of its own; set workers to {fitting}, or data.reader=indexed"
+                f"{len(stream.urls)} shards cannot feed {world} ranks with {workers} workers each: a worker "
+                f"needs a shard of its own; set workers to {fitting}, or data.reader=indexed"
             )
         self.epoch, self.step = 0, 0
         if rank == 0:
