@@ -1,0 +1,1 @@
+"""The paper's tables: what varies, what the paper reports."""

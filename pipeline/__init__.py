@@ -1,0 +1,1 @@
+"""One run: data, training, evaluation, checkpoints, records; and the launcher."""

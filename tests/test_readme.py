@@ -1,0 +1,64 @@
+"""The README against the repository: its tree, its links, its commands, its Python."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+DOCS = [ROOT / "README.md", *sorted((ROOT / "results").glob("*.md")), *sorted((ROOT / "slurm").glob("*.md"))]
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", (ROOT / "README.md").read_text(), flags=re.M | re.S)
+
+
+def blocks(language: str) -> list[str]:
+    return [text for kind, text in BLOCKS if kind == language]
+
+
+def commands() -> list[str]:
+    lines = "\n".join(blocks("sh")).replace("\\\n", " ").splitlines()
+    return [line.split("#")[0].strip() for line in lines if line.split("#")[0].strip()]
+
+
+def test_the_tree_names_what_is_there_and_all_of_it():
+    (tree,) = [text for text in blocks("text") if "setup.cfg" in text]
+    named = {line.split()[0].rstrip("/") for line in tree.splitlines() if line[:1].strip()}
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    top = {line.split("/")[0] for line in tracked.splitlines()}
+    assert named <= top | {"README.md"}
+    assert {entry for entry in top if not entry.startswith(".")} <= named
+
+
+@pytest.mark.parametrize("doc", DOCS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(doc):
+    for target in re.findall(r"\]\(([^)]+)\)", doc.read_text()):
+        if not target.startswith(("http://", "https://", "#")):
+            assert (doc.parent / target.split("#")[0]).exists(), target
+
+
+@pytest.mark.parametrize("command", commands())
+def test_commands_name_things_that_exist(command):
+    words = command.split()
+    if words[0] == "make":
+        targets = re.findall(r"^(\w[\w-]*):", (ROOT / "Makefile").read_text(), flags=re.M)
+        assert words[1] in targets
+    elif words[:2] == ["python", "-m"]:
+        module = ROOT / words[2].replace(".", "/")
+        assert module.with_suffix(".py").exists() or (module / "__main__.py").exists(), words[2]
+    elif words[0] in ("python", "sbatch"):
+        assert (ROOT / words[1]).exists(), words[1]
+    else:
+        assert words[0] in ("git", "cd", "pip", "source"), f"{command}: what is {words[0]}?"
+
+
+@pytest.mark.parametrize("program", blocks("python"))
+def test_python_in_the_readme_runs(program, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    exec(compile(program, "README.md", "exec"), {})
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+def test_make_knows_its_two_commands():
+    for target in ("test", "demo"):
+        subprocess.run(["make", "--dry-run", target], cwd=ROOT, check=True, capture_output=True)

@@ -1,0 +1,82 @@
+"""From pixels to words (Eqs. 4–5), from words to patches (Eq. 8), and the positions of both.
+
+B images, C channels of height H and width W; n patches of m words, d and c wide; P the patch's edge,
+q = √m words along it.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class WordStem(nn.Module):
+    """A 7×7 convolution whose stride is the word's edge, so that each output pixel is a word.
+
+    The official network cuts patches out first, so that the convolution sees zeros beyond a patch's edge; the
+    legacy one convolves the whole image, so that words at an edge see the neighbouring patch.
+    """
+
+    def __init__(
+        self, channels: int, word_dim: int, patch_size: int, word_edge: int, patches_first: bool
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, word_dim, kernel_size=7, stride=word_edge, padding=3)
+        self.patch_size = patch_size
+        self.word_edge = word_edge
+        self.patches_first = patches_first
+
+    def forward(self, images: Tensor) -> Tensor:
+        """B, C, H, W → B·n, m, c"""
+        if self.patches_first:
+            x = _cut(images, self.patch_size)  # B, h, w, C, P, P
+            x = self.conv(x.flatten(0, 2))  # B·n, c, q, q
+            return x.flatten(2).transpose(1, 2).contiguous()
+        x = self.conv(images)  # B, c, h·q, w·q
+        x = _cut(x, self.patch_size // self.word_edge)  # B, h, w, c, q, q
+        return x.flatten(4).flatten(0, 2).transpose(1, 2).contiguous()
+
+
+class WordsToPatch(nn.Module):
+    """Vec(words) W of Eq. 8, with the norms that the published code has around it and the paper has not.
+
+    Official: LayerNorm(m·c) → Linear → LayerNorm(d). Legacy blocks: LayerNorm(c) of each word → Linear.
+    """
+
+    def __init__(
+        self, words: int, word_dim: int, patch_dim: int, *, bias: bool, norm_each_word: bool
+    ) -> None:
+        super().__init__()
+        self.norm_each_word = norm_each_word
+        self.norm_words = nn.LayerNorm(word_dim if norm_each_word else words * word_dim)
+        self.proj = nn.Linear(words * word_dim, patch_dim, bias=bias)
+        self.norm_patch = nn.Identity() if norm_each_word else nn.LayerNorm(patch_dim)
+
+    def forward(self, words: Tensor, batch: int) -> Tensor:
+        """B·n, m, c → B, n, d"""
+        if self.norm_each_word:
+            words = self.norm_words(words)
+        x = words.reshape(batch, -1, self.proj.in_features)  # B, n, m·c
+        if not self.norm_each_word:
+            x = self.norm_words(x)
+        return self.norm_patch(self.proj(x))
+
+
+def resize_patch_positions(positions: Tensor, grid: tuple[int, int]) -> Tensor:
+    """1, 1+n, d → 1, 1+h·w, d: bicubic over the square grid that was trained; the class token's stays."""
+    edge = math.isqrt(int(positions.shape[1]) - 1)
+    if (edge, edge) == grid:
+        return positions
+    first, rest = positions[:, :1], positions[:, 1:].float()
+    square = rest.unflatten(1, (edge, edge)).permute(0, 3, 1, 2)  # 1, d, edge, edge
+    resized = F.interpolate(square, size=grid, mode="bicubic", antialias=True, align_corners=False)
+    return torch.cat([first, resized.flatten(2).transpose(1, 2).to(first.dtype)], dim=1)
+
+
+def _cut(images: Tensor, edge: int) -> Tensor:
+    """B, C, H, W → B, H/edge, W/edge, C, edge, edge"""
+    B, C, H, W = images.shape
+    return images.reshape(B, C, H // edge, edge, W // edge, edge).permute(0, 2, 4, 1, 3, 5)
