@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.assembly import Assembler, Order
 from pipeline.damage import Damage, Limits
-from pipeline.rendering import Failure
+from pipeline.rendering import Failure, describe
 from pipeline.ring import Ring
 from pipeline.sampler import Sampling, TrainOrder, substitute
 from pipeline.worker import LARGEST_MESSAGE, Done
@@ -115,7 +115,7 @@ def test_places_without_a_sample_are_empty_and_cost_nothing():
 
 
 def test_images_with_many_restart_rows_go_into_messages_of_their_own():
-    rows = 8000  # the tallest JPEG has 8192
+    rows = 8000
     plain = made_up(1920)
     tall = dataclasses.replace(
         plain,
@@ -130,3 +130,19 @@ def test_images_with_many_restart_rows_go_into_messages_of_their_own():
     assert sum(len(task.place) for task in renderers.tasks) == len(batch.sample)
     assert max(len(pickle.dumps(task)) for task in renderers.tasks) < LARGEST_MESSAGE
     assert len(renderers.tasks) == len(np.unique(batch.sample))
+
+
+def test_an_image_with_too_many_restart_rows_for_a_message_is_decoded_whole():
+    plain = made_up(3)
+    rows = np.array([0, 0, 5, 20_005])
+    huge = dataclasses.replace(
+        plain,
+        length=np.full(3, 1_000_000),
+        offset=np.arange(3) * 1_000_000,
+        shards=tuple(dataclasses.replace(shard, bytes=20_000_000) for shard in plain.shards),
+        row_start=rows,
+        row_offset=np.concatenate([np.arange(5), np.arange(20_000)]),
+    )
+    task = describe(huge, 0, 0, 0, np.array([0, 2, 1]), np.arange(3), np.arange(3))
+    assert task.images["bands"].tolist() == [0, 0, 5]
+    assert task.bands.tolist() == [0, 1, 2, 3, 4]
