@@ -21,10 +21,10 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
+from photographs import make_sets
+from processes import descendants, memory, processor_time
+from reading import overhead, resume_seconds
 
-from benchmarks.photographs import make_sets
-from benchmarks.processes import descendants, memory, processor_time
-from benchmarks.reading import overhead, resume_seconds
 from pipeline.augment import Augmentation
 from pipeline.loader import Loading, TrainLoader
 from pipeline.manifest import Manifest
