@@ -176,8 +176,7 @@ def _shear_x(pixels: Pixels, slope: float, fill: Fill) -> Pixels:
         start = reach + int(whole[first]) - 1
         neighbours[first:last] = padded[first:last, start : start + columns + 3]
     sums = weigh_rows(neighbours, cubic_weights(shift - whole))
-    # OpenCV's stubs know no scalars.
-    moved = cv2.add(sums, BARELY - 0.5, dtype=cv2.CV_8U).reshape(pixels.shape)  # type: ignore[call-overload]
+    moved = cv2.addWeighted(sums, 1, sums, 0, BARELY - 0.5, dtype=cv2.CV_8U).reshape(pixels.shape)
     column = np.arange(columns, dtype=np.int32)
     low, high = (np.ceil(edge - shift - 0.5).astype(np.int32)[:, None] for edge in (0, columns))
     return _filled(moved, (column < low) | (column >= high), fill)
