@@ -1,14 +1,13 @@
 """The network that a config names, ours or timm's, behind one interface, and its weights in files.
 
-Every network made here has `no_weight_decay()` (names that AdamW leaves alone) and
-`set_grad_checkpointing(enable)`.
+Every network made here takes images, gives logits, and has `set_grad_checkpointing(enable)`.
 """
 
 import dataclasses
 import difflib
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -128,22 +127,15 @@ def _create_timm(model: ModelConfig) -> nn.Module:
         )
     options: dict[str, Any] = {"num_classes": network.classes, "drop_path_rate": network.drop_path}
     try:
-        return _with_interface(timm.create_model(name, img_size=network.image_size, **options))
+        return timm.create_model(name, img_size=network.image_size, **options)
     except TypeError:  # convolutions take any size and no argument for it
         pass
     try:
-        return _with_interface(timm.create_model(name, **options))
+        return timm.create_model(name, **options)
     except TypeError as error:
         raise UserError(
             f"timm's {name} has no drop path ({error}); train it with recipe.drop_path=0"
         ) from error
-
-
-def _with_interface(network: nn.Module) -> nn.Module:
-    for name in ("no_weight_decay", "set_grad_checkpointing"):
-        if not hasattr(network, name):
-            raise UserError(f"timm's {type(network).__name__} has no {name}(); it cannot be trained here")
-    return network
 
 
 def _load_timm(model: nn.Module, path: Path) -> str:
@@ -170,6 +162,11 @@ def _load_timm(model: nn.Module, path: Path) -> str:
         lines = [line.strip() for line in str(error).splitlines()[1:3]]
         raise UserError(f"{path} does not fit {type(model).__name__}: {' '.join(lines)}") from error
     return _said(path, "timm format", bool(fresh), "")
+
+
+def no_decay(model: nn.Module) -> set[str]:
+    """Parameters of several dimensions that a network wants left alone by weight decay."""
+    return set(cast("Callable[[], Collection[str]]", getattr(model, "no_weight_decay", set))())
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -1,21 +1,20 @@
 """AdamW as the recipe asks for it, and a learning rate that is a function of the step alone."""
 
 import math
-from collections.abc import Callable, Collection
-from typing import Any, cast
+from typing import Any
 
 import torch
 from timm.optim import param_groups_weight_decay
 from timm.scheduler import CosineLRScheduler
 from torch import nn
 
+from pipeline.models import no_decay
 from pipeline.science import Recipe
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Biases, norms, and what the model names (positions, class token) are not decayed."""
-    names = cast("Callable[[], Collection[str]]", getattr(model, "no_weight_decay", set))()
-    return param_groups_weight_decay(model, weight_decay, no_weight_decay_list=names)
+    return param_groups_weight_decay(model, weight_decay, no_weight_decay_list=no_decay(model))
 
 
 def optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
