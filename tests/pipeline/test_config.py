@@ -65,7 +65,7 @@ def test_fine_tuning_is_at_384_from_what_init_names():
 @pytest.mark.parametrize("word_edge", [2, 4, 8])
 def test_the_demo_keeps_what_the_tables_vary(word_edge):
     """Tables 4 to 7 name switches of a patch of 16 words; each must be possible in the small network."""
-    for model in ("tnt_s", "tnt_b", "tnt_s_legacy"):
+    for model in ("tnt_s", "tnt_s_legacy"):
         chosen = ["scale=demo", f"model={model}", "data=imagenet", f"model.word_edge={word_edge}"]
         network = compose([*chosen, "model.inner_heads=2"]).model.network
         assert isinstance(network, TNTConfig)
