@@ -1,9 +1,9 @@
 """Requests to end: a signal sets a flag, and the trainer looks at the flag between two steps.
 
-A Python signal handler runs between two bytecodes, which a trainer that waits in a collective reaches late or
-never. So the handlers here do nothing: the interpreter writes the signal's number into a descriptor the moment
-it arrives, and a thread reads it there. Should the trainer not come to a boundary in time, that thread takes a
-last resort instead: the scheduler is about to kill the job, and its last checkpoint is what is left of it.
+A Python signal handler runs between two bytecodes, which a trainer that waits in a collective reaches late
+or never. So the handlers here do nothing: the interpreter writes the signal's number into a descriptor the
+moment it arrives, and a thread reads it there. Should the trainer not come to a boundary in time, that thread
+takes a last resort instead: the scheduler is about to kill the job, and its last checkpoint is what is left.
 """
 
 import signal
