@@ -290,18 +290,22 @@ def _digest(path: Path) -> str:
 
 
 def _write_through(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
+    with open(path, "wb", opener=_private) as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
 
 
 def _append(path: Path, line: str) -> None:
-    with path.open("a") as file:
+    with open(path, "a", opener=_private) as file:
         # A crash may have cut the last line off; the new one must not be joined to it.
         file.write(line if file.tell() == 0 or _ends_line(path) else "\n" + line)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _ends_line(path: Path) -> bool:
