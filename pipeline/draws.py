@@ -57,7 +57,10 @@ def draw_views(
     width: np.ndarray,
     height: np.ndarray,
 ) -> ViewDraws:
-    """Draws of the views at `positions` of the epoch; width and height are their images' [N]."""
+    """Draws of the views at `positions` of the epoch; width and height are their images' [N].
+
+    A table of a batch costs about 3 µs a view, a call for a single image some 140 µs: ask for many at once.
+    """
     positions = np.asarray(positions, np.int64)
     u = uniforms(seed, Purpose.CROP, epoch, positions, 2 * TRIES + 3)
     policy = Policy.parse(aug.randaugment)

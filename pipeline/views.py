@@ -31,9 +31,11 @@ def render_views(
     top = min(crop[0] for crop in crops)
     bottom = max(crop[0] + crop[2] for crop in crops)
     pixels, first = decode_rows(image, top, bottom)
-    for index, slot, (row, column, height, width) in zip(indices, out, crops, strict=True):
+    # Two passes: code and tables of the resize stay in the caches.
+    for slot, (row, column, height, width) in zip(out, crops, strict=True):
         window = pixels[row - first : row - first + height, column : column + width]
         resample.resize_into(slot, window, aug.interpolation)
+    for index, slot in zip(indices, out, strict=True):
         view = randaugment.mirrored(slot) if draws.flip[index] else slot
         view = randaugment.randaugment(view, draws.operation[index], draws.argument[index], aug.fill)
         if view is not slot:
