@@ -1,7 +1,7 @@
 """Which process of a run this is, and how it talks to the others.
 
-The same command starts a run under `srun` (also through submitit), under `torchrun`, and by itself: `find_place`
-reads what each leaves in the environment. Nothing is probed through MPI or a hostfile.
+The same command starts a run under `srun` (also through submitit), under `torchrun`, and by itself:
+`find_place` reads what each leaves in the environment. Nothing is probed through MPI or a hostfile.
 """
 
 import os
@@ -137,11 +137,9 @@ class Ranks:
     """Small exchanges between the processes of a run, over the CPU network; every rank calls them alike."""
 
     def __init__(self, place: Place, timeout: timedelta) -> None:
-        import torch.distributed as dist
-
         self.place, self.rank, self.world = place, place.rank, place.world
         # NCCL moves only what is on a GPU; what is said here is not.
-        self._group = dist.new_group(backend="gloo", timeout=timeout) if self.world > 1 else None
+        self._group: Any = _control_group(timeout) if self.world > 1 else None
 
     def gather(self, value: Any) -> list[Any]:
         """Every rank's value, by rank."""
@@ -173,6 +171,12 @@ class Ranks:
         total = torch.tensor(values, dtype=torch.float64)
         dist.all_reduce(total, group=self._group)
         return total.tolist()
+
+
+def _control_group(timeout: timedelta) -> Any:
+    import torch.distributed as dist
+
+    return dist.new_group(backend="gloo", timeout=timeout)
 
 
 @contextmanager

@@ -6,10 +6,10 @@ import subprocess
 import sys
 
 import pytest
-from tests.pipeline.launching import environment, finish, run_ranks, start
 
 from pipeline.cluster import PORTS, Place, find_place, first_node, requeue
 from pipeline.errors import UserError
+from tests.pipeline.launching import environment, finish, run_ranks, start
 
 SLURM = {
     "SLURM_JOB_ID": "4711",
