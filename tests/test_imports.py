@@ -26,8 +26,10 @@ DOORS = {
     "rich": {"pipeline/progress.py"},
     "deepspeed": set(),
     "submitit": set(),
-    "hydra": set(),
-    "omegaconf": set(),
+    "hydra": {"pipeline/config.py"},
+    "omegaconf": {"pipeline/config.py"},
+    "tensorboard": set(),
+    "wandb": set(),
     "webdataset": set(),
 }
 # What the modules of tnt/ may import when they are imported themselves.
