@@ -26,9 +26,9 @@ from timm.data.transforms_factory import create_transform
 from pipeline import reference, views
 from pipeline.augment import Augmentation
 from pipeline.batch import finish_train
-from pipeline.decode import StoredImage, decode, decode_rows, decode_with_pillow
+from pipeline.decode import StoredImage, decode, decode_box, decode_with_pillow
 from pipeline.draws import ViewDraws, draw_batch, draw_views
-from pipeline.jpeg import restart_rows
+from pipeline.jpeg import read_frame, restart_interval, restart_rows
 from pipeline.manifest import ImageKind
 from pipeline.policy import OPERATIONS
 from pipeline.randaugment import apply_operation
@@ -58,7 +58,8 @@ def _jpeg(photo: Image.Image, quality: int) -> bytes:
 
 
 def repacked(image: StoredImage) -> StoredImage:
-    command = ["jpegtran", "-optimize", "-restart", "1"]
+    interval = restart_interval(read_frame(image.payload))
+    command = ["jpegtran", "-optimize", "-restart", f"{interval}B"]
     payload = subprocess.run(command, input=image.payload, capture_output=True, check=True).stdout
     return StoredImage(payload, image.kind, image.width, image.height, restart_rows(payload))
 
@@ -68,9 +69,9 @@ def pixel_stages(images: list[StoredImage], draws: ViewDraws) -> dict[str, tuple
     pixels = [decode(image) for image in images]
     slot = np.empty((224, 224, 3), np.uint8)
 
-    def rows(image: StoredImage, view: int) -> tuple[np.ndarray, int]:
-        top, _, height, _ = draws.crop[view % VIEWS].tolist()
-        return decode_rows(image, top, top + height)
+    def box(image: StoredImage, view: int) -> np.ndarray:
+        top, left, height, width = draws.crop[view % VIEWS].tolist()
+        return decode_box(image, (top, left, top + height, left + width))[0]
 
     def window(view: int) -> np.ndarray:
         top, left, height, width = draws.crop[view % VIEWS].tolist()
@@ -85,7 +86,7 @@ def pixel_stages(images: list[StoredImage], draws: ViewDraws) -> dict[str, tuple
     }
     if shutil.which("jpegtran"):
         banded = [repacked(image) for image in images]
-        stages["decode, rows of the crop"] = (lambda i: rows(banded[i % 2], i), stages["decode"][1])
+        stages["decode, the crop's part"] = (lambda i: box(banded[i % 2], i), stages["decode"][1])
     return stages
 
 

@@ -1,58 +1,105 @@
-"""The MCU rows of a JPEG that a crop needs, as a smaller JPEG file of their own.
+"""The part of a JPEG that a crop needs, as a smaller JPEG file of its own.
 
-Huffman decoding is most of a decoder's work. Where every row of MCUs begins after a restart marker (what
-`shards.py repack` writes), decoding can begin at any row: a band is the file's headers with another height,
-the rows' bytes, their markers renumbered, and an end marker. Its pixels equal those of the whole image,
-because the band reaches one row further wherever the upsampling of chroma looks across its edge.
+Huffman decoding is most of a decoder's work, and it can begin behind any restart marker. Where markers cut
+every row of MCUs into the same segments (what `shards.py repack` writes), the segments that cover a crop make
+a file: the headers with another height and width, the segments' bytes, their markers renumbered, and an end
+marker. Its pixels equal those of the whole image, because it reaches one segment further wherever the
+upsampling of chroma looks across its edge.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 
 SEQUENTIAL = (0xC0, 0xC1)  # frame headers (SOF0, SOF1) of files that can have bands
+DRI = 0xDD
 EOI = b"\xff\xd9"
 
 
-def band(
-    payload: bytes | memoryview, rows: np.ndarray, height: int, top: int, bottom: int
-) -> tuple[bytes | bytearray | memoryview, int, int]:
-    """A file that holds pixel rows top … bottom - 1 of the image, its first pixel row, its height.
+Box = tuple[int, int, int, int]  # rows top … bottom - 1, columns left … right - 1: (top, left, bottom, right)
+
+
+class Window(NamedTuple):
+    """A JPEG file and the place of its pixels in the image that it was cut from."""
+
+    payload: bytes | bytearray | memoryview
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+def window(payload: bytes | memoryview, rows: np.ndarray, size: tuple[int, int], box: Box) -> Window:
+    """A file that holds a box of the pixels of an image of `size` (height, width).
 
     ValueError where the payload is not what the row offsets were taken from.
     """
-    frame = _frame_header(payload)
-    factors = payload[frame + 11 : frame + 10 + 3 * payload[frame + 9] : 3]
-    vertical = max(factor & 15 for factor in factors) if len(factors) > 1 else 1
-    edge = 8 * vertical
-    if len(rows) != -(-height // edge):
-        raise ValueError(f"{len(rows)} MCU rows of {edge} pixels do not make {height}")
-    context = vertical > 1
-    first = max(0, (top - 1 if context else top) // edge)
-    last = min(len(rows), ((bottom if context else bottom - 1) // edge) + 1)
-    if first == 0 and last == len(rows):
-        return payload, 0, height
-    behind = rows[max(first, 1) : last + 1].astype(np.int64)
-    data = np.frombuffer(payload, np.uint8)
-    if (data[behind - 2] != 0xFF).any() or (data[behind - 1] & 0xF8 != 0xD0).any():
-        raise ValueError("no restart markers where its rows should begin")
-    start, head = int(rows[first]), int(rows[0])
-    stop = int(rows[last]) - 2 if last < len(rows) else len(payload)
-    piece = bytearray(payload[:head])
-    piece += payload[start:stop]
-    if last < len(rows):
-        piece += EOI
-    marks = rows[first + 1 : last].astype(np.int64) - (start - head) - 1
-    np.frombuffer(piece, np.uint8)[marks] = 0xD0 + np.arange(len(marks)) % 8
-    kept = min(height, last * edge) - first * edge
-    piece[frame + 5 : frame + 7] = kept.to_bytes(2, "big")
-    return piece, first * edge, kept
+    frame, interval = _headers(payload, int(rows[0]))
+    height, width = size
+    if payload[frame + 5 : frame + 9] != height.to_bytes(2, "big") + width.to_bytes(2, "big"):
+        raise ValueError(f"its header does not say {width}×{height}")
+    across, down = _sampling(payload, frame)
+    tall, wide = 8 * down, 8 * across * interval  # a segment's pixels
+    per_row = -(-width // wide)
+    if len(rows) != -(-height // tall) or -(-width // (8 * across)) != per_row * interval:
+        raise ValueError(
+            f"{len(rows)} rows of MCUs in segments of {wide}×{tall} do not make {width}×{height}"
+        )
+    top, left, bottom, right = box
+    first, last = _reach(top, bottom, tall, down > 1, len(rows))
+    begin, end = _reach(left, right, wide, across > 1, per_row)
+    if (first, last, begin, end) == (0, len(rows), 0, per_row):
+        return Window(payload, 0, 0, height, width)
+    start = int(rows[first])
+    stop = int(rows[last]) - 2 if last < len(rows) else len(payload) - len(EOI)
+    head = bytearray(payload[: rows[0]])
+    kept = min(height, last * tall) - first * tall, min(width, end * wide) - begin * wide
+    head[frame + 5 : frame + 9] = kept[0].to_bytes(2, "big") + kept[1].to_bytes(2, "big")
+    pieces = _segments(memoryview(payload)[start:stop], last - first, per_row, begin, end)
+    return Window(b"".join((head, pieces, EOI)), first * tall, begin * wide, *kept)
 
 
-def _frame_header(payload: bytes | memoryview) -> int:
-    """Offset of the frame header's marker."""
-    at = 2
-    while at + 10 < len(payload) and payload[at] == 0xFF:
+def _reach(low: int, high: int, size: int, interpolated: bool, count: int) -> tuple[int, int]:
+    """The segments that cover pixels low … high - 1, and the pixels beside them if chroma is interpolated."""
+    margin = 1 if interpolated else 0
+    return max(0, (low - margin) // size), min(count, (high - 1 + margin) // size + 1)
+
+
+def _segments(data: memoryview, rows: int, per_row: int, begin: int, end: int) -> bytearray:
+    """Segments begin … end - 1 of every row of `data`, their markers numbered from 0."""
+    values = np.frombuffer(data, np.uint8)
+    marks = np.flatnonzero(values[:-1] == 0xFF)
+    marks = marks[values[marks + 1] & 0xF8 == 0xD0]
+    if len(marks) != rows * per_row - 1:
+        raise ValueError(f"{len(marks) + 1} segments where {rows} rows of {per_row} should be")
+    starts = np.concatenate([[0], marks + 2]).reshape(rows, per_row)
+    stops = np.concatenate([marks, [len(values)]]).reshape(rows, per_row)
+    runs = zip(starts[:, begin].tolist(), stops[:, end - 1].tolist(), strict=True)
+    kept = bytearray(b"\xff\xd0".join([data[start:stop] for start, stop in runs]))
+    lengths = (stops - starts)[:, begin:end].ravel()[:-1]
+    places = np.cumsum(lengths + 2) - 1
+    np.frombuffer(kept, np.uint8)[places] = 0xD0 + np.arange(len(places)) % 8
+    return kept
+
+
+def _headers(payload: bytes | memoryview, scan: int) -> tuple[int, int]:
+    """Offset of the frame header's marker, and the restart interval in MCUs."""
+    at, frame, interval = 2, 0, 0
+    while at + 10 < min(scan, len(payload)) and payload[at] == 0xFF:
         marker = payload[at + 1]
         if marker in SEQUENTIAL:
-            return at
+            frame = at
+        elif marker == DRI:
+            interval = payload[at + 4] << 8 | payload[at + 5]
         at += 1 if marker == 0xFF else 2 + (payload[at + 2] << 8 | payload[at + 3])
-    raise ValueError("no frame header where the file's headers are")
+    if not frame or not interval:
+        raise ValueError("no frame header or no restart interval where the file's headers are")
+    return frame, interval
+
+
+def _sampling(payload: bytes | memoryview, frame: int) -> tuple[int, int]:
+    """The largest horizontal and vertical sampling factor: an MCU's edges in blocks of 8 pixels."""
+    factors = payload[frame + 11 : frame + 10 + 3 * payload[frame + 9] : 3]
+    if len(factors) == 1:
+        return 1, 1
+    return max(factor >> 4 for factor in factors), max(factor & 15 for factor in factors)

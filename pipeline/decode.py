@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.bands import band
+from pipeline.bands import Box, window
 from pipeline.errors import WorkFailed
 from pipeline.manifest import ImageKind
 
@@ -37,21 +37,21 @@ class StoredImage:
 def decode(image: StoredImage) -> np.ndarray:
     """All pixels."""
     pixels = _fast(image.payload) if image.kind in FAST else decode_with_pillow(image)
-    _check_size(image, pixels, image.height)
+    _check_size(pixels, image.height, image.width)
     return pixels
 
 
-def decode_rows(image: StoredImage, top: int, bottom: int) -> tuple[np.ndarray, int]:
-    """Pixels that hold rows top … bottom - 1, and the row that they begin with: all of them without bands."""
+def decode_box(image: StoredImage, box: Box) -> tuple[np.ndarray, int, int]:
+    """Pixels that hold the box, and the row and column that they begin with: all of them without bands."""
     if not len(image.rows):
-        return decode(image), 0
+        return decode(image), 0, 0
     try:
-        payload, first, height = band(image.payload, image.rows, image.height, top, bottom)
+        part = window(image.payload, image.rows, (image.height, image.width), box)
     except ValueError as error:
         raise DecodeError(f"the image is not what its restart rows say: {error}") from None
-    pixels = _fast(payload)
-    _check_size(image, pixels, height)
-    return pixels, first
+    pixels = _fast(part.payload)
+    _check_size(pixels, part.height, part.width)
+    return pixels, part.top, part.left
 
 
 def decode_with_pillow(image: StoredImage) -> np.ndarray:
@@ -75,9 +75,8 @@ def _fast(payload: bytes | bytearray | memoryview) -> np.ndarray:
         raise DecodeError(f"the image cannot be decoded: {error}") from None
 
 
-def _check_size(image: StoredImage, pixels: np.ndarray, height: int) -> None:
-    if pixels.shape != (height, image.width, 3):
+def _check_size(pixels: np.ndarray, height: int, width: int) -> None:
+    if pixels.shape != (height, width, 3):
         raise DecodeError(
-            f"the image has {pixels.shape[1]}×{pixels.shape[0]} pixels where the manifest says "
-            f"{image.width}×{height}"
+            f"the image has {pixels.shape[1]}×{pixels.shape[0]} pixels where {width}×{height} are recorded"
         )

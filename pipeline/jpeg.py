@@ -122,11 +122,22 @@ def _orientation(tiff: bytes) -> int:
     return 1
 
 
+SEGMENT = 64  # pixels across that a restart segment should have: finer costs bytes, coarser saves less
+
+
+def restart_interval(frame: Frame) -> int:
+    """The interval in MCUs that cuts every row of MCUs into equal segments of about SEGMENT pixels."""
+    across = -(-frame.width // frame.mcu_size[0])
+    divisors = [count for count in range(1, across + 1) if across % count == 0]
+    return min(divisors, key=lambda count: (abs(count - SEGMENT / frame.mcu_size[0]), count))
+
+
 def restart_rows(payload: bytes) -> np.ndarray:
     """Offset of each MCU row's entropy-coded data, where every row begins after a restart marker.
 
-    Empty for everything else: progressive files, several scans, markers at other intervals, or rows that are
-    not all there. A row ends two bytes before the next one (its marker) or at the marker after the last row.
+    Further markers within the rows may cut them into equal segments. Empty for everything else: progressive
+    files, several scans, segments that straddle rows, or rows that are not all there. A row ends two bytes
+    before the next one (its marker) or at the marker after the last row.
     """
     none = np.zeros(0, np.uint32)
     frame = read_frame(payload)
@@ -134,17 +145,19 @@ def restart_rows(payload: bytes) -> np.ndarray:
     if (
         frame.kind != ImageKind.JPEG
         or frame.scan_components != len(frame.sampling)
-        or frame.restart_interval != -(-frame.width // width)
+        or not frame.restart_interval
+        or -(-frame.width // width) % frame.restart_interval
     ):
         return none
+    per_row = -(-frame.width // width) // frame.restart_interval
     data = np.frombuffer(payload, np.uint8)
     at = frame.scan + np.flatnonzero(data[frame.scan : -1] == 0xFF)
     code = data[at + 1]
     marker = (code != 0) & (code != 0xFF)
     at, code = at[marker], code[marker]
     restarts = (code >= 0xD0) & (code <= 0xD7)
-    count = -(-frame.height // height) - 1
+    count = -(-frame.height // height) * per_row - 1
     expected = 0xD0 + np.arange(count) % 8
     if len(at) <= count or not np.array_equal(code[:count], expected) or restarts[count]:
         return none
-    return np.concatenate([[frame.scan], at[:count] + 2]).astype(np.uint32)
+    return np.concatenate([[frame.scan], at[:count] + 2])[::per_row].astype(np.uint32)

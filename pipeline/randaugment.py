@@ -1,6 +1,6 @@
 """RandAugment's operations on uint8 images [rows, columns, 3]: Pillow's results, several times as fast.
 
-Equal to Pillow's bit by bit but for the geometric ones: shear and translation differ by one level here and
+The tables are Pillow's bit by bit. Colour, sharpness, shear and translation differ by one level here and
 there (float32 sums), rotation by the cubic's parameter (OpenCV's is -0.75, Pillow's -1).
 """
 
@@ -18,8 +18,7 @@ from pipeline.resample import BARELY, cubic_weights, truncated, weigh_rows
 Pixels = np.ndarray
 Fill = tuple[int, int, int]
 LEVELS = np.arange(256)
-# Pillow's luma in units of 2⁻¹⁶; sums stay below 2²⁴, so that float32 holds them exactly.
-LUMA = np.array([[19595, 38470, 7471]], np.float32)
+LUMA = np.array([[19595, 38470, 7471]], np.float32) / 65536  # Pillow's
 EDGE = 3
 SMOOTH = np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]], np.float32) / 13
 
@@ -92,12 +91,17 @@ def _solarize_add(pixels: Pixels, add: float) -> Pixels:
 
 
 def _brightness(pixels: Pixels, factor: float) -> Pixels:
-    return _look_up(pixels, _blend(np.zeros(256, np.uint8), LEVELS.astype(np.uint8), factor))
+    return _look_up(pixels, _blend_levels(0, factor))
 
 
 def _contrast(pixels: Pixels, factor: float) -> Pixels:
-    mean = np.full(256, int(_luma(pixels).mean() + 0.5), np.uint8)
-    return _look_up(pixels, _blend(mean, LEVELS.astype(np.uint8), factor))
+    return _look_up(pixels, _blend_levels(int(_luma(pixels).mean() + 0.5), factor))
+
+
+def _blend_levels(level: int, factor: float) -> np.ndarray:
+    """`_blend` of one level with each of the 256, in float32 as Pillow does it."""
+    change = (LEVELS - level).astype(np.float32)
+    return truncated(np.float32(level) + np.float32(factor) * change)
 
 
 def _color(pixels: Pixels, factor: float) -> Pixels:
@@ -121,17 +125,13 @@ def _histograms(pixels: Pixels) -> list[np.ndarray]:
 
 
 def _luma(pixels: Pixels) -> Pixels:
-    sums = cv2.transform(pixels.astype(np.float32), LUMA)
-    return ((sums + 32768) * np.float32(2**-16)).astype(np.uint8)
+    """Every product and sum is exact in float32; only a tie may round the other way."""
+    return cv2.transform(pixels, LUMA)
 
 
 def _blend(low: Pixels, high: Pixels, factor: float) -> Pixels:
-    """low + factor · (high - low) in float32, as Pillow rounds it."""
-    base, change = low.astype(np.float32), high.astype(np.float32)
-    change -= base
-    change *= np.float32(factor)
-    change += base
-    return truncated(change)
+    """low + factor · (high - low), cut off as Pillow does: rounding to nearest after - 1/2 is truncation."""
+    return cv2.addWeighted(low, 1 - factor, high, factor, BARELY - 0.5)
 
 
 # Geometry: as Pillow, a pixel whose centre falls outside the source takes the fill colour and nothing of its

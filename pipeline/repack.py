@@ -1,6 +1,6 @@
-"""Lossless rewriting with a restart marker before each row of MCUs, so that a crop decodes only its own rows.
+"""Lossless rewriting with restart markers, so that a crop decodes little more than its own pixels.
 
-`jpegtran -optimize -restart 1` rewrites the entropy coding and nothing else; progressive files become
+`jpegtran -optimize -restart` rewrites the entropy coding and nothing else; progressive files become
 sequential, which decode three times as fast. Every image's pixels are compared before and after.
 """
 
@@ -17,13 +17,13 @@ from pipeline.building import Outcome, build
 from pipeline.crew import Advance
 from pipeline.errors import UserError, WorkFailed
 from pipeline.inspection import Inspection
-from pipeline.jpeg import read_frame, restart_rows
+from pipeline.jpeg import SEGMENT, read_frame, restart_interval, restart_rows
 from pipeline.manifest import ImageKind, Manifest
 from pipeline.rows import RowBook
 from pipeline.shard_plan import Plan, PlannedShard
 from pipeline.verification import splits_of
 
-COMMAND = ("jpegtran", "-copy", "all", "-optimize", "-restart", "1")
+COMMAND = ("jpegtran", "-copy", "all", "-optimize", "-restart")
 TREATED = (ImageKind.JPEG, ImageKind.PROGRESSIVE, ImageKind.GREY)
 
 
@@ -53,7 +53,7 @@ def _plan(manifests: dict[str, Manifest]) -> Plan:
     ]
     total = sum(shard.bytes for manifest in manifests.values() for shard in manifest.shards)
     fingerprints = {split: manifest.fingerprint for split, manifest in sorted(manifests.items())}
-    return Plan(tuple(shards), total, {"repacked": list(COMMAND), "fingerprints": fingerprints})
+    return Plan(tuple(shards), total, {"repacked": [*COMMAND, SEGMENT], "fingerprints": fingerprints})
 
 
 def _fill(
@@ -94,7 +94,8 @@ def rewritten(payload: bytes, image: Inspection) -> tuple[bytes, Inspection]:
     """The payload with restart markers if that is possible without a change in any pixel, else as it was."""
     if image.kind not in TREATED or len(restart_rows(payload)):
         return payload, image
-    ran = subprocess.run(COMMAND, input=payload, capture_output=True)
+    interval = f"{restart_interval(read_frame(payload))}B"  # in MCUs
+    ran = subprocess.run([*COMMAND, interval], input=payload, capture_output=True)
     if ran.returncode != 0 or ran.stderr or not _same_pixels(payload, ran.stdout):
         return payload, image
     kind = read_frame(ran.stdout).kind

@@ -9,7 +9,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_image
 
 from pipeline.decode import StoredImage
-from pipeline.jpeg import restart_rows
+from pipeline.jpeg import read_frame, restart_interval, restart_rows
 from pipeline.manifest import ImageKind
 
 NAMES = ("china.jpg", "flower.jpg")
@@ -37,8 +37,9 @@ def stored(name="china.jpg", width=500, height=375, subsampling=2):
     return stored_file(photograph(name, width, height), quality=92, subsampling=subsampling)
 
 
-def with_restart_rows(image):
-    """The same image with a restart marker before each row of MCUs."""
-    command = ["jpegtran", "-optimize", "-restart", "1"]
+def with_restart_rows(image, interval=None):
+    """The same image with restart markers as repacking writes them, or after every so many MCUs."""
+    interval = interval or restart_interval(read_frame(image.payload))
+    command = ["jpegtran", "-optimize", "-restart", f"{interval}B"]
     payload = subprocess.run(command, input=image.payload, capture_output=True, check=True).stdout
     return StoredImage(payload, image.kind, image.width, image.height, restart_rows(payload))

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.bands import band
-from pipeline.decode import DecodeError, decode, decode_rows, decode_with_pillow
+from pipeline.bands import window
+from pipeline.decode import DecodeError, decode, decode_box, decode_with_pillow
 from pipeline.manifest import ImageKind
 from tests.pipeline.photographs import NO_ROWS, photograph, stored, stored_file, with_restart_rows
 
@@ -59,58 +59,63 @@ def test_a_damaged_image_is_a_decode_error(form, damage):
 
 def test_an_image_of_another_size_than_recorded_is_refused_with_both_sizes():
     image = dataclasses.replace(stored_file(PHOTO), height=68)
-    with pytest.raises(DecodeError, match="101×67 pixels where the manifest says 101×68"):
+    with pytest.raises(DecodeError, match="101×67 pixels where 101×68 are recorded"):
         decode(image)
 
 
-# Bands.
+# Windows of files with restart markers.
 
 
 @needs_jpegtran
 @pytest.mark.parametrize("subsampling", [0, 1, 2], ids=["4:4:4", "4:2:2", "4:2:0"])
-@pytest.mark.parametrize(("width", "height"), [(101, 163), (33, 16), (17, 17), (64, 7), (90, 128)])
-def test_a_band_holds_the_pixels_of_the_whole_image(width, height, subsampling):
+@pytest.mark.parametrize(("width", "height"), [(101, 163), (33, 16), (17, 17), (64, 7), (190, 128)])
+@pytest.mark.parametrize("interval", [None, 1], ids=["as repacked", "every MCU"])
+def test_a_box_holds_the_pixels_of_the_whole_image(width, height, subsampling, interval):
     plain = stored_file(photograph("china.jpg", width, height), subsampling=subsampling)
-    image = with_restart_rows(plain)
+    image = with_restart_rows(plain, interval)
+    assert len(image.rows)
     whole, draw = decode(plain), np.random.default_rng(0)
     for _ in range(60):
-        top = int(draw.integers(0, height))
-        bottom = int(draw.integers(top + 1, height + 1))
-        pixels, first = decode_rows(image, top, bottom)
-        assert np.array_equal(pixels[top - first : bottom - first], whole[top:bottom])
+        top, left = int(draw.integers(0, height)), int(draw.integers(0, width))
+        bottom, right = int(draw.integers(top + 1, height + 1)), int(draw.integers(left + 1, width + 1))
+        pixels, y, x = decode_box(image, (top, left, bottom, right))
+        assert np.array_equal(
+            pixels[top - y : bottom - y, left - x : right - x], whole[top:bottom, left:right]
+        )
 
 
 @needs_jpegtran
-def test_a_band_of_a_grey_image_holds_its_pixels():
+def test_a_box_of_a_grey_image_holds_its_pixels():
     """Written by hand: the manifest keeps no rows of grey images, but the bands would serve them."""
     grey = stored_file(photograph("china.jpg", 50, 90).convert("L"), kind=ImageKind.GREY)
-    payload = with_restart_rows(grey).payload
+    payload = with_restart_rows(grey, 7).payload
     marks = [
         at + 2 for at in range(len(payload) - 1) if payload[at] == 0xFF and 0xD0 <= payload[at + 1] <= 0xD7
     ]
     scan = payload.index(b"\xff\xda")
     rows = np.array([scan + 2 + payload[scan + 3], *marks], np.uint32)
     image = dataclasses.replace(grey, payload=payload, rows=rows)
-    pixels, first = decode_rows(image, 30, 50)
+    pixels, top, _ = decode_box(image, (30, 0, 50, 50))
     assert len(pixels) < 40
-    assert np.array_equal(pixels[30 - first : 50 - first], decode(grey)[30:50])
+    assert np.array_equal(pixels[30 - top : 50 - top], decode(grey)[30:50])
 
 
 @needs_jpegtran
-def test_only_the_rows_of_the_crop_are_decoded():
-    image = with_restart_rows(stored("china.jpg", 200, 320, subsampling=2))
-    pixels, first = decode_rows(image, 100, 150)
-    assert (first, len(pixels)) == (96, 64)
-    # Row 96 is the first of its MCUs: its chroma is interpolated with the row of MCUs above.
-    assert decode_rows(image, 96, 112)[1] == 80
-    payload, _, _ = band(image.payload, image.rows, image.height, 100, 150)
-    assert len(payload) < 0.4 * len(image.payload)
+def test_only_the_segments_of_the_crop_are_decoded():
+    image = with_restart_rows(stored("china.jpg", 320, 320, subsampling=2))  # segments of 64 × 16 pixels
+    pixels, top, left = decode_box(image, (100, 70, 150, 120))
+    assert (top, left, pixels.shape) == (96, 64, (64, 64, 3))
+    # Row 96 and column 64 are the first of their MCUs: their chroma is interpolated with the MCUs before.
+    assert decode_box(image, (96, 64, 112, 120))[0].shape == (48, 128, 3)
+    payload = window(image.payload, image.rows, (320, 320), (100, 70, 150, 120)).payload
+    assert len(payload) < 0.15 * len(image.payload)
 
 
 @needs_jpegtran
-def test_all_rows_are_the_payload_itself():
+def test_a_box_of_everything_is_the_payload_itself():
     image = with_restart_rows(stored("china.jpg", 100, 80))
-    assert band(image.payload, image.rows, 80, 0, 80) == (image.payload, 0, 80)
+    part = window(image.payload, image.rows, (80, 100), (0, 0, 80, 100))
+    assert part == (image.payload, 0, 0, 80, 100)
 
 
 @needs_jpegtran
@@ -119,6 +124,8 @@ def test_all_rows_are_the_payload_itself():
     [
         lambda image: {"rows": image.rows[:-1]},
         lambda image: {"rows": image.rows + np.uint32(3)},
+        lambda image: {"height": image.height + 1},
+        lambda image: {"width": image.width - 1},
         lambda image: {"payload": image.payload[:2] + bytes(2) + image.payload[4:]},
         lambda image: {"payload": b"nonsense"},
     ],
@@ -126,11 +133,11 @@ def test_all_rows_are_the_payload_itself():
 def test_rows_of_another_file_are_a_decode_error(wrong):
     image = with_restart_rows(stored("china.jpg", 100, 80))
     with pytest.raises(DecodeError):
-        decode_rows(dataclasses.replace(image, **wrong(image)), 20, 30)
+        decode_box(dataclasses.replace(image, **wrong(image)), (20, 10, 30, 40))
 
 
 def test_without_bands_the_whole_image_is_decoded():
     image = stored("china.jpg", 100, 80)
     assert image.rows is NO_ROWS
-    pixels, first = decode_rows(image, 20, 30)
-    assert (first, pixels.shape) == (0, (80, 100, 3))
+    pixels, top, left = decode_box(image, (20, 10, 30, 40))
+    assert (top, left, pixels.shape) == (0, 0, (80, 100, 3))

@@ -4,7 +4,7 @@ import subprocess
 import numpy as np
 import pytest
 
-from pipeline.jpeg import NotJpeg, read_frame, restart_rows
+from pipeline.jpeg import NotJpeg, read_frame, restart_interval, restart_rows
 from pipeline.manifest import ImageKind
 from tests.pipeline.pictures import jpeg, png, turned
 
@@ -101,6 +101,24 @@ def test_every_mcu_row_is_found_behind_its_restart_marker(subsampling, height):
 
 
 @pytest.mark.skipif(not shutil.which("jpegtran"), reason="jpegtran is not installed")
+@pytest.mark.parametrize("interval", [1, 2, 3])
+def test_markers_within_a_row_leave_its_beginning_where_it_is(interval):
+    payload = repacked(jpeg(90, 100), "-restart", f"{interval}B")  # six MCUs a row
+    rows, marks = restart_rows(payload), [at for at in range(len(payload)) if payload[at : at + 1] == b"\xff"]
+    restarts = [at + 2 for at in marks if 0xD0 <= payload[at + 1] <= 0xD7]
+    assert rows[1:].tolist() == restarts[6 // interval - 1 :: 6 // interval]
+
+
+@pytest.mark.parametrize(
+    ("width", "interval"), [(500, 4), (375, 4), (400, 5), (333, 3), (16, 1), (176, 1), (368, 1)]
+)
+def test_segments_are_equal_and_about_64_pixels_wide(width, interval):
+    frame = read_frame(jpeg(width, 20, subsampling=2))
+    assert restart_interval(frame) == interval
+    assert -(-width // 16) % interval == 0
+
+
+@pytest.mark.skipif(not shutil.which("jpegtran"), reason="jpegtran is not installed")
 def test_files_without_a_marker_per_row_have_no_rows():
     banded = repacked(jpeg(90, 100), "-optimize", "-restart", "1")
     second = restart_rows(banded)[2]
@@ -111,7 +129,7 @@ def test_files_without_a_marker_per_row_have_no_rows():
         jpeg(90, 100),
         jpeg(90, 100, mode="L"),
         repacked(jpeg(90, 100), "-restart", "2"),
-        repacked(jpeg(90, 100), "-restart", "3B"),
+        repacked(jpeg(90, 100), "-restart", "4B"),  # six MCUs a row
         repacked(jpeg(90, 100), "-progressive", "-restart", "1"),
         bytes(renumbered),
         lost,
