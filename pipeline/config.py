@@ -211,6 +211,8 @@ def _checked(overrides: Sequence[str]) -> list[str]:
         key, equals, raw = text.partition("=")
         if not equals:
             raise UserError(f"{text!r} is no override; write name=value, such as recipe.lr=5e-4")
+        if key == "init":  # `recipe=finetune_384 init=…`, as one says it
+            key, text = "recipe.init", f"recipe.{text}"
         if key in GROUPS:
             result += _choice(key, raw)
             continue

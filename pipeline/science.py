@@ -74,7 +74,7 @@ class Recipe:
     clip: float = 0.0  # largest norm of the gradient; 0 = not clipped
     drop_path: float = 0.1
     ema: float = 0.99996  # decay of the moving average of the weights; 0 = none is kept
-    ema_share: float = 0.02  # the average's longest memory as a share of the run
+    ema_share: float = 0.07  # the average's longest memory as a share of the run
     evaluate_every: int = 1  # epochs; the last is always evaluated
     init: str = ""  # where weights come from: a file, or the id of a finished run; "" = random
 

@@ -54,6 +54,36 @@ def test_a_value_said_once_reaches_every_reader():
     assert config.data.augmentation.image_size == 384
 
 
+def test_fine_tuning_is_at_384_from_what_init_names():
+    config = compose(["recipe=finetune_cifar", "data=cifar10", "init=0123456789ab"])
+    assert (config.recipe.init, config.recipe.epochs) == ("0123456789ab", 64)
+    assert (config.model.network.image_size, config.model.network.classes) == (384, 10)
+    assert config.data.augmentation == Augmentation(image_size=384)
+    assert compose(["recipe=finetune_fine_grained", "data=pets"]).recipe.epochs == 300
+
+
+@pytest.mark.parametrize("word_edge", [2, 4, 8])
+def test_the_demo_keeps_what_the_tables_vary(word_edge):
+    """Tables 4 to 7 name switches of a patch of 16 words; each must be possible in the small network."""
+    for model in ("tnt_s", "tnt_s_legacy"):
+        chosen = ["scale=demo", f"model={model}", "data=imagenet", f"model.word_edge={word_edge}"]
+        network = compose([*chosen, "model.inner_heads=2"]).model.network
+        assert isinstance(network, TNTConfig)
+        assert network.words * network.c == network.patch_dim
+        assert (network.patch_size, network.words) == (16, (16 // word_edge) ** 2)
+    for heads in (1, 2, 4, 8):
+        compose(["scale=demo", f"model.inner_heads={heads}"])
+    sizes = [compose(["scale=demo", f"model={m}"]).model.network for m in ("tnt_ti", "tnt_s", "tnt_b")]
+    assert sizes[0].patch_dim < sizes[1].patch_dim < sizes[2].patch_dim
+
+
+def test_the_demo_is_digits_whatever_the_command_said_before():
+    config = compose(
+        ["model=tnt_b", "data=cifar10", "recipe=finetune_cifar", "scale=demo", "recipe.epochs=3"]
+    )
+    assert (config.data.name, config.data.classes, config.recipe.epochs) == ("digits", 10, 3)
+
+
 def test_a_words_width_follows_its_edge():
     assert compose(["model.word_edge=8"]).model.network.word_dim == 96
     assert compose(["model.word_edge=8", "model.word_dim=24"]).model.network.word_dim == 24
