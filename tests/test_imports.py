@@ -24,7 +24,7 @@ DOORS = {
     "sklearn": {"pipeline/sources_digits.py"},
     "scipy": {"pipeline/sources_imagenet.py", "pipeline/sources_oxford.py"},
     "rich": {"pipeline/display.py", "pipeline/progress.py"},
-    "deepspeed": set(),
+    "deepspeed": {"pipeline/engine.py", "pipeline/resharding.py"},
     "submitit": set(),
     "hydra": {"pipeline/config.py"},
     "omegaconf": {"pipeline/config.py"},
