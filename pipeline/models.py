@@ -46,12 +46,14 @@ def initialise(model: nn.Module, config: RunConfig) -> str:
     return load(model, path)
 
 
-def load(model: nn.Module, path: Path) -> str:
-    """Weights of any known format; positions are resized, a head for other classes is left as it was made."""
+def load(model: nn.Module, path: Path, *, new_head: bool = True) -> str:
+    """Weights of any known format; positions are resized. A head for other classes is left as it was made, or
+    refused with `new_head=False`.
+    """
     try:
         if isinstance(model, TNT):
-            return _load_tnt(model, path)
-        return _load_timm(model, path)
+            return _load_tnt(model, path, new_head)
+        return _load_timm(model, path, new_head)
     except UserError:
         raise
     except (ValueError, OSError) as error:
@@ -88,6 +90,18 @@ def export(
     return path
 
 
+def timm_preprocessing(model: nn.Module, aug: Augmentation) -> Augmentation:
+    """How timm's config of a network wants evaluation images: what it was trained with."""
+    own = cast("dict[str, Any]", model.default_cfg)
+    return dataclasses.replace(
+        aug,
+        mean=tuple(own["mean"]),
+        std=tuple(own["std"]),
+        crop_fraction=float(own["crop_pct"]),
+        interpolation=own["interpolation"],
+    )
+
+
 def _preprocessing(aug: Augmentation, classes: int) -> dict[str, Any]:
     return {
         "input_size": [3, aug.image_size, aug.image_size],
@@ -99,9 +113,9 @@ def _preprocessing(aug: Augmentation, classes: int) -> dict[str, Any]:
     }
 
 
-def _load_tnt(model: TNT, path: Path) -> str:
+def _load_tnt(model: TNT, path: Path, new_head: bool) -> str:
     held = tnt.weights.read(path).config
-    new_head = held.classes != model.config.classes
+    new_head = new_head and held.classes != model.config.classes
     weights = tnt.weights.load(model, path, new_head=new_head)
     resized = held.image_size != model.config.image_size and model.config.patch_position
     return _said(
@@ -138,7 +152,7 @@ def _create_timm(model: ModelConfig) -> nn.Module:
         ) from error
 
 
-def _load_timm(model: nn.Module, path: Path) -> str:
+def _load_timm(model: nn.Module, path: Path, new_head: bool) -> str:
     state, _ = read_tensors(path, ema=True)
     adapt = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
     if adapt is not None:
@@ -153,7 +167,7 @@ def _load_timm(model: nn.Module, path: Path) -> str:
         and name in state
         and state[name].shape != own[name].shape
     }
-    if fresh:
+    if fresh and new_head:
         state = {name: tensor for name, tensor in state.items() if name not in fresh}
         state |= {name: own[name] for name in fresh}
     try:

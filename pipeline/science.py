@@ -10,7 +10,7 @@ from pipeline.sampler import Sampling
 from tnt.config import TNTConfig
 
 TIMM = "timm:"
-LABELS = ("", "real")
+LABELS = ("", "index", "real")
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,9 @@ class DataConfig:
     image_size: int = 224
     train: str = "train"  # the split to learn from
     validation: str = "validation"  # the split to be measured on
-    labels: str = (
-        ""  # "real": ImageNet's reassessed labels, where an image may have several (evaluation only)
-    )
+    # Which answers are right, in evaluation: "" the split's labels, "index" classes whose names are the
+    # network's outputs, "real" ImageNet's reassessed labels, where an image may have several.
+    labels: str = ""
     order: str = "global"  # or "lane", for file systems that dislike random access
     lanes: int = 64
     window: int = 4
@@ -53,7 +53,7 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         if self.labels not in LABELS:
-            raise unknown_name("labels", self.labels, ("'' (the split's own)", "real"))
+            raise unknown_name("data.labels", self.labels, LABELS)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ COMPOSITION_ROOT = "pipeline/launch.py"
 DOORS = {
     "fvcore": {"tnt/flops.py"},
     "safetensors": {"tnt/storage.py"},
-    "matplotlib": set(),
+    "matplotlib": {"pipeline/confusion.py"},
     "sklearn": {"pipeline/sources_digits.py"},
     "scipy": {"pipeline/sources_imagenet.py", "pipeline/sources_oxford.py"},
     "rich": {"pipeline/display.py", "pipeline/progress.py"},

@@ -126,3 +126,11 @@ def test_weights_with_nan_are_found():
     models.check_finite({"a": torch.ones(2), "n": torch.tensor(1)})
     with pytest.raises(UserError, match="b holds NaN"):
         models.check_finite({"a": torch.ones(2), "b": torch.tensor([1.0, float("nan")])})
+
+
+def test_where_a_new_head_is_not_wanted_other_classes_are_refused(tmp_path):
+    for make in (config_of, timm_config):
+        config = make()
+        path = models.export(config, models.create(config.model).state_dict(), tmp_path)
+        with pytest.raises(UserError, match=path.name):
+            models.load(models.create(make("data.classes=4").model), path, new_head=False)
