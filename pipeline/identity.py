@@ -25,7 +25,11 @@ def science(config: RunConfig) -> dict[str, Any]:
 
 def run_id(config: RunConfig, fingerprint: str) -> str:
     """12 hex digits for the science and the data's fingerprint (`pipeline.splits.fingerprint`)."""
-    content = {"science": science(config), "data": fingerprint}
+    return id_of(science(config), fingerprint)
+
+
+def id_of(science: dict[str, Any], fingerprint: str) -> str:
+    content = {"science": science, "data": fingerprint}
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 

@@ -34,6 +34,8 @@ def build(kind: type[T], values: Any, path: str, **made: Any) -> T:
 
 
 def typed(hint: Any, value: Any, path: str) -> Any:
+    if hint is Any:
+        return value
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return build(hint, value, path)
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
@@ -42,6 +44,14 @@ def typed(hint: Any, value: Any, path: str) -> Any:
             return None
         (hint,) = (option for option in inner if option is not type(None))
         return typed(hint, value, path)
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise UserError(f"{path}={value!r} must be a section")
+        return {str(name): typed(inner[1], item, f"{path}.{name}") for name, item in value.items()}
+    if origin is tuple and inner[-1] is Ellipsis:
+        if not isinstance(value, list | tuple):
+            raise UserError(f"{path}={value!r} must be a list")
+        return tuple(typed(inner[0], item, path) for item in value)
     if origin is tuple:
         if not isinstance(value, list | tuple) or len(value) != len(inner):
             raise UserError(f"{path}={value!r} must be {len(inner)} values, as [a,b]")

@@ -23,13 +23,13 @@ DOORS = {
     "matplotlib": set(),
     "sklearn": {"pipeline/sources_digits.py"},
     "scipy": {"pipeline/sources_imagenet.py", "pipeline/sources_oxford.py"},
-    "rich": {"pipeline/progress.py"},
+    "rich": {"pipeline/display.py", "pipeline/progress.py"},
     "deepspeed": {"pipeline/engine.py", "pipeline/resharding.py"},
     "submitit": set(),
     "hydra": {"pipeline/config.py"},
     "omegaconf": {"pipeline/config.py"},
-    "tensorboard": set(),
-    "wandb": set(),
+    "tensorboard": {"pipeline/trackers.py"},
+    "wandb": {"pipeline/trackers.py"},
     "webdataset": set(),
 }
 # What the modules of tnt/ may import when they are imported themselves.
