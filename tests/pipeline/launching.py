@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-DEADLINE = 120  # seconds; only a failing test waits for it
+DEADLINE = 60  # seconds; only a failing test waits for it
 
 
 def free_port() -> int:
@@ -51,11 +51,14 @@ def start(command: Sequence[Any], env: Mapping[str, str] | None = None, **option
     )
 
 
-def start_ranks(world: int, command: Sequence[Any], **more: str) -> list[subprocess.Popen]:
+def start_ranks(
+    world: int, command: Sequence[Any], env: Mapping[str, str] | None = None, **options: Any
+) -> list[subprocess.Popen]:
     if world == 1:
-        return [start(command, more)]
+        return [start(command, env, **options)]
     port = free_port()
-    return [start(command, {**torchrun(rank, world, port), **more}) for rank in range(world)]
+    places = [torchrun(rank, world, port) for rank in range(world)]
+    return [start(command, {**place, **(env or {})}, **options) for place in places]
 
 
 def finish(processes: Sequence[subprocess.Popen]) -> list[str]:
@@ -67,7 +70,7 @@ def finish(processes: Sequence[subprocess.Popen]) -> list[str]:
 
 
 def run_ranks(world: int, command: Sequence[Any], **more: str) -> list[str]:
-    processes = start_ranks(world, command, **more)
+    processes = start_ranks(world, command, more)
     try:
         return finish(processes)
     finally:
