@@ -11,20 +11,21 @@ import shutil
 import socket
 import subprocess
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from pipeline.errors import UserError
+from pipeline.errors import UserError, WorkFailed
 
 if TYPE_CHECKING:
     import torch
 
 # Below the range from which the kernel deals out ports of outgoing connections (32768 on Linux).
 PORTS = range(20000, 32000)
+T = TypeVar("T")
 LAUNCHERS = ("plain", "torchrun", "slurm", "submitit")
 
 
@@ -160,6 +161,21 @@ class Ranks:
         values = [value]
         dist.broadcast_object_list(values, src=0, group=self._group)
         return values[0]
+
+    def lead(self, work: Callable[[], T]) -> T:
+        """Done by rank 0 alone; its result, or the user's error that it met, is every rank's."""
+        error, result = None, None
+        if self.rank == 0:
+            try:
+                result = work()
+            except UserError as met:
+                error = met
+            except OSError as met:
+                error = WorkFailed(f"{met.strerror or met}: {met.filename}")
+        error, result = self.share((error, result))
+        if error is not None:
+            raise error
+        return result
 
     def sum(self, values: Sequence[float]) -> list[float]:
         """Sums over the ranks in float64, the same on each of them to the bit."""

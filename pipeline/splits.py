@@ -45,6 +45,17 @@ def fingerprint(data: DataConfig) -> str:
     return hashlib.sha256("\n".join(stated).encode()).hexdigest()
 
 
+def described(data: DataConfig) -> dict[str, str]:
+    """The splits in a few words each, for whoever compares them with what they were."""
+    words = {"root": data.root}
+    for split in (data.train, data.validation):
+        manifest = Manifest.read(data.root, split)
+        words[split] = (
+            f"{len(manifest)} samples in {len(manifest.shards)} shards, {manifest.fingerprint[:12]}"
+        )
+    return words
+
+
 def _stated(root: Path, split: str) -> str:
     try:
         header = json.loads(manifest_path(root, split).read_bytes())
