@@ -47,6 +47,21 @@ def test_each_choice_composes(group):
         assert isinstance(compose(["scale=demo", f"{group}={name}"]), RunConfig)
 
 
+def test_the_papers_data_and_recipes_are_choices():
+    assert {"imagenet", "cifar10", "cifar100", "flowers", "pets", "digits"} <= set(choices("data"))
+    assert {"pretrain", "finetune_384"} <= set(choices("recipe"))
+
+
+def test_no_choice_is_hidden_from_git():
+    """A pattern of .gitignore meant for results once hid conf/data."""
+    paths = [str(path.relative_to(ROOT)) for path in (ROOT / "pipeline" / "conf").rglob("*.yaml")]
+    shared = [path for path in paths if not path.startswith("pipeline/conf/local/")]
+    done = subprocess.run(
+        ["git", "check-ignore", "--no-index", *shared], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.stdout == ""
+
+
 def test_a_value_said_once_reaches_every_reader():
     config = compose(["data.image_size=384", "data.classes=7", "recipe.drop_path=0.3"])
     network = config.model.network
