@@ -53,7 +53,7 @@ def test_the_papers_data_and_recipes_are_choices():
 
 
 def test_no_choice_is_hidden_from_git():
-    """A pattern of .gitignore meant for results once hid conf/data."""
+    """A pattern of .gitignore that is meant for shards must not reach conf/data."""
     paths = [str(path.relative_to(ROOT)) for path in (ROOT / "pipeline" / "conf").rglob("*.yaml")]
     shared = [path for path in paths if not path.startswith("pipeline/conf/local/")]
     done = subprocess.run(
