@@ -6,7 +6,9 @@ prints what would run. Nothing here needs torch.
 """
 
 import argparse
+import copy
 import dataclasses
+import functools
 import typing
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,7 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from pipeline.errors import UserError, unknown_name
-from pipeline.machine import ClusterConfig, EngineConfig, LoggingConfig, Paths
+from pipeline.machine import About, ClusterConfig, EngineConfig, LoggingConfig, Paths
 from pipeline.science import TIMM, DataConfig, ModelConfig, Recipe, TimmConfig
 from pipeline.typed import build, listed, typed
 from tnt.config import VARIANTS, TNTConfig
@@ -28,14 +30,6 @@ SHARED = {
     "classes": "${data.classes}",
     "drop_path": "${recipe.drop_path}",
 }
-
-
-@dataclass(frozen=True)
-class About:
-    """For which table a run was asked for: a remark, since several tables may share a run."""
-
-    ablation: str = ""
-    cell: str = ""
 
 
 @dataclass(frozen=True)
@@ -153,6 +147,30 @@ def _help() -> str:
 
 
 def _compose(overrides: Sequence[str], resolve: bool) -> dict[str, Any]:
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    groups, singles = _sorted_out(overrides)
+    values = copy.deepcopy(_grouped(tuple(groups)))
+    for key, value in singles:
+        *sections, name = key.split(".")
+        node = values
+        for section in sections:
+            node = node[section]
+        node[name] = value
+    _refuse_resolvers(values, "")
+    if not resolve:
+        return values
+    try:
+        resolved = OmegaConf.to_container(OmegaConf.create(values), resolve=True)
+    except OmegaConfBaseException as error:
+        raise UserError(f"config: {str(error).splitlines()[0]}") from error
+    return typing.cast("dict[str, Any]", resolved)
+
+
+@functools.cache  # the slow part: a launcher composes a hundred runs of a few groups
+def _grouped(groups: tuple[str, ...]) -> dict[str, Any]:
+    """Hydra's composition of the chosen groups."""
     from hydra import compose, initialize_config_dir
     from hydra.core.config_store import ConfigStore
     from hydra.errors import HydraException
@@ -163,18 +181,12 @@ def _compose(overrides: Sequence[str], resolve: bool) -> dict[str, Any]:
     store.store("defaults", _defaults())
     for name in (*VARIANTS, "timm"):
         store.store(name, _network(name), group="model")
-    overrides = _checked(overrides)
     try:
         with initialize_config_dir(str(FOLDER), version_base="1.3"):
-            config = compose("config", overrides=overrides)
-        raw = OmegaConf.to_container(config, resolve=False)
-        _refuse_resolvers(raw, "")
-        values = OmegaConf.to_container(config, resolve=True) if resolve else raw
+            config = compose("config", overrides=list(groups))
+        return typing.cast("dict[str, Any]", OmegaConf.to_container(config, resolve=False))
     except (HydraException, OmegaConfBaseException) as error:
-        cause = error.__cause__ or error
-        raise UserError(f"config: {str(cause).splitlines()[0]}") from error
-    assert isinstance(values, dict)
-    return typing.cast("dict[str, Any]", values)
+        raise UserError(f"config: {str(error.__cause__ or error).splitlines()[0]}") from error
 
 
 def _defaults() -> dict[str, Any]:
@@ -195,14 +207,11 @@ def _network(name: str) -> dict[str, Any]:
     return {"name": name} | fields
 
 
-def _checked(overrides: Sequence[str]) -> list[str]:
-    """Overrides for Hydra, each checked by name first, so that a mistake is told in our words."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.core.override_parser.types import OverrideType
-    from hydra.errors import HydraException
-
-    parser = OverridesParser.create()
-    result: list[str] = []
+def _sorted_out(overrides: Sequence[str]) -> tuple[list[str], list[tuple[str, Any]]]:
+    """Groups' choices for Hydra and single values; names are checked first, so that mistakes are told in our
+    words."""
+    groups: list[str] = []
+    singles: list[tuple[str, Any]] = []
     of_timm = any(text.startswith(f"model={TIMM}") for text in overrides)
     network = _network("timm" if of_timm else "tnt_s")
     del network["name"]  # it comes with the choice
@@ -211,36 +220,39 @@ def _checked(overrides: Sequence[str]) -> list[str]:
         key, equals, raw = text.partition("=")
         if not equals:
             raise UserError(f"{text!r} is no override; write name=value, such as recipe.lr=5e-4")
-        if key == "init":  # `recipe=finetune_384 init=…`, as one says it
-            key, text = "recipe.init", f"recipe.{text}"
-        if key in GROUPS:
-            result += _choice(key, raw)
-            continue
-        if isinstance(_lookup(known, key), str) and key not in _shared_keys():
-            text = f"{key}={_quoted(raw)}"  # a path may hold commas, and a run's id may look like a number
-        try:
-            override = parser.parse_override(text)
-        except HydraException as error:
-            raise UserError(f"cannot read {text!r}: {str(error).splitlines()[0]}") from error
-        if override.type is not OverrideType.CHANGE or override.is_sweep_override():
-            raise UserError(f"{text!r} is no single value of {key}; write {key}=value")
-        result.append(text)
-    return result
+        if key == "model" and raw.startswith(TIMM):
+            groups.append("model=timm")
+            singles.append(("model.name", raw))
+        elif key in GROUPS:
+            if raw not in choices(key):
+                raise unknown_name(key, raw, choices(key))
+            groups.append(text)
+        else:
+            key = "recipe.init" if key == "init" else key  # `recipe=finetune_384 init=…`, as one says it
+            default = _lookup(known, key)
+            as_typed = isinstance(default, str) and key not in _shared_keys()
+            singles.append((key, _unquoted(raw) if as_typed else _parsed(key, raw)))
+    return groups, singles
 
 
-def _quoted(raw: str) -> str:
-    if len(raw) > 1 and raw[0] == raw[-1] and raw[0] in "\"'":
-        return raw
-    body = raw.replace("'", "\\'")
-    return f"'{body}\\'" if body.endswith("\\") else f"'{body}'"
+def _parsed(key: str, raw: str) -> Any:
+    """Hydra's grammar of values: 1e-3, true, null, [a,b]."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        override = OverridesParser.create().parse_override(f"{key}={raw}")
+    except HydraException as error:
+        raise UserError(f"cannot read {key}={raw}: {str(error).splitlines()[0]}") from error
+    if override.is_sweep_override():
+        raise UserError(f"{key}={raw} is no single value; write {key}=value")
+    return override.value()
 
 
-def _choice(group: str, name: str) -> list[str]:
-    if group == "model" and name.startswith(TIMM):
-        return ["model=timm", f"model.name='{name}'"]
-    if name not in choices(group):
-        raise unknown_name(group, name, choices(group))
-    return [f"{group}={name}"]
+def _unquoted(raw: str) -> str:
+    """Text as typed: a path may hold commas, and a run's id may look like a number."""
+    quoted = len(raw) > 1 and raw[0] == raw[-1] and raw[0] in "\"'"
+    return raw[1:-1] if quoted else raw
 
 
 def _shared_keys() -> set[str]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pipeline.measuring import Measured
 
 WEIGHTS = "model.safetensors"
+PICTURES = (".png", ".svg")
 OWN = ("run", "weights", "per_class", "confusion")
 
 
@@ -61,6 +62,9 @@ def understood(own: dict[str, str], others: Sequence[str], config: RunConfig) ->
         raise UserError("say what to measure: either run=<id> or weights=<file>")
     if own.get("per_class", "false") not in ("true", "false"):
         raise UserError(f"per_class={own['per_class']}; valid: true, false")
+    picture = Path(own["confusion"]) if "confusion" in own else None
+    if picture and (picture.suffix not in PICTURES or not picture.absolute().parent.is_dir()):
+        raise UserError(f"confusion={picture}: give a file in a folder that exists, as .png or .svg")
     if "run" in own:
         config, weights = _of_run(own["run"], others, config)
     else:
@@ -73,7 +77,7 @@ def understood(own: dict[str, str], others: Sequence[str], config: RunConfig) ->
         weights,
         as_timm_says=config.model.timm_name is not None and "run" not in own and not said,
         per_class=own.get("per_class") == "true",
-        confusion=Path(own["confusion"]) if own.get("confusion") else None,
+        confusion=picture,
     )
 
 

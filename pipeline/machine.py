@@ -67,3 +67,11 @@ class ClusterConfig:
             raise unknown_name("cluster", self.name, CLUSTERS)
         if not self.timeout > 0:
             raise UserError(f"cluster.timeout is {self.timeout}; it must be above 0")
+
+
+@dataclass(frozen=True)
+class About:
+    """For which table a run was asked for: a remark, since several tables may share a run."""
+
+    ablation: str = ""
+    cell: str = ""

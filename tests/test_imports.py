@@ -20,10 +20,12 @@ COMPOSITION_ROOT = "pipeline/launch.py"
 DOORS = {
     "fvcore": {"tnt/flops.py"},
     "safetensors": {"tnt/storage.py"},
-    "matplotlib": {"pipeline/confusion.py"},
-    "sklearn": {"pipeline/sources_digits.py"},
+    "matplotlib": {"tnt/canvas.py"},
+    "onnx": {"tnt/export.py"},
+    "onnxruntime": {"tnt/export.py"},
+    "sklearn": {"tnt/figure_data.py", "pipeline/sources_digits.py"},
     "scipy": {"pipeline/sources_imagenet.py", "pipeline/sources_oxford.py"},
-    "rich": {"pipeline/display.py", "pipeline/progress.py"},
+    "rich": {"tnt/commandline.py", "pipeline/display.py", "pipeline/progress.py"},
     "deepspeed": {"pipeline/engine.py", "pipeline/resharding.py"},
     "submitit": set(),
     "hydra": {"pipeline/config.py"},
@@ -80,7 +82,7 @@ def test_importing_tnt_asks_for_torch_and_nothing_else(path):
 
 
 def test_importing_tnt_loads_no_heavy_package():
-    heavy = ("timm", "torchvision", "numpy.testing", "pandas", "deepspeed", *DOORS)
+    heavy = ("timm", "torchvision", "PIL", "numpy.testing", "pandas", "deepspeed", *DOORS)
     check = f"import sys, tnt, tnt.weights, tnt.complexity; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

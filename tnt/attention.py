@@ -20,7 +20,19 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         B, L, D = x.shape
-        qkv = self.qkv(x).view(B, L, 3, self.heads, D // self.heads)  # B, L, 3, h, D/h
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each B, h, L, D/h
+        q, k, v = self._heads(x)
         x = F.scaled_dot_product_attention(q, k, v)
         return self.proj(x.transpose(1, 2).reshape(B, L, D))
+
+    def weights(self, x: Tensor, query: int) -> Tensor:
+        """B, L, D → B, h, L: how much one token looks at each, by head"""
+        q, k, _ = self._heads(x)
+        scores = (q[:, :, query : query + 1] @ k.transpose(-1, -2)).squeeze(2)
+        return (scores * q.shape[-1] ** -0.5).softmax(dim=-1)
+
+    def _heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """B, L, D → queries, keys and values, each B, h, L, D/h"""
+        B, L, D = x.shape
+        qkv = self.qkv(x).view(B, L, 3, self.heads, D // self.heads)  # B, L, 3, h, D/h
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        return q, k, v

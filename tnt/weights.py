@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from tnt.config import VARIANTS, TNTConfig
+from tnt.config import VARIANTS, TNTConfig, get_config
 from tnt.embed import resize_patch_positions
 from tnt.formats import FORMATS, recognise
 from tnt.model import TNT
@@ -35,7 +35,7 @@ class Weights:
 
     Heads leave no trace in shapes. They are known where our own format recorded them, or where the widths are
     a published variant's; else they are the paper's rule (outer width 64, 4 inner heads) and `heads_known` is
-    false.
+    false. `recorded` says that the file brought its config along.
     """
 
     path: Path
@@ -43,11 +43,17 @@ class Weights:
     state: State
     config: TNTConfig
     heads_known: bool
+    recorded: bool
 
 
 def read(path: str | Path, *, ema: bool = True) -> Weights:
-    """The weights in a file; a training checkpoint's moving average where it has one, unless `ema=False`."""
+    """The weights in a file; a training checkpoint's moving average where it has one, unless `ema=False`.
+
+    A folder stands for its `model.safetensors`.
+    """
     path = Path(path)
+    if path.is_dir():
+        path = path / "model.safetensors"
     foreign, metadata = read_tensors(path, ema)
     try:
         recorded = TNTConfig(**json.loads(metadata["tnt_config"])) if "tnt_config" in metadata else None
@@ -57,7 +63,7 @@ def read(path: str | Path, *, ema: bool = True) -> Weights:
         _check_complete(state, config)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    return Weights(path, format.name, state, config, heads_known)
+    return Weights(path, format.name, state, config, heads_known, recorded is not None)
 
 
 def load(model: TNT, path: str | Path, *, ema: bool = True, new_head: bool = False) -> Weights:
@@ -67,6 +73,25 @@ def load(model: TNT, path: str | Path, *, ema: bool = True, new_head: bool = Fal
     another set of classes.
     """
     weights = read(path, ema=ema)
+    _fill(model, weights, new_head)
+    return weights
+
+
+def open_model(
+    path: str | Path, *, name: str | None = None, ema: bool = True, **changes: Any
+) -> tuple[TNT, Weights]:
+    """The network that a file holds, whatever its variant, with some config fields changed.
+
+    With a name, a file of another variant is refused.
+    """
+    weights = read(path, ema=ema)
+    config = weights.config if name is None else get_config(name, classes=weights.config.classes)
+    model = TNT(config.replace(**changes))
+    _fill(model, weights, new_head="classes" in changes)
+    return model, weights
+
+
+def _fill(model: TNT, weights: Weights, new_head: bool) -> None:
     _check_same_network(model.config, weights, new_head)
     state = dict(weights.state)
     for name in POSITIONS:
@@ -79,7 +104,6 @@ def load(model: TNT, path: str | Path, *, ema: bool = True, new_head: bool = Fal
         own = {name: tensor for name, tensor in model.state_dict().items() if name.startswith("head.")}
         state = {name: tensor for name, tensor in state.items() if not name.startswith("head.")} | own
     model.load_state_dict(state, strict=True)
-    return weights
 
 
 def save(model: TNT, path: str | Path, format: str = "tnt") -> None:
@@ -157,7 +181,7 @@ def _check_complete(state: State, config: TNTConfig) -> None:
 def _check_same_network(model: TNTConfig, weights: Weights, new_head: bool) -> None:
     held = weights.config
     fields = list(ARCHITECTURE) + ([] if model.words == held.words else ["word_edge"])
-    if weights.format == "tnt" and weights.heads_known:
+    if weights.recorded:
         fields += ["patch_size", "word_edge", "outer_heads", "inner_heads"]
     fields += [name for name in POSITIONS if not _switched_off(weights, name, getattr(model, name))]
     fields += [] if new_head else ["classes"]
@@ -195,9 +219,7 @@ def _write(state: State, config: TNTConfig, path: Path, format: str) -> None:
         frozen = {"outer_tokens": torch.zeros(1, config.patches, config.patch_dim)}
     else:
         frozen = {}
-    metadata = {"format": "pt"} | (
-        {"tnt_config": json.dumps(dataclasses.asdict(config))} if format == "tnt" else {}
-    )
+    metadata = {"format": "pt", "tnt_config": json.dumps(dataclasses.asdict(config))}
     write_tensors(FORMATS[format].from_ours(state) | frozen, metadata, path)
 
 

@@ -47,6 +47,21 @@ def test_each_choice_composes(group):
         assert isinstance(compose(["scale=demo", f"{group}={name}"]), RunConfig)
 
 
+def test_the_papers_data_and_recipes_are_choices():
+    assert {"imagenet", "cifar10", "cifar100", "flowers", "pets", "digits"} <= set(choices("data"))
+    assert {"pretrain", "finetune_384"} <= set(choices("recipe"))
+
+
+def test_no_choice_is_hidden_from_git():
+    """A pattern of .gitignore that is meant for shards must not reach conf/data."""
+    paths = [str(path.relative_to(ROOT)) for path in (ROOT / "pipeline" / "conf").rglob("*.yaml")]
+    shared = [path for path in paths if not path.startswith("pipeline/conf/local/")]
+    done = subprocess.run(
+        ["git", "check-ignore", "--no-index", *shared], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.stdout == ""
+
+
 def test_a_value_said_once_reaches_every_reader():
     config = compose(["data.image_size=384", "data.classes=7", "recipe.drop_path=0.3"])
     network = config.model.network
@@ -121,10 +136,10 @@ def test_text_arrives_as_typed(text):
         ("recipe.lr=nan", "recipe.lr is nan; it must be above 0"),
         ("data.augmentation.scale=[1]", "data.augmentation.scale=[1] must be 2 values"),
         ("recipe=pretrain,finetune", "unknown recipe 'pretrain,finetune'"),
-        ("recipe.lr=1,2", "no single value of recipe.lr"),
+        ("recipe.lr=1,2", "recipe.lr=1,2 is no single value"),
         ("recipe.lr", "'recipe.lr' is no override"),
         ("recipe.x={", "unknown setting of recipe 'x'"),
-        ("recipe.lr={", "cannot read 'recipe.lr={'"),
+        ("recipe.lr={", "cannot read recipe.lr={"),
         ("recipe={lr: 1}", "unknown recipe '{lr: 1}'"),
         ("data.augmentation=3", "data.augmentation is a section"),
         ("+new=1", "unknown setting '+new'"),
@@ -201,6 +216,12 @@ def test_the_resolved_config_says_every_value(capsys):
 def test_every_field_of_the_network_can_be_set():
     fields = {field.name for field in dataclasses.fields(TNTConfig)}
     assert fields | {"name"} == set(plain(compose([]))["model"])
+
+
+def test_what_one_command_asks_for_does_not_reach_the_next():
+    compose(["recipe.lr=5e-4", "data.augmentation.scale=[0.5,1.0]"])
+    assert compose([]) == compose(["model=tnt_s"])
+    assert compose([]).recipe.lr == 1e-3
 
 
 def test_a_config_is_composed_without_torch():

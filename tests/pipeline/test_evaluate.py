@@ -150,6 +150,8 @@ def test_timms_networks_are_fed_as_timm_says(lab, capsys):
         (["weights=/nowhere"], "no weights at /nowhere"),
         ([f"run={RUN}", "model=tnt_b"], "has its own model"),
         ([f"run={RUN}", "data=cifar100"], "give data.classes alone"),
+        ([f"run={RUN}", "confusion=x.jpg"], "as .png or .svg"),
+        ([f"run={RUN}", "confusion=/nowhere/x.png"], "a folder that exists"),
         ([f"run={RUN}", "per_class=maybe"], "per_class=maybe; valid: true, false"),
         ([f"run={RUN}", "wieghts=x"], "unknown setting 'wieghts'"),
     ],

@@ -1,0 +1,147 @@
+"""What the commands that open a model share: which model, where, and how they end when something is wrong."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+
+from tnt.config import VARIANTS, get_config
+from tnt.model import TNT
+from tnt.weights import name_of, open_model
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A model, ready for inference, and where its weights come from."""
+
+    model: TNT
+    name: str
+    random: bool
+    origin: str  # the weights' file, or how the random ones were drawn
+
+
+def add_model_options(
+    parser: argparse.ArgumentParser, refuse_random: bool = True, size: int | None = None
+) -> None:
+    """For answers, or for pictures (`refuse_random=False`), which are drawn on the CPU and say for themselves
+    that weights are random, which an answer does not, so that there it needs a flag.
+    """
+    group = parser.add_argument_group("model")
+    default = "the model's"
+    group.add_argument(
+        "--weights", metavar="FILE", help="of any published format, or a folder that holds model.safetensors"
+    )
+    group.add_argument(
+        "--model", metavar="NAME", help=f"refuse weights of another variant: {', '.join(VARIANTS)}"
+    )
+    group.add_argument("--raw", action="store_true", help="the trained weights, not their moving average")
+    if refuse_random:
+        group.add_argument(
+            "--random-weights", action="store_true", help="an untrained model (tnt_s unless --model says)"
+        )
+        group.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, …")
+    group.add_argument(
+        "--size",
+        type=int,
+        default=size,
+        metavar="PIXELS",
+        help=f"edge of the input (default: {size or default})",
+    )
+    group.add_argument("--seed", type=int, default=0, help="of everything random (default: 0)")
+
+
+def choose_model(options: argparse.Namespace, resize: bool = True) -> Chosen:
+    """The model that the options ask for; what was assumed goes to standard error."""
+    allowed = getattr(options, "random_weights", True)
+    if options.weights and getattr(options, "random_weights", False):
+        raise ValueError("--weights and --random-weights exclude each other; give one")
+    if not options.weights and not allowed:
+        raise ValueError(
+            "no weights: give --weights FILE (an untrained model answers at random; --random-weights if that "
+            "is meant)"
+        )
+    device = getattr(options, "device", "cpu")
+    size = {} if options.size is None or not resize else {"image_size": options.size}
+    if options.weights:
+        model, held = open_model(options.weights, name=options.model, ema=not options.raw, **size)
+        if not held.heads_known:
+            heads = f"{held.config.outer_heads} outer and {held.config.inner_heads} inner heads"
+            print(f"{options.weights}: heads leave no trace in weights; {heads} are assumed", file=sys.stderr)
+        origin = str(options.weights)
+    else:
+        torch.manual_seed(options.seed)
+        model = TNT(get_config(options.model or "tnt_s", **size))
+        origin = f"random weights, seed {options.seed}"
+    try:
+        model = model.to(device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device {device!r} cannot be used: {reason}") from error
+    return Chosen(model.eval(), name_of(model.config), not options.weights, origin)
+
+
+def run(command: str, work: Callable[[], int]) -> int:
+    """The exit status of a command; what a user can cause ends in one line, not in a stack trace."""
+    try:
+        status = work()
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # the reader of our output has left, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        print(f"{command}: interrupted", file=sys.stderr)
+        return 130
+    except ModuleNotFoundError as missing:
+        print(f"{command}: {missing.name} is needed for this: pip install {missing.name}", file=sys.stderr)
+    except torch.OutOfMemoryError:
+        print(f"{command}: out of memory; give a smaller --batch or --size", file=sys.stderr)
+    except (ValueError, OSError) as error:
+        print(f"{command}: {' '.join(str(error).split())}", file=sys.stderr)
+    return 2
+
+
+@contextmanager
+def progress(total: int | None, done: int = 0) -> Iterator[Callable[[], None]]:
+    """A bar on standard error where a person looks at it; what comes out is called once per image."""
+    if not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = TextColumn("images"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("images", total=total, completed=done)
+        yield lambda: bar.advance(task)
+
+
+def print_table(head: Sequence[str], rows: Sequence[Sequence[str] | None]) -> None:
+    """On standard output; None draws a line. Only a terminal limits the width."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    filled = [row for row in rows if row]
+    if not filled:
+        return
+    table = Table(*head)
+    for column, value in zip(table.columns, filled[0], strict=True):
+        column.justify = "right" if value.replace(".", "").isdecimal() else "left"
+    for row in rows:
+        if row is None:
+            table.add_section()
+        else:
+            table.add_row(*(Text(printable(value)) for value in row))
+    Console(width=None if sys.stdout.isatty() else 10_000).print(table)
+
+
+def printable(text: str) -> str:
+    """A file's name as a terminal may show it: without control characters and undecodable bytes."""
+    return "".join(character if character.isprintable() else "�" for character in text)

@@ -1,0 +1,219 @@
+"""Rows of arrays, appended on disk so that a killed run continues, then one file that appears whole.
+
+While it grows, `OUT.parts/` holds an append-only file per array and `index.jsonl`, a line per batch, written
+after the batch's rows: rows without a line never happened. More features than memory can be stored.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import torch
+from torch import Tensor
+
+Shapes = Mapping[str, tuple[int, ...]]
+SUFFIXES = (".npz", ".safetensors")
+
+
+class FeatureStore:
+    """Features under way to `out`; entering it takes up what an earlier run of the same request has left."""
+
+    def __init__(self, out: Path, request: Mapping[str, Any], shapes: Shapes, dtype: str) -> None:
+        if out.suffix not in SUFFIXES:
+            raise ValueError(f"{out}: give a name that ends in {' or '.join(SUFFIXES)}")
+        if not out.absolute().parent.is_dir():
+            raise ValueError(f"no folder {out.absolute().parent} for {out.name}; make it first")
+        self.out = out
+        self.parts = out.with_name(out.name + ".parts")
+        self.shapes = shapes
+        self.dtype = dtype
+        arrays = {name: list(shape) for name, shape in shapes.items()}
+        self.request = json.dumps({**request, "arrays": arrays, "dtype": dtype}, sort_keys=True)
+        self.finished = False
+        self.names: list[str] = []
+        self.labels: list[int] = []  # -1 where there is none
+        self.errors: list[str] = []
+        self.seen = 0  # items tried, those that could not be read among them
+
+    @property
+    def rows(self) -> int:
+        return len(self.names)
+
+    def __enter__(self) -> FeatureStore:
+        if self.out.exists():
+            if _request_in(self.out) != self.request:
+                raise ValueError(f"{self.out} is there already, from another request; choose another name")
+            self.finished = True
+            return self
+        self.parts.mkdir(exist_ok=True)
+        self.lock = (self.parts / "lock").open("w")
+        try:
+            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self.lock.close()
+            raise ValueError(f"another process is writing {self.out}; wait for it or end it") from None
+        self._take_up()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self.finished:
+            self.lock.close()
+
+    def append(
+        self,
+        arrays: Mapping[str, Tensor],
+        names: Sequence[str],
+        labels: Sequence[int | None],
+        errors: Sequence[str | None],
+    ) -> None:
+        """A batch; the rows of arrays are those of the names without an error."""
+        entry: dict[str, list[Any]] = {"names": list(names), "labels": list(labels), "errors": list(errors)}
+        for name, tensor in arrays.items():
+            assert tensor.shape[1:] == self.shapes[name], (name, tensor.shape)
+            rows = tensor.to("cpu", getattr(torch, self.dtype)).contiguous()
+            _append(self._rows_file(name), rows.numpy().tobytes())
+        _append(self.parts / "index.jsonl", (json.dumps(entry) + "\n").encode())
+        self._count(entry)
+
+    def publish(self) -> None:
+        """One file out of the parts; they go when it stands."""
+        temporary = self.out.with_name(f".{self.out.name}.{os.getpid()}.tmp")
+        try:
+            with temporary.open("wb") as file:
+                (self._write_npz if self.out.suffix == ".npz" else self._write_safetensors)(file)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(self.out)
+        finally:
+            temporary.unlink(missing_ok=True)
+        shutil.rmtree(self.parts)
+
+    def _take_up(self) -> None:
+        """Read the index; cut off what a killed run wrote without a line in it."""
+        told = self.parts / "request.json"
+        if not told.exists():
+            _append(told, self.request.encode())
+        elif told.read_text() != self.request:
+            raise ValueError(
+                f"{self.parts} holds the beginning of another request (images, weights or options differ); "
+                "remove it or choose another name"
+            )
+        index = self.parts / "index.jsonl"
+        index.touch()
+        whole = 0
+        for line in index.read_bytes().splitlines(keepends=True):
+            if not line.endswith(b"\n"):
+                break
+            self._count(json.loads(line))
+            whole += len(line)
+        os.truncate(index, whole)
+        for name in self.shapes:
+            path = self._rows_file(name)
+            path.touch()
+            expected = self.rows * self._row_bytes(name)
+            if path.stat().st_size < expected:
+                raise ValueError(
+                    f"{path} is shorter than its index says; remove {self.parts} and start again"
+                )
+            os.truncate(path, expected)
+
+    def _count(self, entry: dict[str, list[Any]]) -> None:
+        for name, label, error in zip(entry["names"], entry["labels"], entry["errors"], strict=True):
+            self.seen += 1
+            if error:
+                self.errors.append(error)
+            else:
+                self.names.append(name)
+                self.labels.append(-1 if label is None else label)
+
+    def _rows_file(self, name: str) -> Path:
+        return self.parts / f"{name}.rows"
+
+    def _row_bytes(self, name: str) -> int:
+        return torch.Size(self.shapes[name]).numel() * (2 if self.dtype == "float16" else 4)
+
+    def _write_npz(self, file: IO[bytes]) -> None:
+        """Written by hand, as np.savez would need every row in memory; the date is fixed, so bytes repeat."""
+        import numpy as np
+
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+
+            def member(name: str) -> IO[bytes]:
+                entry = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
+                return archive.open(entry, "w", force_zip64=True)
+
+            for name, shape in self.shapes.items():
+                header = {
+                    "descr": np.lib.format.dtype_to_descr(np.dtype(self.dtype)),
+                    "fortran_order": False,
+                    "shape": (self.rows, *shape),
+                }
+                with member(name) as target, self._rows_file(name).open("rb") as rows:
+                    np.lib.format.write_array_header_2_0(target, header)
+                    shutil.copyfileobj(rows, target, 1 << 20)
+            texts = {"names": self.names, "request": [self.request], "skipped": self.errors}
+            for name, values in texts.items():
+                with member(name) as target:
+                    np.lib.format.write_array(
+                        target, np.array([_text(value) for value in values], dtype=np.str_)
+                    )
+            with member("labels") as target:
+                np.lib.format.write_array(target, np.array(self.labels, dtype=np.int64))
+
+    def _write_safetensors(self, file: IO[bytes]) -> None:
+        """The format is a length, a JSON header and the bytes; its library would need every row in memory."""
+        texts = {"names": self.names, "labels": self.labels, "skipped": self.errors}
+        header: dict[str, Any] = {
+            "__metadata__": {"request": self.request}
+            | {name: json.dumps(value) for name, value in texts.items()}
+        }
+        start = 0
+        for name, shape in self.shapes.items():
+            end = start + self.rows * self._row_bytes(name)
+            kind = "F16" if self.dtype == "float16" else "F32"
+            header[name] = {"dtype": kind, "shape": [self.rows, *shape], "data_offsets": [start, end]}
+            start = end
+        encoded = json.dumps(header).encode()
+        encoded += b" " * (-len(encoded) % 8)
+        file.write(len(encoded).to_bytes(8, "little") + encoded)
+        for name in self.shapes:
+            with self._rows_file(name).open("rb") as rows:
+                shutil.copyfileobj(rows, file, 1 << 20)
+
+
+def _append(path: Path, content: bytes) -> None:
+    with path.open("ab") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _text(value: str) -> str:
+    """File names may hold bytes that are no text; arrays of text may not."""
+    return value.encode(errors="surrogateescape").decode(errors="replace")
+
+
+def _request_in(path: Path) -> str | None:
+    """What a finished file was asked for; None if it is not one of ours."""
+    try:
+        if path.suffix == ".safetensors":
+            with path.open("rb") as file:
+                length = int.from_bytes(file.read(8), "little")
+                header = json.loads(file.read(min(length, path.stat().st_size)))
+            return header["__metadata__"]["request"]
+        import numpy as np
+
+        with np.load(path) as arrays:
+            return str(arrays["request"][0])
+    except (ValueError, KeyError, TypeError, OSError, zipfile.BadZipFile):
+        return None

@@ -1,0 +1,174 @@
+"""From image files to the model's input, pixel for pixel as the networks of the paper are evaluated.
+
+The short side is resized to size/0.9 (bicubic), the centre cut out, mean and deviation are 0.5; as in timm, a
+camera's rotation mark (EXIF) is not obeyed. B images of height and width S.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+CROP = 0.9
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+MODES = {1: "L", 3: "RGB"}  # by the model's channels
+LONGEST = 20  # sides: a picture longer than this many short sides is refused, resizing would need its memory
+
+
+class ImageError(ValueError):
+    """An image that cannot be used; the message names it and says why."""
+
+
+class Item(NamedTuple):
+    """An image not yet opened: a file, or the bytes of one out of a shard."""
+
+    name: str
+    content: Path | bytes
+    label: int | None = None
+
+
+@dataclass(frozen=True)
+class Batch:
+    items: list[Item]
+    errors: list[str | None]  # for each item: why it could not be read
+    images: Tensor  # of the others, in order: B, C, S, S
+
+
+def find_images(sources: Iterable[str | Path]) -> list[Item]:
+    """The images behind files and folders; a folder's, and its subfolders', in the order of their names."""
+    found: list[Item] = []
+    for source in map(Path, sources):
+        if not source.is_dir():
+            found.append(Item(str(source), source))
+            continue
+        inside = sorted(path for path in source.rglob("*") if path.suffix.lower() in SUFFIXES)
+        if not inside:
+            raise ValueError(
+                f"no images under {source}; they are known by their names: {', '.join(SUFFIXES)}"
+            )
+        found += [Item(str(path), path) for path in inside]
+    return found
+
+
+def open_image(item: Item, channels: int = 3, drop_alpha: bool = False) -> Image.Image:
+    """Decoded and in the model's colours; transparency is refused, for no training image has it."""
+    from PIL import Image
+
+    if channels not in MODES:
+        raise ValueError(
+            f"this model takes images of {channels} channels, image files give 1 or 3; "
+            "call it from Python with tensors of your own"
+        )
+    if isinstance(item.content, Path) and not item.content.exists():
+        raise ImageError(f"{item.name}: no such file")
+    source = io.BytesIO(item.content) if isinstance(item.content, bytes) else item.content
+    try:
+        with Image.open(source) as image:
+            image.load()
+            if not drop_alpha and _transparent(image):
+                raise ImageError(
+                    f"{item.name}: {len(image.getbands())} channels ({image.mode}) with transparency; "
+                    "put it on a background, or drop the alpha channel (--drop-alpha)"
+                )
+            if max(image.size) > LONGEST * min(image.size):
+                raise ImageError(f"{item.name}: {image.width}×{image.height} pixels are too long; cut it")
+            return image.convert(MODES[channels])
+    except ImageError:
+        raise
+    except Exception as error:  # a decoder that is fed garbage may raise anything
+        # Pillow's own sentence holds the path, or the address of a buffer.
+        damage = "no image file" if "identify" in str(error) else f"damaged ({error or type(error).__name__})"
+        raise ImageError(f"{item.name}: {damage}; replace it or leave it out") from error
+
+
+def picture_of(pixels: Any) -> Image.Image:
+    """An array of H, W, 3 bytes as an image."""
+    from PIL import Image
+
+    return Image.fromarray(pixels)
+
+
+def _transparent(image: Image.Image) -> bool:
+    """Whether dropping the alpha channel would show what the image hides."""
+    if not image.has_transparency_data:
+        return False
+    low, _ = image.convert("RGBA").getchannel("A").getextrema()
+    return int(low) < 255  # type: ignore[arg-type]
+
+
+def centre(image: Image.Image, size: int, crop: float = CROP) -> Image.Image:
+    """The short side resized to size/crop, then the centre size × size, with timm's rounding."""
+    from PIL import Image
+
+    short = math.floor(size / crop)
+    width, height = image.size
+    if width <= height:
+        resized = (short, int(short * height / width))
+    else:
+        resized = (int(short * width / height), short)
+    image = image.resize(resized, Image.Resampling.BICUBIC)
+    left, top = round((resized[0] - size) / 2), round((resized[1] - size) / 2)
+    return image.crop((left, top, left + size, top + size))
+
+
+def to_tensor(image: Image.Image) -> Tensor:
+    """C, S, S in [-1, 1]"""
+    pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
+    channels = len(image.getbands())
+    square = pixels.view(image.height, image.width, channels).permute(2, 0, 1)
+    return (square.float() / 255 - 0.5) / 0.5
+
+
+def load_image(path: str | Path, size: int, channels: int = 3, drop_alpha: bool = False) -> Tensor:
+    """An image file as evaluation sees it: C, S, S."""
+    return to_tensor(centre(open_image(Item(str(path), Path(path)), channels, drop_alpha), size))
+
+
+def batches(
+    items: Iterable[Item], size: int, batch_size: int, channels: int = 3, drop_alpha: bool = False
+) -> Iterator[Batch]:
+    """Each `batch_size` items as a batch; what cannot be read is missing from its images, and named.
+
+    The next batch is decoded while the caller works on this one.
+    """
+    if batch_size < 1:
+        raise ValueError(f"a batch of {batch_size} images; give 1 or more")
+
+    def load(item: Item) -> Tensor | str:
+        try:
+            return to_tensor(centre(open_image(item, channels, drop_alpha), size))
+        except ImageError as error:
+            return str(error)
+
+    remaining = iter(items)
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+
+        def start() -> list[tuple[Item, Future[Tensor | str]]]:
+            return [(item, pool.submit(load, item)) for item in islice(remaining, batch_size)]
+
+        coming = start()
+        while coming:
+            now, coming = coming, start()
+            yield _gather([(item, loading.result()) for item, loading in now], channels, size)
+
+
+def _gather(loaded: list[tuple[Item, Tensor | str]], channels: int, size: int) -> Batch:
+    images = [image for _, image in loaded if isinstance(image, Tensor)]
+    return Batch(
+        items=[item for item, _ in loaded],
+        errors=[image if isinstance(image, str) else None for _, image in loaded],
+        images=torch.stack(images) if images else torch.empty(0, channels, size, size),
+    )
