@@ -13,7 +13,7 @@ import numpy as np
 
 from pipeline.damage import Damage, Finding
 from pipeline.manifest import Manifest
-from pipeline.rendering import IMAGE, Task, describe
+from pipeline.rendering import IMAGE, Task, bands_of, describe
 from pipeline.ring import Ring
 from pipeline.sampler import substitute
 from pipeline.worker import Done
@@ -106,8 +106,7 @@ class Assembler:
         """Where a task that begins at `start` ends: never between views of one image, and small."""
         first = start + np.flatnonzero(np.diff(sample[start:], prepend=-1))
         views = np.diff(first, append=len(sample))
-        bands = self._manifest.row_start[sample[first] + 1] - self._manifest.row_start[sample[first]]
-        size = np.cumsum(IMAGE.itemsize + 4 * bands + 12 * views)
+        size = np.cumsum(IMAGE.itemsize + 4 * bands_of(self._manifest, sample[first]) + 12 * views)
         fits = (size <= TASK_BYTES) & (first + views - start <= self._views_per_task)
         last = max(0, int(np.count_nonzero(fits)) - 1)
         return int(first[last] + views[last])

@@ -21,6 +21,7 @@ from pipeline.damage import NONE, Damage, Finding, Limits
 from pipeline.errors import UserError, WorkFailed
 from pipeline.manifest import Manifest
 from pipeline.pool import Here, Pool
+from pipeline.reader import PAUSES
 from pipeline.rendering import Rendering
 from pipeline.ring import Ring
 from pipeline.sampler import EvaluationOrder, Sampling, TrainOrder
@@ -38,6 +39,7 @@ class Loading:
     workers: int = 4  # processes of each rank; 0 = the trainer's own
     batches: int = 6  # in shared memory: one in use, the others ahead of it
     timeout: float = 60.0  # seconds without a sign of life before a worker counts as hung
+    pauses: tuple[float, ...] = PAUSES  # seconds before each further attempt at a read that failed
 
     def __post_init__(self) -> None:
         for name, least in (("workers", 0), ("batches", 1)):
@@ -77,6 +79,7 @@ class _Loader:
                 f"{'; '.join(problems[:10])}{more}. Replace them, or build the set again"
             )
         self.manifest, self.damage = manifest, damage
+        rendering = dataclasses.replace(rendering, pauses=loading.pauses)
         slots = loading.batches if loading.workers else 1
         self._ring = Ring(slots, (batch, *rendering.image_shape), loading.workers)
         self._renderers: Renderers

@@ -93,7 +93,10 @@ class Pool:
             if self._control.fileno() in ready:
                 self._hear()
             if self._results.fileno() in ready:
-                done: Done = pickle.loads(self._results.recv(LARGEST_MESSAGE))
+                if not (message := self._results.recv(LARGEST_MESSAGE)):
+                    self._hear()  # all ends are closed: what it says comes before the end of the other socket
+                    continue
+                done: Done = pickle.loads(message)
                 self._idle = 0.0
                 if done.fault:
                     raise self._lost(done.worker, f"met a fault:\n{done.fault}")
@@ -147,7 +150,7 @@ class Pool:
 
     def _lost(self, worker: int, what: str) -> WorkerLost:
         line = self._ring.board[worker]
-        busy = f" over {self._name(int(line[SAMPLE]))}" if line[COUNT] else ""
+        busy = f" over {self._name(int(line[SAMPLE]))}" if line[TICKET] else ""
         pid = f" (process {self.pids[worker]})" if self.pids else ""
         return WorkerLost(f"worker {worker}{pid} {what.rstrip()}{busy}")
 

@@ -18,6 +18,7 @@ from pipeline.reader import PAUSES, ShardFiles, Unreadable
 if TYPE_CHECKING:
     from pipeline.draws import ViewDraws
 
+MOST_BANDS = 8000  # offsets of one image; more would not fit into a message
 IMAGE = np.dtype(
     [
         ("xxh3", "u8"),
@@ -87,11 +88,17 @@ def describe(
     for name in ("xxh3", "offset", "shard", "length", "width", "height", "kind"):
         images[name] = getattr(manifest, name)[distinct]
     images["views"] = np.diff(first, append=len(sample))
-    images["bands"] = manifest.row_start[distinct + 1] - manifest.row_start[distinct]
+    images["bands"] = bands_of(manifest, distinct)
     bands = np.zeros(0, np.uint32)
-    if len(manifest.row_offset):
-        bands = np.concatenate([manifest.rows(one) for one in distinct.tolist()])
+    if images["bands"].any():
+        bands = np.concatenate([manifest.rows(one) for one in distinct[images["bands"] > 0].tolist()])
     return Task(ticket, slot, epoch, images, bands, place.astype(np.int32), position)
+
+
+def bands_of(manifest: Manifest, sample: np.ndarray) -> np.ndarray:
+    """How many band offsets a task says of each sample: none of huge images, which are then decoded whole."""
+    count = manifest.row_start[sample + 1] - manifest.row_start[sample]
+    return np.where(count > MOST_BANDS, 0, count)
 
 
 class Renderer:
@@ -107,6 +114,7 @@ class Renderer:
         how, failures = self._how, []
         images = task.images.tolist()
         for image in images:
+            began(image[2])  # opening a file may hang as reading it may
             self._files.announce(*_where(image))
         draws = None
         if not how.evaluation:

@@ -182,7 +182,8 @@ def report(outcome: "Outcome", out: Path, done: str) -> None:
     if outcome.complete_before:
         print(f"{out} is complete already (`verify` reads every byte)")
     for split, manifest in outcome.manifests.items():
-        print(f"{done} {len(manifest):,} {split} images in {len(manifest.shards):,} shards")
+        shards = "1 shard" if len(manifest.shards) == 1 else f"{len(manifest.shards):,} shards"
+        print(f"{done} {len(manifest):,} {split} images in {shards}")
     if outcome.skipped:
         name_files(outcome.skipped, "damaged and left out")
     if outcome.flawed:

@@ -91,12 +91,12 @@ def work(index: int, setup: Setup, tasks: socket.socket, results: socket.socket,
 
     while message := tasks.recv(LARGEST_MESSAGE):
         task = pickle.loads(message)
-        line[TICKET] = task.ticket + 1
+        line[SAMPLE], line[TICKET] = task.images["sample"][0], task.ticket + 1
         try:
             done = Done(task.ticket, index, tuple(renderer.render(task, ring.batch(task.slot), began)))
+            line[TICKET] = 0
         except Exception:  # told to the trainer, which raises it
             done = Done(task.ticket, index, fault=traceback.format_exc()[-LARGEST_MESSAGE // 4 :])
-        line[TICKET] = 0
         try:
             results.send(pickle.dumps(done))
         except (BrokenPipeError, ConnectionResetError):

@@ -32,7 +32,8 @@ DOORS = {
     "omegaconf": {"pipeline/config.py"},
     "tensorboard": {"pipeline/trackers.py"},
     "wandb": {"pipeline/trackers.py"},
-    "webdataset": set(),
+    "webdataset": {"pipeline/feed.py"},
+    "cv2": {"pipeline/randaugment.py"},
 }
 # What the modules of tnt/ may import when they are imported themselves.
 AT_IMPORT_IN_TNT = {"torch", "tnt", *sys.stdlib_module_names}
