@@ -82,7 +82,7 @@ def write_tensors(tensors: State, metadata: dict[str, str], path: Path) -> None:
 
 
 def _sort_metadata(path: Path) -> None:
-    """safetensors writes metadata in an order that changes from run to run; equal tensors must be equal files."""
+    """safetensors writes metadata in any order; equal weights must be equal files."""
     with path.open("r+b") as file:
         size = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(size))

@@ -222,7 +222,7 @@ def test_changed_data_are_refused_and_a_second_trainer_too(place, started, shard
 
     shutil.rmtree(copy)
     copy.mkdir()
-    make(digits(), copy, Packing(workers=1, shards=3))
+    make(digits(), copy, Packing(workers=1, samples_per_shard=300))
     status, err = end_of(place.start(f"data.root={copy}")[0])
     assert status == 2
     assert "the data changed since run" in err
