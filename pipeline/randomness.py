@@ -22,6 +22,8 @@ class Purpose(IntEnum):
     ERASE = 5
     NOISE = 6
     MIX = 7
+    WEIGHTS = 8  # at the start
+    PATHS = 9  # dropped, by the first slot of a micro-batch
 
 
 def philox(seed: int, purpose: Purpose, epoch: int, high: int = 0, low: int = 0) -> np.random.Philox:

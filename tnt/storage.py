@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 from pathlib import Path
@@ -72,8 +73,22 @@ def write_tensors(tensors: State, metadata: dict[str, str], path: Path) -> None:
             torch.save(tensors, temporary)
         else:
             save_file(tensors, temporary, metadata=metadata)
+            _sort_metadata(temporary)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _sort_metadata(path: Path) -> None:
+    """safetensors writes metadata in any order; equal weights must be equal files."""
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        if "__metadata__" in header:
+            header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+        assert len(text) <= size, "the same entries take no more room in another order"
+        file.seek(8)
+        file.write(text.ljust(size))

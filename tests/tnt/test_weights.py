@@ -275,3 +275,13 @@ def test_the_command_answers_a_mistake_in_one_line(tmp_path):
     assert done.returncode == 2
     assert done.stderr == f"tnt.weights: no weights at {tmp_path / 'nothing.pth'}\n"
     assert "invalid choice: 'tim'" in run("a", "b", "--to", "tim").stderr
+
+
+def test_equal_weights_are_equal_files(tmp_path):
+    """In other processes as well: a hash of the file names the weights."""
+    save = "import sys, torch, tnt, tnt.weights; torch.manual_seed(0); "
+    save += "tnt.weights.save(tnt.create_model('tnt_ti', depth=1, classes=3), sys.argv[1])"
+    paths = [tmp_path / f"{index}.safetensors" for index in range(4)]
+    for path in paths:
+        subprocess.run([sys.executable, "-c", save, path], check=True)
+    assert len({path.read_bytes() for path in paths}) == 1

@@ -1,0 +1,294 @@
+"""A run's config: dataclasses, composed by Hydra from the groups under conf/ and overrides `a.b=c`.
+
+    python pipeline/train.py model=tnt_s recipe.lr=5e-4 --cfg job --resolve
+
+prints what would run. Nothing here needs torch.
+"""
+
+import argparse
+import copy
+import dataclasses
+import functools
+import typing
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+from pipeline.errors import UserError, unknown_name
+from pipeline.machine import About, ClusterConfig, EngineConfig, LoggingConfig, Paths
+from pipeline.science import TIMM, DataConfig, ModelConfig, Recipe, TimmConfig
+from pipeline.typed import build, listed, typed
+from tnt.config import VARIANTS, TNTConfig
+
+FOLDER = Path(__file__).parent / "conf"
+GROUPS = ("model", "data", "recipe", "cluster", "scale")
+PRECISIONS = ("bf16", "fp32")
+# Each of these is said once, in the section named, and read in several.
+SHARED = {
+    "image_size": "${data.image_size}",
+    "classes": "${data.classes}",
+    "drop_path": "${recipe.drop_path}",
+}
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """The first six decide the numbers; the rest say where and how fast."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    recipe: Recipe = field(default_factory=Recipe)
+    seed: int = 0
+    scale: str = "paper"
+    precision: str = "bf16"  # of the arithmetic; weights, their average and the optimizer are fp32
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    paths: Paths = field(default_factory=Paths)
+    logging: LoggingConfig = field(default_factory=LoggingConfig)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    about: About = field(default_factory=About)
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise unknown_name("precision", self.precision, PRECISIONS)
+        if self.seed < 0:
+            raise UserError(f"seed is {self.seed}; it must not be negative")
+        readers = {
+            "model.image_size": (self.model.network.image_size, "data.image_size", self.data.image_size),
+            "data.augmentation.image_size": (
+                self.data.augmentation.image_size,
+                "data.image_size",
+                self.data.image_size,
+            ),
+            "model.classes": (self.model.network.classes, "data.classes", self.data.classes),
+            "model.drop_path": (self.model.network.drop_path, "recipe.drop_path", self.recipe.drop_path),
+        }
+        for name, (value, source, wanted) in readers.items():
+            if value != wanted:
+                raise UserError(f"{name} is {value} but {source} is {wanted}; give {source} alone")
+
+
+def plain(config: RunConfig) -> dict[str, Any]:
+    """Nested dicts and lists, as in config.yaml; `from_plain` takes them back."""
+    values = listed(dataclasses.asdict(config))
+    values["model"] = {"name": config.model.name} | values["model"]["network"]
+    return values
+
+
+def from_plain(values: dict[str, Any]) -> RunConfig:
+    """The config that nested values describe; a missing, unknown or mistyped one is refused by name."""
+    name = values.get("model", {}).get("name", "")
+    kind: type[TNTConfig] | type[TimmConfig]
+    kind = TimmConfig if str(name).startswith(TIMM) else TNTConfig
+    network = build(kind, {k: v for k, v in values.get("model", {}).items() if k != "name"}, "model")
+    others = {key: value for key, value in values.items() if key != "model"}
+    return build(RunConfig, others, "", model=ModelConfig(typed(str, name, "model.name"), network))
+
+
+def compose(overrides: Sequence[str]) -> RunConfig:
+    """The config that a command line asks for."""
+    values = _compose(overrides, resolve=True)
+    return from_plain(values)
+
+
+def write(config: RunConfig, path: Path) -> None:
+    from pipeline.publish import publish_bytes
+
+    publish_bytes(path, _yaml(plain(config)).encode())
+
+
+def read(path: Path) -> RunConfig:
+    import yaml
+
+    try:
+        values = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"there is no config at {path}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path} is damaged: it holds no config")
+    try:
+        return from_plain(values)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+class _Arguments(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see --help")
+
+
+def from_command_line(argv: Sequence[str], description: str) -> RunConfig | None:
+    """The config asked for; None where it was only to be printed, which has been done."""
+    parser = _Arguments(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, epilog=_help()
+    )
+    parser.add_argument("overrides", nargs="*", metavar="a.b=c", help="a group's choice or a single value")
+    parser.add_argument("--cfg", choices=("job",), help="print the config and do nothing")
+    parser.add_argument("--resolve", action="store_true", help="with --cfg: what refers to other values too")
+    options = parser.parse_intermixed_args(list(argv))
+    config = compose(options.overrides)
+    if options.cfg is None:
+        return config
+    print(_yaml(plain(config) if options.resolve else _compose(options.overrides, resolve=False)), end="")
+    return None
+
+
+def choices(group: str) -> list[str]:
+    """What may stand behind `group=`."""
+    names = sorted(path.stem for path in (FOLDER / group).glob("*.yaml"))
+    return [*VARIANTS, f"{TIMM}<name>"] if group == "model" else names
+
+
+def _help() -> str:
+    groups = "\n".join(f"  {group}={'|'.join(choices(group))}" for group in GROUPS)
+    return f"groups:\n{groups}\n\n--cfg job --resolve shows every single value, e.g. recipe.lr=5e-4"
+
+
+def _compose(overrides: Sequence[str], resolve: bool) -> dict[str, Any]:
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    groups, singles = _sorted_out(overrides)
+    values = copy.deepcopy(_grouped(tuple(groups)))
+    for key, value in singles:
+        *sections, name = key.split(".")
+        node = values
+        for section in sections:
+            node = node[section]
+        node[name] = value
+    _refuse_resolvers(values, "")
+    if not resolve:
+        return values
+    try:
+        resolved = OmegaConf.to_container(OmegaConf.create(values), resolve=True)
+    except OmegaConfBaseException as error:
+        raise UserError(f"config: {str(error).splitlines()[0]}") from error
+    return typing.cast("dict[str, Any]", resolved)
+
+
+@functools.cache  # the slow part: a launcher composes a hundred runs of a few groups
+def _grouped(groups: tuple[str, ...]) -> dict[str, Any]:
+    """Hydra's composition of the chosen groups."""
+    from hydra import compose, initialize_config_dir
+    from hydra.core.config_store import ConfigStore
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    store = ConfigStore.instance()
+    store.store("defaults", _defaults())
+    for name in (*VARIANTS, "timm"):
+        store.store(name, _network(name), group="model")
+    try:
+        with initialize_config_dir(str(FOLDER), version_base="1.3"):
+            config = compose("config", overrides=list(groups))
+        return typing.cast("dict[str, Any]", OmegaConf.to_container(config, resolve=False))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(f"config: {str(error.__cause__ or error).splitlines()[0]}") from error
+
+
+def _defaults() -> dict[str, Any]:
+    values = plain(RunConfig())
+    del values["model"]  # its keys depend on the choice
+    values["data"]["augmentation"]["image_size"] = SHARED["image_size"]
+    return values
+
+
+def _network(name: str) -> dict[str, Any]:
+    """A variant's fields as a group's choice; the word's width follows the patch's unless it is given."""
+    if name == "timm":
+        return {"name": TIMM} | dataclasses.asdict(TimmConfig()) | SHARED
+    variant = VARIANTS[name]
+    fields = dataclasses.asdict(variant) | SHARED
+    if variant.words * variant.c == variant.patch_dim:
+        fields["word_dim"] = None
+    return {"name": name} | fields
+
+
+def _sorted_out(overrides: Sequence[str]) -> tuple[list[str], list[tuple[str, Any]]]:
+    """Groups' choices for Hydra and single values; names are checked first, so that mistakes are told in our
+    words."""
+    groups: list[str] = []
+    singles: list[tuple[str, Any]] = []
+    of_timm = any(text.startswith(f"model={TIMM}") for text in overrides)
+    network = _network("timm" if of_timm else "tnt_s")
+    del network["name"]  # it comes with the choice
+    known = _defaults() | {"model": network}
+    for text in overrides:
+        key, equals, raw = text.partition("=")
+        if not equals:
+            raise UserError(f"{text!r} is no override; write name=value, such as recipe.lr=5e-4")
+        if key == "model" and raw.startswith(TIMM):
+            groups.append("model=timm")
+            singles.append(("model.name", raw))
+        elif key in GROUPS:
+            if raw not in choices(key):
+                raise unknown_name(key, raw, choices(key))
+            groups.append(text)
+        else:
+            key = "recipe.init" if key == "init" else key  # `recipe=finetune_384 init=…`, as one says it
+            default = _lookup(known, key)
+            as_typed = isinstance(default, str) and key not in _shared_keys()
+            singles.append((key, _unquoted(raw) if as_typed else _parsed(key, raw)))
+    return groups, singles
+
+
+def _parsed(key: str, raw: str) -> Any:
+    """Hydra's grammar of values: 1e-3, true, null, [a,b]."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        override = OverridesParser.create().parse_override(f"{key}={raw}")
+    except HydraException as error:
+        raise UserError(f"cannot read {key}={raw}: {str(error).splitlines()[0]}") from error
+    if override.is_sweep_override():
+        raise UserError(f"{key}={raw} is no single value; write {key}=value")
+    return override.value()
+
+
+def _unquoted(raw: str) -> str:
+    """Text as typed: a path may hold commas, and a run's id may look like a number."""
+    quoted = len(raw) > 1 and raw[0] == raw[-1] and raw[0] in "\"'"
+    return raw[1:-1] if quoted else raw
+
+
+def _shared_keys() -> set[str]:
+    return {f"model.{name}" for name in SHARED} | {"data.augmentation.image_size"}
+
+
+def _lookup(known: dict[str, Any], key: str) -> Any:
+    node: Any = known
+    path = ""
+    for part in key.split("."):
+        if not isinstance(node, dict) or part not in node:
+            where = f" of {path}" if path else ""
+            valid = list(node) if isinstance(node, dict) else []
+            if not valid:
+                raise UserError(f"unknown setting {key!r}: {path} has no settings below it")
+            raise unknown_name(f"setting{where}", part, valid)
+        node = node[part]
+        path = f"{path}.{part}" if path else part
+    if isinstance(node, dict):
+        raise UserError(f"{key} is a section; set one of {', '.join(f'{key}.{name}' for name in node)}")
+    return node
+
+
+def _refuse_resolvers(node: Any, path: str) -> None:
+    """`${oc.env:…}` and its like give another value on another machine, and may copy a secret into a run."""
+    if isinstance(node, dict):
+        for name, value in node.items():
+            _refuse_resolvers(value, f"{path}.{name}" if path else str(name))
+    elif isinstance(node, list):
+        for value in node:
+            _refuse_resolvers(value, path)
+    elif isinstance(node, str) and "${" in node and ":" in node.split("${", 1)[1]:
+        raise UserError(f"{path}={node!r} asks for a resolver; write the value itself")
+
+
+def _yaml(values: dict[str, Any]) -> str:
+    import yaml
+
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)

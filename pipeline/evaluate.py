@@ -1,0 +1,196 @@
+"""Measure a network on a split: top-1, top-5, loss, images/s.
+
+    python pipeline/evaluate.py run=<id>                              what a finished run left
+    python pipeline/evaluate.py weights=<file> model=tnt_s            official, timm's, mmpretrain's or ours
+    python pipeline/evaluate.py weights=<file> model=timm:deit_small_patch16_224
+
+data=imagenet_v2 or data=imagenet_real measure on other images or labels; per_class=true lists the classes;
+confusion=<file.png> draws which class is taken for which. Starts as training does, on any number of ranks.
+A timm network is fed as its own config says (mean, std, crop, interpolation), others as in the paper.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline import config as configs
+from pipeline.config import RunConfig
+from pipeline.errors import UserError, command
+from pipeline.identity import is_run_id, run_directory, science
+from pipeline.typed import listed
+
+if TYPE_CHECKING:
+    from pipeline.measuring import Measured
+
+WEIGHTS = "model.safetensors"
+PICTURES = (".png", ".svg")
+OWN = ("run", "weights", "per_class", "confusion")
+
+
+@dataclass(frozen=True)
+class Request:
+    config: RunConfig
+    weights: Path
+    as_timm_says: bool  # nobody said how images are to be fed
+    per_class: bool = False
+    confusion: Path | None = None
+
+
+def main(argv: Sequence[str]) -> int:
+    own = dict(text.split("=", 1) for text in argv if text.split("=", 1)[0] in OWN and "=" in text)
+    others = [text for text in argv if text.split("=", 1)[0] not in OWN or "=" not in text]
+    config = configs.from_command_line(others, __doc__ or "")
+    if config is None:
+        return 0
+    request = understood(own, others, config)
+    from pipeline.cluster import find_device, find_place, joined
+
+    place = find_place()
+    device = find_device(config.engine.device, place, config.engine.threads)
+    with joined(place, device, config.cluster.timeout) as ranks:
+        run(request, ranks, device)
+    return 0
+
+
+def understood(own: dict[str, str], others: Sequence[str], config: RunConfig) -> Request:
+    """What is asked for, refused before anything slow happens."""
+    if ("run" in own) == ("weights" in own):
+        raise UserError("say what to measure: either run=<id> or weights=<file>")
+    if own.get("per_class", "false") not in ("true", "false"):
+        raise UserError(f"per_class={own['per_class']}; valid: true, false")
+    picture = Path(own["confusion"]) if "confusion" in own else None
+    if picture and (picture.suffix not in PICTURES or not picture.absolute().parent.is_dir()):
+        raise UserError(f"confusion={picture}: give a file in a folder that exists, as .png or .svg")
+    if "run" in own:
+        config, weights = _of_run(own["run"], others, config)
+    else:
+        weights = Path(own["weights"])
+        if not weights.is_file():
+            raise UserError(f"there are no weights at {weights}")
+    said = any(text.startswith("data.augmentation.") for text in others)
+    return Request(
+        config,
+        weights,
+        as_timm_says=config.model.timm_name is not None and "run" not in own and not said,
+        per_class=own.get("per_class") == "true",
+        confusion=picture,
+    )
+
+
+def run(request: Request, ranks: Any, device: Any) -> "Measured":
+    from pipeline import models, splits
+    from pipeline.answers import answers
+    from pipeline.loader import EvaluationLoader
+    from pipeline.measuring import measure
+
+    config = request.config
+    if ranks.rank == 0:
+        splits.prepare(config)
+    ranks.gather(None)  # nobody reads before the digits are there
+    model = models.create(config.model)
+    said = models.load(model, request.weights, new_head=False)
+    aug = config.data.augmentation
+    if request.as_timm_says:
+        aug = models.timm_preprocessing(model, aug)
+    manifest = splits.open_split(config.data, config.data.validation)
+    with EvaluationLoader(
+        manifest,
+        aug,
+        batch=config.engine.evaluation_batch,
+        rank=ranks.rank,
+        world=ranks.world,
+        loading=config.data.loading,
+    ) as loader:
+        right = answers(config.data, manifest)
+        network = model.eval().to(device)
+        measured = measure(network, loader, right, aug, ranks, device, config.precision)
+    if ranks.rank == 0:
+        print(said)
+        path = _record(request, aug, manifest.fingerprint, models.count_parameters(model), measured)
+        _report(request, measured, manifest.classes, path)
+    return measured
+
+
+def _of_run(id: str, others: Sequence[str], asked: RunConfig) -> tuple[RunConfig, Path]:
+    """A run's own config, with the data and the machine that the command line asks for."""
+    directory = run_directory(asked, id)
+    if not is_run_id(id) or not directory.is_dir():
+        raise UserError(
+            f"run={id}: there is no such run in {asked.paths.runs} (paths.runs says where to look)"
+        )
+    if not (directory / WEIGHTS).is_file():
+        raise UserError(f"run={id} has not finished: {directory / WEIGHTS} is not there")
+    names = {text.partition("=")[0].split(".")[0] for text in others}
+    if fixed := names & {"model", "recipe", "seed", "scale"}:
+        raise UserError(f"run={id} has its own {', '.join(sorted(fixed))}; leave that out")
+    stored = configs.read(directory / "config.yaml")
+    kept: dict[str, Any] = {"model": stored.model, "recipe": stored.recipe, "seed": stored.seed}
+    kept["scale"] = stored.scale
+    if "precision" not in names:
+        kept["precision"] = stored.precision
+    if "data" in names:
+        size = stored.data.image_size
+        aug = dataclasses.replace(asked.data.augmentation, image_size=size)
+        kept["data"] = dataclasses.replace(asked.data, image_size=size, augmentation=aug)
+    else:
+        kept["data"] = stored.data
+    return dataclasses.replace(asked, **kept), directory / WEIGHTS
+
+
+def _record(request: Request, aug: Any, fingerprint: str, params: int, measured: "Measured") -> Path:
+    """What was measured, beside the records of runs; measured again, it is written again."""
+    from pipeline.provenance import code, versions
+    from pipeline.publish import publish_bytes
+
+    chosen = science(
+        dataclasses.replace(request.config, recipe=dataclasses.replace(request.config.recipe, init=""))
+    )
+    with open(request.weights, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    what = {
+        "model": chosen["model"],
+        "data": chosen["data"] | {"augmentation": listed(dataclasses.asdict(aug))},
+        "precision": chosen["precision"],
+        "weights_sha256": digest,
+        "fingerprint": fingerprint,
+    }
+    name = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
+    content = {
+        "schema": 1,
+        "weights": request.weights.name,
+        **what,
+        **dataclasses.asdict(measured.measures),
+        "images_per_second": round(measured.images_per_second, 2),
+        "params": params,
+        "commit": code().commit,
+        "versions": versions(),
+    }
+    path = Path(request.config.paths.records).parent / "evaluations" / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    publish_bytes(path, (json.dumps(content, indent=1) + "\n").encode())
+    return path
+
+
+def _report(request: Request, measured: "Measured", classes: Sequence[str], path: Path) -> None:
+    m = measured.measures
+    print(
+        f"top-1 {m.top1:.3f} %, top-5 {m.top5:.3f} %, loss {m.loss:.4f}: "
+        f"{m.images:,} images of {request.config.data.name}, {measured.images_per_second:,.0f} images/s"
+    )
+    if request.per_class:
+        for name, value in sorted(zip(classes, measured.per_class(), strict=True), key=lambda row: row[1]):
+            print(f"  {value:6.2f} %  {name}")
+    if request.confusion:
+        from pipeline.confusion import draw
+
+        draw(measured.confusion, classes, request.confusion)
+        print(f"confusion: {request.confusion}")
+    print(f"recorded in {path}")
+
+
+if __name__ == "__main__":
+    command(main)

@@ -1,0 +1,64 @@
+"""The splits that a config names: their manifests, their fingerprint, and the digits made on demand."""
+
+import fcntl
+import hashlib
+import json
+from pathlib import Path
+
+from pipeline.config import RunConfig
+from pipeline.errors import UserError
+from pipeline.manifest import Manifest, manifest_path
+from pipeline.science import DataConfig
+
+
+def prepare(config: RunConfig) -> None:
+    """Make the digits where the demo will look for them and they are missing; one process is enough."""
+    data = config.data
+    if data.name != "digits" or manifest_path(Path(data.root), data.train).exists():
+        return
+    from pipeline.pack import make
+    from pipeline.shard_plan import Packing
+    from pipeline.sources_digits import digits
+
+    root = Path(data.root)
+    root.mkdir(parents=True, exist_ok=True)
+    with open(root / ".digits.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another run may be making them
+        if not manifest_path(root, data.train).exists():
+            make(digits(), root, Packing(workers=1))
+
+
+def open_split(data: DataConfig, split: str) -> Manifest:
+    """A split's manifest, refused where it has another number of classes than the config says."""
+    manifest = Manifest.read(data.root, split)
+    if len(manifest.classes) != data.classes:
+        raise UserError(
+            f"the {split} shards at {data.root} have {len(manifest.classes)} classes, the config says "
+            f"{data.classes}; set data.classes={len(manifest.classes)}"
+        )
+    return manifest
+
+
+def fingerprint(data: DataConfig) -> str:
+    """SHA-256 over the fingerprints that both splits' manifests state; reads no index, so it is quick."""
+    stated = [_stated(Path(data.root), split) for split in (data.train, data.validation)]
+    return hashlib.sha256("\n".join(stated).encode()).hexdigest()
+
+
+def described(data: DataConfig) -> dict[str, str]:
+    """The splits in a few words each, for whoever compares them with what they were."""
+    words = {"root": data.root}
+    for split in (data.train, data.validation):
+        manifest = Manifest.read(data.root, split)
+        words[split] = (
+            f"{len(manifest)} samples in {len(manifest.shards)} shards, {manifest.fingerprint[:12]}"
+        )
+    return words
+
+
+def _stated(root: Path, split: str) -> str:
+    try:
+        header = json.loads(manifest_path(root, split).read_bytes())
+        return str(header["fingerprint"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return Manifest.read(root, split).fingerprint  # says what is wrong, in the same words as training

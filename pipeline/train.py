@@ -1,0 +1,223 @@
+"""Train one run, or go on with it where it stands; killed at any moment, the same command continues it.
+
+    python pipeline/train.py model=tnt_s data=imagenet          one process, one device
+    torchrun --nproc-per-node 8 pipeline/train.py model=tnt_b
+    srun python pipeline/train.py recipe=finetune_384 recipe.init=<a run's id, or a file of weights>
+    python pipeline/train.py scale=demo                         the whole way in two minutes on a laptop
+
+SIGTERM, SIGUSR1 and Ctrl-C end it after the step it is in, with a checkpoint; under Slurm it requeues itself.
+"""
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline import attempts, cluster, records, splits
+from pipeline import config as configs
+from pipeline.attempts import Attempt
+from pipeline.checkpoint import Checkpoints
+from pipeline.config import RunConfig
+from pipeline.errors import WorkFailed, command
+from pipeline.identity import id_of, run_directory, run_id, science
+from pipeline.interrupt import Interrupt
+from pipeline.provenance import code
+
+if TYPE_CHECKING:
+    from pipeline.journal import Quiet
+    from pipeline.trainer import Trainer
+
+COLLECTIVES = 1800.0  # seconds; what is dead or frozen is found by the vigil long before
+LAST_RESORT = 90.0  # seconds from a signal to the next boundary; then the job is requeued as it stands
+REQUEUING = (signal.SIGUSR1, signal.SIGUSR2)  # SIGTERM: Slurm requeues by itself, or somebody cancelled
+
+
+@dataclass(frozen=True)
+class Run:
+    config: RunConfig
+    id: str
+    fingerprint: str  # of the data
+    directory: Path
+    ranks: cluster.Ranks
+    umask: int  # the user's
+
+
+def main(argv: Sequence[str]) -> int:
+    with Interrupt() as interrupt:
+        config = configs.from_command_line(argv, __doc__ or "")
+        if config is None:
+            return 0
+        place = cluster.find_place()
+        splits.prepare(config)
+        fingerprint = splits.fingerprint(config.data)
+        id = run_id(config, fingerprint)
+        if place.job:
+            interrupt.otherwise(LAST_RESORT, lambda: give_up(place, interrupt))
+        from pipeline.vigil import Vigil
+
+        device = cluster.find_device(config.engine.device, place, config.engine.threads)
+        with cluster.joined(place, device, COLLECTIVES) as ranks, Vigil(ranks, config.cluster.timeout):
+            umask = os.umask(0o077)  # what a run writes is its owner's alone
+            run = Run(config, id, fingerprint, run_directory(config, id), ranks, umask)
+            if not ranks.share(records.exists(config.paths.records, id)):
+                with opened(run):
+                    train(run, device, interrupt)
+            elif ranks.rank == 0:
+                print(f"run {id} has finished: {records.record_path(config.paths.records, id)}")
+        if interrupt.received is signal.SIGINT:
+            raise KeyboardInterrupt
+    return 0
+
+
+def train(run: Run, device: Any, interrupt: Interrupt) -> None:
+    from pipeline.journal import Plan, open_journal
+    from pipeline.trainer import Trainer
+
+    config, ranks = run.config, run.ranks
+    checkpoints = Checkpoints(run.directory / "checkpoints", ranks, config.engine.keep)
+    with contextlib.ExitStack() as stack:
+        trainer = stack.enter_context(Trainer(config, ranks, device))
+        plan = Plan(trainer.steps, trainer.loader.steps_per_epoch, config.recipe.global_batch, ranks.world)
+        values = configs.plain(config)
+        journal = open_journal(ranks.rank, run.directory, config.logging, plan, id=run.id, values=values)
+        stack.callback(journal.close)
+        begin(run, trainer, checkpoints, journal)
+
+        end = trainer.asked_to_end(interrupt)
+        while not end and trainer.epoch < config.recipe.epochs:
+            for done in trainer.steps_of_epoch(interrupt):
+                step, end = trainer.standing.step, done.asked_to_end
+                journal.step(step, done.values if journal.wants(step) else None, done.wait)
+                score = evaluate(trainer, journal) if trainer.evaluation_is_due() else None
+                if end or done.due or score is not None or trainer.checkpoint_is_due():
+                    journal.flush()
+                    checkpoints.publish(step, trainer.write, trainer.state(), score)
+                    trainer.saved_now()
+                    journal.resumed_clock()
+                if end:
+                    break
+        interrupt.settle()
+        if trainer.standing.step < trainer.steps:
+            stop(run, trainer, journal, interrupt)
+        else:
+            finish(run, trainer, journal, cluster.device_name(device))
+
+
+def begin(run: Run, trainer: "Trainer", checkpoints: Checkpoints, journal: "Quiet") -> None:
+    """Go on from the newest checkpoint, or begin."""
+    ranks = run.ranks
+    found = checkpoints.resume()
+    if found:
+        trainer.load(found)
+    step = trainer.standing.step
+    journal.rewind(step)
+    hosts = tuple(sorted(set(ranks.gather(socket.gethostname()))))
+    place = ranks.place
+    attempt = Attempt(step, attempts.now(), ranks.world, hosts, place.job, place.restarts)
+    ranks.lead(lambda: attempts.begin(run.directory, attempt))
+    for line in found.passed_over if found else ():
+        journal.note(line)
+    if found:
+        journal.note(f"run {run.id} goes on after step {step:,} of {trainer.steps:,}")
+    else:
+        origin = f"; {trainer.origin}" if trainer.origin else ""
+        journal.note(f"run {run.id} begins: {trainer.steps:,} steps, in {run.directory}{origin}")
+
+
+def evaluate(trainer: "Trainer", journal: "Quiet") -> float:
+    """Measure, and say what counts: the average's accuracy where there is one."""
+    measured = trainer.measure()
+    values = {
+        f"{kind}_{name}" if kind != "raw" else name: float(getattr(measures, name))
+        for kind, measures in measured.items()
+        for name in ("top1", "top5", "loss")
+    }
+    journal.evaluation(trainer.epoch, values)
+    return measured["ema" if "ema" in measured else "raw"].top1
+
+
+def stop(run: Run, trainer: "Trainer", journal: "Quiet", interrupt: Interrupt) -> None:
+    """It was asked to end, and its checkpoint is written."""
+    step, ranks = trainer.standing.step, run.ranks
+    received = [signal for signal in ranks.gather(interrupt.received) if signal]
+    journal.note(f"ended by {received[0].name} after step {step:,}; the same command goes on from there")
+    if any(signal in REQUEUING for signal in received) and ranks.place.job:
+        if ranks.lead(lambda: attempts.fruitless(run.directory, step)):
+            raise WorkFailed(
+                f"{attempts.FRUITLESS} starts in a row came no further than step {step}: too short a time "
+                f"limit, or something hangs; job {ranks.place.job} is not requeued"
+            )
+        if ranks.lead(lambda: cluster.requeue(ranks.place)):
+            journal.note(f"job {ranks.place.job} is requeued")
+
+
+def finish(run: Run, trainer: "Trainer", journal: "Quiet", device: str) -> None:
+    from pipeline.completion import Facts, complete
+
+    weights, measured, standing = trainer.final_weights(), trainer.measured(), trainer.standing
+    journal.flush()
+
+    def publish() -> str:
+        starts = attempts.attempts(run.directory)
+        facts = Facts(
+            steps=standing.step,
+            started=starts[0].time,
+            code=code(),
+            device=device,
+            world=run.ranks.world,
+            hosts=tuple(sorted({host for start in starts for host in start.hosts})),
+            jobs=tuple(dict.fromkeys(start.job for start in starts if start.job)),
+            skipped_steps=standing.skipped,
+            damaged_samples=len(trainer.loader.damage.known),
+            events=tuple(standing.events),
+        )
+        average = trainer.ema.state_dict() if trainer.ema else None
+        record = complete(
+            run.config,
+            run.id,
+            run.fingerprint,
+            facts,
+            weights=weights,
+            raw=measured["raw"],
+            average=average,
+            ema=measured.get("ema"),
+        )
+        path = records.record_path(run.config.paths.records, run.id)
+        path.chmod(0o666 & ~run.umask)  # unlike the run's directory, it is meant for others
+        return f"run {run.id}: top-1 {record.best.top1:.2f} %; weights in {run.directory}, record in {path}"
+
+    journal.note(run.ranks.lead(publish))
+
+
+@contextlib.contextmanager
+def opened(run: Run) -> Iterator[None]:
+    """The run's directory, held by this process group alone."""
+    with contextlib.ExitStack() as stack:
+
+        def enter() -> None:
+            run.directory.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(attempts.lease(run.directory))
+            attempts.register(
+                run.directory, id_of(science(run.config), ""), splits.described(run.config.data)
+            )
+            configs.write(run.config, run.directory / "config.yaml")
+
+        run.ranks.lead(enter)
+        yield
+
+
+def give_up(place: cluster.Place, interrupt: Interrupt) -> None:
+    """No boundary came, and the scheduler is about to kill: the last checkpoint is what is left."""
+    print("error: no step ended in time; the last checkpoint is where the run goes on", file=sys.stderr)
+    if place.rank == 0 and interrupt.received in REQUEUING:
+        cluster.requeue(place)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    command(main, stopped="stopped; the same command goes on from there")

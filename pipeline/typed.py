@@ -1,0 +1,70 @@
+"""Plain values to dataclasses and back, each checked against its annotation: configs and records."""
+
+import dataclasses
+import types
+import typing
+from typing import Any, TypeVar
+
+from pipeline.errors import UserError, unknown_name
+
+T = TypeVar("T")
+
+
+def build(kind: type[T], values: Any, path: str, **made: Any) -> T:
+    """A dataclass from a dict, each field checked against its annotation."""
+    if not isinstance(values, dict):
+        raise UserError(f"{path}={values!r} is no section; set its values one by one")
+    hints = typing.get_type_hints(kind)
+    prefix = f"{path}." if path else ""
+    for name in values:
+        if name not in hints:
+            raise unknown_name(f"setting of {path}" if path else "setting", str(name), hints)
+    for name, hint in hints.items():
+        if name in made:
+            continue
+        if name not in values:
+            raise UserError(f"{prefix}{name} is missing")
+        made[name] = typed(hint, values[name], prefix + name)
+    try:
+        return kind(**made)
+    except UserError:
+        raise
+    except ValueError as error:
+        raise UserError(f"{prefix}{error}") from None
+
+
+def typed(hint: Any, value: Any, path: str) -> Any:
+    if hint is Any:
+        return value
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return build(hint, value, path)
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        if value is None and type(None) in inner:
+            return None
+        (hint,) = (option for option in inner if option is not type(None))
+        return typed(hint, value, path)
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise UserError(f"{path}={value!r} must be a section")
+        return {str(name): typed(inner[1], item, f"{path}.{name}") for name, item in value.items()}
+    if origin is tuple and inner[-1] is Ellipsis:
+        if not isinstance(value, list | tuple):
+            raise UserError(f"{path}={value!r} must be a list")
+        return tuple(typed(inner[0], item, path) for item in value)
+    if origin is tuple:
+        if not isinstance(value, list | tuple) or len(value) != len(inner):
+            raise UserError(f"{path}={value!r} must be {len(inner)} values, as [a,b]")
+        return tuple(typed(part, item, path) for part, item in zip(inner, value, strict=True))
+    if hint is float and type(value) is int:
+        return float(value)
+    if type(value) is not hint:
+        name = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}[hint]
+        raise UserError(f"{path}={value!r} must be {name}")
+    return value
+
+
+def listed(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: listed(item) for key, item in value.items()}
+    return [listed(item) for item in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,78 @@
+"""Real processes that find each other as under a launcher."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+DEADLINE = 60  # seconds; only a failing test waits for it
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Ours without what a scheduler or launcher around the tests left in it."""
+    left = ("SLURM_", "SUBMITIT_", "MASTER_", "TORCHELASTIC_")
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(left) and name not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+    }
+    return {**kept, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **more}
+
+
+def torchrun(rank: int, world: int, port: int) -> dict[str, str]:
+    """What torchrun tells a process."""
+    return {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(world),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
+
+
+def start(command: Sequence[Any], env: Mapping[str, str] | None = None, **options: Any) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, *map(str, command)],
+        env=environment(**(env or {})),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+def start_ranks(
+    world: int, command: Sequence[Any], env: Mapping[str, str] | None = None, **options: Any
+) -> list[subprocess.Popen]:
+    if world == 1:
+        return [start(command, env, **options)]
+    port = free_port()
+    places = [torchrun(rank, world, port) for rank in range(world)]
+    return [start(command, {**place, **(env or {})}, **options) for place in places]
+
+
+def finish(processes: Sequence[subprocess.Popen]) -> list[str]:
+    """Standard output of each, all of which must have ended well."""
+    ended = [process.communicate(timeout=DEADLINE) for process in processes]
+    for process, (out, err) in zip(processes, ended, strict=True):
+        assert process.returncode == 0, f"status {process.returncode}\n{out}\n{err}"
+    return [out for out, _ in ended]
+
+
+def run_ranks(world: int, command: Sequence[Any], **more: str) -> list[str]:
+    processes = start_ranks(world, command, more)
+    try:
+        return finish(processes)
+    finally:
+        for process in processes:
+            process.kill()

@@ -1,0 +1,215 @@
+"""Evaluation: exact to the image against a loop by hand, for one and two ranks, from runs and from files."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline import config as configs
+from pipeline import evaluate, models, splits
+from pipeline.answers import Answers, answers
+from pipeline.augment import Augmentation
+from pipeline.config import compose
+from pipeline.errors import UserError
+from pipeline.loader import EvaluationLoader, Loading
+
+ROOT = Path(__file__).parents[2]
+RUN = "0123456789ab"
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """Digits, and a run that left the weights of an untrained network."""
+    root = tmp_path_factory.mktemp("lab")
+    here = [f"paths.data={root}/data", f"paths.runs={root}/runs", f"paths.records={root}/results/records"]
+    small = [
+        "scale=demo",
+        "model.depth=1",
+        "model.patch_dim=32",
+        "model.outer_heads=2",
+        "model.inner_heads=2",
+    ]
+    config = compose([*here, *small])
+    splits.prepare(config)
+    directory = root / "runs" / RUN
+    directory.mkdir(parents=True)
+    torch.manual_seed(0)
+    model = models.create(config.model)
+    torch.nn.init.normal_(model.head.weight)
+    models.export(config, model.state_dict(), directory)
+    configs.write(config, directory / "config.yaml")
+    return root, here, small, config, model.eval()
+
+
+def by_hand(config, model) -> tuple[float, float, float, np.ndarray]:
+    """Image by image."""
+    manifest = splits.open_split(config.data, "validation")
+    aug = config.data.augmentation
+    right = five = loss = 0.0
+    confusion = np.zeros((10, 10), int)
+    with EvaluationLoader(manifest, aug, batch=1, loading=Loading(workers=0)) as loader, torch.no_grad():
+        for batch in loader:
+            image = (batch.images.permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.5
+            logits = model(image)[0].double()
+            label = int(batch.labels[0])
+            order = logits.argsort(descending=True).tolist()
+            right += order[0] == label
+            five += label in order[:5]
+            loss += float(logits.logsumexp(0) - logits[label])
+            confusion[label, order[0]] += 1
+    n = len(manifest)
+    return 100 * right / n, 100 * five / n, loss / n, confusion
+
+
+def recorded(root: Path) -> dict:
+    (path,) = (root / "results" / "evaluations").glob("*.json")
+    values = json.loads(path.read_text())
+    path.unlink()
+    return values
+
+
+def test_a_run_is_measured_exactly_to_the_image(lab, capsys):
+    root, here, _, config, model = lab
+    top1, top5, loss, confusion = by_hand(config, model)
+    assert evaluate.main([f"run={RUN}", *here, "engine.evaluation_batch=77", "per_class=true",
+                          f"confusion={root}/confusion.png"]) == 0  # fmt: skip
+    said = capsys.readouterr().out
+    assert f"top-1 {top1:.3f} %, top-5 {top5:.3f} %, loss {loss:.4f}: 360 images of digits" in said
+    for name in range(10):
+        share = 100 * confusion[name, name] / confusion[name].sum()
+        assert f"{share:6.2f} %  {name}" in said
+    assert (root / "confusion.png").read_bytes().startswith(b"\x89PNG")
+    values = recorded(root)
+    assert (values["top1"], values["top5"], values["images"]) == (top1, top5, 360)
+    assert values["loss"] == pytest.approx(loss, rel=1e-5)
+
+
+def test_two_ranks_measure_the_same(lab):
+    root, here, _, config, model = lab
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "pipeline/evaluate.py", f"run={RUN}", *here, "engine.evaluation_batch=100",
+               "engine.device=cpu"]  # fmt: skip
+    ranks = [
+        subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "RANK": str(rank),
+                 "WORLD_SIZE": "2", "LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1",
+                 "MASTER_PORT": str(port)},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+    said = [rank.communicate()[0] for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [0, 0]
+    top1, top5, loss, _ = by_hand(config, model)
+    assert f"top-1 {top1:.3f} %, top-5 {top5:.3f} %, loss {loss:.4f}: 360 images" in said[0]
+    assert said[1] == ""
+    recorded(root)
+
+
+def test_a_file_of_weights_is_measured_as_the_run(lab, capsys):
+    root, here, small, config, model = lab
+    weights = root / "runs" / RUN / "model.safetensors"
+    evaluate.main([f"weights={weights}", *here, *small])
+    assert f"top-1 {by_hand(config, model)[0]:.3f} %" in capsys.readouterr().out
+    recorded(root)
+
+
+def test_timms_networks_are_fed_as_timm_says(lab, capsys):
+    root, here, _, _, _ = lab
+    network = ["model=timm:test_vit", "scale=demo"]
+    config = compose([*here, *network])
+    exported = root / "timm"
+    exported.mkdir(exist_ok=True)
+    path = models.export(config, models.create(config.model).state_dict(), exported)
+    evaluate.main([f"weights={path}", *here, *network])
+    assert recorded(root)["data"]["augmentation"]["mean"] == [0.5, 0.5, 0.5]
+    model = models.create(config.model)
+    model.default_cfg |= {"mean": (0.1, 0.2, 0.3), "crop_pct": 0.8, "interpolation": "bilinear"}
+    aug = models.timm_preprocessing(model, Augmentation())
+    assert (aug.mean, aug.crop_fraction, aug.interpolation) == ((0.1, 0.2, 0.3), 0.8, "bilinear")
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ([], "either run=<id> or weights=<file>"),
+        (["run=a", "weights=b"], "either run=<id> or weights=<file>"),
+        (["run=ffffffffffff"], "there is no such run"),
+        (["run=../../etc"], "there is no such run"),
+        (["weights=/nowhere"], "no weights at /nowhere"),
+        ([f"run={RUN}", "model=tnt_b"], "has its own model"),
+        ([f"run={RUN}", "data=cifar100"], "give data.classes alone"),
+        ([f"run={RUN}", "confusion=x.jpg"], "as .png or .svg"),
+        ([f"run={RUN}", "confusion=/nowhere/x.png"], "a folder that exists"),
+        ([f"run={RUN}", "per_class=maybe"], "per_class=maybe; valid: true, false"),
+        ([f"run={RUN}", "wieghts=x"], "unknown setting 'wieghts'"),
+    ],
+)
+def test_a_mistake_is_told_at_once(lab, asked, message):
+    with pytest.raises(UserError) as caught:
+        evaluate.main([*asked, *lab[1]])
+    assert message in str(caught.value)
+
+
+def test_weights_for_other_classes_are_refused_not_given_a_random_head(lab):
+    root, here, small, _, _ = lab
+    weights = root / "runs" / RUN / "model.safetensors"
+    with pytest.raises(UserError, match="head for 10 classes"):
+        evaluate.main([f"weights={weights}", *here, *small, "data.classes=11"])
+
+
+def test_help_needs_no_torch():
+    program = "import sys; sys.argv = ['evaluate.py', '--help']\nfrom pipeline import evaluate\n" \
+        "try: evaluate.main(['--help'])\nexcept SystemExit: print('torch' in sys.modules)"  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split()[-1] == "False"
+    assert "run=<id>" in done.stdout
+
+
+def test_reassessed_labels_allow_several_answers_and_leave_images_out(tmp_path):
+    class Some:
+        key = np.array([b"ILSVRC2012_val_00000002", b"ILSVRC2012_val_00000001", b"ILSVRC2012_val_00000003"])
+        label = np.array([0, 0, 0])
+        classes = tuple("abcd")
+        root = tmp_path
+
+    data = compose([f"data.root={tmp_path}", "data.classes=4", "data.labels=real"]).data
+    with pytest.raises(UserError, match=r"data.labels=real needs .*real.json"):
+        answers(data, Some)
+    (tmp_path / "real.json").write_text("[[3], [1, 2], []]")
+    table = answers(data, Some).right(np.array([0, 1, 2, -1]))
+    assert table.astype(int).tolist() == [[0, 1, 1, 0], [0, 0, 0, 1], [0, 0, 0, 0], [0, 0, 0, 0]]
+    (tmp_path / "real.json").write_text("[[3], [7], []]")
+    with pytest.raises(UserError, match="no classes of 4"):
+        answers(data, Some)
+
+
+def test_numbered_classes_are_outputs_whatever_their_order():
+    class Some:
+        key = np.array([b"x"] * 12)
+        label = np.arange(12)
+        classes = tuple(sorted(map(str, range(12))))  # 0, 1, 10, 11, 2, …
+        root = "there"
+
+    data = compose(["data.classes=12", "data.labels=index"]).data
+    assert answers(data, Some).classes[2] == (10,)
+    Some.classes = tuple("abcdefghijkl")
+    with pytest.raises(UserError, match="classes named 0 to 11"):
+        answers(data, Some)
+
+
+def test_padding_counts_for_nothing():
+    assert not Answers([(0,), (1,)], 2).right(np.array([-1, -1])).any()

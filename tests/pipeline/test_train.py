@@ -1,0 +1,281 @@
+"""Real runs under real faults: each is found, said in a line, and the run ends as if nothing had happened."""
+
+import json
+import os
+import resource
+import shutil
+import signal
+
+import pytest
+
+from pipeline.pack import make
+from pipeline.shard_plan import Packing
+from pipeline.sources_digits import digits
+from pipeline.vigil import LOST
+from tests.pipeline.launching import DEADLINE, ROOT, start
+from tests.pipeline.runs import STEPS, Left, Place, end_of
+
+MACHINES = {"alone": (1, 0), "ZeRO 3": (1, 3), "two ranks, ZeRO 2": (2, 2)}
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("digits")
+    make(digits(), folder, Packing(workers=1))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def gold(tmp_path_factory, shards):
+    """What an undisturbed run of a world size and a ZeRO stage leaves."""
+    known = {}
+
+    def left(world: int = 1, stage: int = 0) -> Left:
+        if (world, stage) not in known:
+            place = Place(tmp_path_factory.mktemp("gold"), shards)
+            known[world, stage] = Left.by(place.train(f"engine.zero_stage={stage}", world=world))
+            assert place.record["attempts"] == 1
+            assert place.record["events"] == []
+        return known[world, stage]
+
+    return left
+
+
+@pytest.fixture
+def place(tmp_path, shards):
+    return Place(tmp_path, shards)
+
+
+@pytest.fixture
+def started():
+    """Processes that are gone after the test, whatever happened in it."""
+    running = []
+    yield running.extend
+    for process in running:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("machine", MACHINES)
+def test_killed_at_three_points_it_ends_to_the_bit_where_it_would_have(place, gold, started, machine):
+    """Weights, their average, optimizer state and metrics; with other numbers of workers in between."""
+    world, stage = MACHINES[machine]
+    for step, workers in ((2, 0), (16, 2), (30, 1)):
+        more = (f"engine.zero_stage={stage}", f"data.loading.workers={workers}")
+        processes = place.start(*more, world=world)
+        started(processes)
+        place.reaches(step, processes)
+        victim = processes[-1]
+        victim.kill()
+        for process in processes:
+            status, err = end_of(process)
+            assert status == (-signal.SIGKILL if process is victim else LOST), err
+    assert Left.by(place.train(f"engine.zero_stage={stage}", world=world)) == gold(world, stage)
+    assert place.record["attempts"] == 4
+    assert "goes on after step" in place.log()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+def test_a_signal_loses_no_step(place, gold, started, number):
+    processes = place.start("engine.checkpoint_minutes=0", "engine.checkpoint_every=1")
+    started(processes)
+    place.reaches(14, processes)
+    processes[0].send_signal(number)
+    status, err = end_of(processes[0])
+    assert status == (130 if number == signal.SIGINT else 0), err
+    [said] = [line for line in place.log().splitlines() if "ended by" in line]
+    step = int(said.split("after step ")[1].split(";")[0])
+    assert place.steps()[-1] == step
+    rows = [json.loads(line) for line in (place.directory / "metrics.jsonl").read_text().splitlines()]
+    assert rows[-1]["step"] == step
+    assert Left.by(place.train()) == gold()
+
+
+@pytest.mark.slow
+def test_two_ranks_end_together_and_the_job_is_requeued(place, started, tmp_path):
+    log, scontrol = tmp_path / "scontrol.log", tmp_path / "bin/scontrol"
+    scontrol.parent.mkdir()
+    scontrol.write_text(f'#!/bin/sh\necho "$@" >> {log}\n')
+    scontrol.chmod(0o755)
+    env = {"PATH": f"{scontrol.parent}:{os.environ['PATH']}", "SLURM_JOB_ID": "4711"}
+    processes = place.start("engine.zero_stage=1", world=2, env=env)
+    started(processes)
+    place.reaches(2, processes)
+    processes[1].send_signal(signal.SIGUSR1)  # one rank hears of it, both end at the same step
+    assert [end_of(process)[0] for process in processes] == [0, 0]
+    assert log.read_text() == "requeue 4711\n"
+    assert "job 4711 is requeued" in place.log()
+    assert not (tmp_path / "records").exists()
+
+
+@pytest.mark.slow
+def test_a_signal_while_torch_is_imported_does_not_kill(place, started):
+    command = ["-X", "importtime", ROOT / "pipeline/train.py", *place.settings]
+    process = start(command)
+    started([process])
+    for line in process.stderr:
+        if "torch._C" in line or "torch.version" in line:
+            break
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=DEADLINE)
+    assert process.returncode == 0, err[-2000:]
+    assert "ended by SIGTERM after step 0" in place.log()
+
+
+@pytest.mark.slow
+def test_a_frozen_rank_ends_the_run(place, gold, started):
+    processes = place.start("engine.zero_stage=2", "cluster.timeout=4", world=2)
+    started(processes)
+    place.reaches(2, processes)
+    processes[1].send_signal(signal.SIGSTOP)
+    status, err = end_of(processes[0])
+    assert status == LOST
+    assert "rank 1 has given no sign of life for 4 s" in err
+    assert "Traceback" not in err
+    processes[1].kill()
+    processes[1].communicate()
+    assert Left.by(place.train("engine.zero_stage=2", world=2)) == gold(2, 2)
+
+
+@pytest.mark.slow
+def test_a_full_disk_ends_the_run_and_leaves_the_checkpoints_before(place, gold, started):
+    processes = place.start()
+    started(processes)
+    place.reaches(3, processes)
+    processes[0].kill()
+    processes[0].communicate()
+    before = place.steps()[-1]
+    status, err = end_of(place.start(preexec_fn=_small_files)[0])
+    assert status == 1
+    assert f"error: the checkpoint of step {before + 1} was not written" in err
+    assert "Traceback (most recent call last)" not in err.splitlines()[-1]
+    assert place.steps()[-1] == before
+    assert Left.by(place.train()) == gold()
+
+
+def _small_files() -> None:
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, resource.RLIM_INFINITY))
+
+
+@pytest.mark.slow
+def test_damaged_checkpoints_are_passed_over_and_reported(place, gold, started):
+    processes = place.start()
+    started(processes)
+    place.reaches(5, processes)
+    processes[0].kill()
+    processes[0].communicate()
+    *_, before, newest = sorted(place.directory.glob("checkpoints/step-*"))
+    weights = next(newest.glob("engine/*"))
+    content = bytearray(weights.read_bytes())
+    content[len(content) // 2] ^= 1
+    weights.write_bytes(content)
+    assert Left.by(place.train()) == gold()
+    said = f"checkpoint {newest.name}: engine/{weights.name} has another SHA-256"
+    assert said in place.log()
+    assert said in place.record["events"][0]
+    assert f"goes on after step {int(before.name[5:])} " in place.log()
+
+
+@pytest.mark.slow
+def test_without_a_readable_checkpoint_it_does_not_begin_from_zero(place, started):
+    processes = place.start()
+    started(processes)
+    place.reaches(2, processes)
+    processes[0].kill()
+    processes[0].communicate()
+    for path in place.directory.glob("checkpoints/step-*/MANIFEST.json"):
+        path.write_text("{}")
+    metrics = (place.directory / "metrics.jsonl").read_bytes()
+    status, err = end_of(place.start()[0])
+    assert status == 1
+    assert err.startswith("error: ")
+    assert "none of them can be read" in err
+    assert (place.directory / "metrics.jsonl").read_bytes() == metrics
+
+
+@pytest.mark.slow
+def test_weights_that_explode_stop_the_run_with_the_samples(place):
+    status, err = end_of(place.start("recipe.lr=1e30", "recipe.warmup_epochs=0")[0])
+    assert status == 1
+    assert "3 steps in a row up to step" in err
+    assert ".tar" in err.splitlines()[-1]
+    for path in place.directory.glob("checkpoints/step-*"):
+        assert json.loads((path / "state.json").read_text())["standing"]["in_a_row"] < 3
+
+
+@pytest.mark.slow
+def test_changed_data_are_refused_and_a_second_trainer_too(place, started, shards, tmp_path):
+    copy = tmp_path / "digits"
+    shutil.copytree(shards, copy)
+    processes = place.start(f"data.root={copy}")
+    started(processes)
+    place.reaches(2, processes)
+    status, err = end_of(place.start(f"data.root={copy}")[0])
+    assert status == 1
+    assert f"is being trained by process {processes[0].pid} on" in err
+    processes[0].kill()
+    processes[0].communicate()
+
+    shutil.rmtree(copy)
+    copy.mkdir()
+    make(digits(), copy, Packing(workers=1, samples_per_shard=300))
+    status, err = end_of(place.start(f"data.root={copy}")[0])
+    assert status == 2
+    assert "the data changed since run" in err
+    assert len(err.splitlines()) == 1
+    assert len(list((tmp_path / "runs").glob("*/checkpoints"))) == 1
+
+
+@pytest.mark.slow
+def test_a_finished_run_is_not_run_again_and_its_end_can_be_repeated(place, gold):
+    """Killed between its last checkpoint and its record, it writes the same once more without training."""
+    directory = place.train()
+    record = place.record
+    commits = (directory / "checkpoints/commits.jsonl").read_text()
+    [process] = place.start()
+    out, _ = process.communicate(timeout=DEADLINE)
+    assert f"run {directory.name} has finished" in out
+    (directory / "model.safetensors").unlink()
+    next((place.folder / "records").glob("*.json")).unlink()
+    assert Left.by(place.train()) == gold()
+    again = place.record
+    assert (directory / "checkpoints/commits.jsonl").read_text() == commits
+    for name in ("weights_sha256", "raw", "ema", "steps", "science"):
+        assert again[name] == record[name]
+
+
+@pytest.mark.slow
+def test_nothing_of_the_environment_is_written_down(place):
+    env = {"WANDB_API_KEY": "CANARY-4711", "AWS_SECRET_ACCESS_KEY": "CANARY-4712"}
+    directory = place.train("logging.tensorboard=true", "recipe.epochs=2", env=env)
+    for path in [*directory.rglob("*"), *(place.folder / "records").rglob("*")]:
+        if path.is_file():
+            assert b"CANARY-47" not in path.read_bytes(), path
+            if directory in path.parents:
+                assert path.stat().st_mode & 0o077 == 0, path
+
+
+@pytest.mark.slow
+def test_the_world_may_change(place, gold, started):
+    """Two ranks, one, two again under ZeRO 1: the same batches, and nearly the same numbers."""
+    for world, step in ((2, 5), (1, 18)):
+        processes = place.start("engine.zero_stage=1", "engine.micro_batch=48", world=world)
+        started(processes)
+        place.reaches(step, processes)
+        for process in processes:
+            process.kill()
+            process.communicate()
+    directory = place.train("engine.zero_stage=1", "engine.micro_batch=48", world=2)
+    losses = _losses((directory / "metrics.jsonl").read_bytes())
+    expected = _losses(gold(2, 2).metrics)
+    assert len(losses) == STEPS
+    assert losses == pytest.approx(expected, rel=0.05)
+
+
+def _losses(metrics: bytes) -> list[float]:
+    rows = [json.loads(line) for line in metrics.splitlines()]
+    return [row["loss"] for row in rows if "lr" in row]
