@@ -225,10 +225,15 @@ def joined(place: Place, device: "torch.device", timeout: float) -> Iterator[Ran
         dist.destroy_process_group()
 
 
-def find_device(name: str, place: Place) -> "torch.device":
-    """`name` is auto, cpu or cuda; with several GPUs in sight each local rank takes its own."""
+def find_device(name: str, place: Place, threads: int = 0) -> "torch.device":
+    """`name` is auto, cpu or cuda; with several GPUs in sight each local rank takes its own.
+
+    `threads`: of this process's arithmetic on the CPU; 0 leaves it to torch.
+    """
     import torch
 
+    if threads:
+        torch.set_num_threads(threads)
     if name not in ("auto", "cpu", "cuda"):
         raise UserError(f"device is {name!r}; it must be auto, cpu or cuda")
     if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):

@@ -50,7 +50,7 @@ def main(argv: Sequence[str]) -> int:
     from pipeline.cluster import find_device, find_place, joined
 
     place = find_place()
-    device = find_device(config.engine.device, place)
+    device = find_device(config.engine.device, place, config.engine.threads)
     with joined(place, device, config.cluster.timeout) as ranks:
         run(request, ranks, device)
     return 0

@@ -11,6 +11,7 @@ CLUSTERS = ("auto", "local", "slurm")
 @dataclass(frozen=True)
 class EngineConfig:
     device: str = "auto"
+    threads: int = 0  # of a process's arithmetic on the CPU; 0 = as many as torch takes
     zero_stage: int = 0  # what DeepSpeed spreads over ranks: 1 optimizer, 2 and gradients, 3 and weights
     micro_batch: int = 128  # the most views that a rank holds at once; fewer where its share is smaller
     evaluation_batch: int = 250  # images a rank holds at once
@@ -25,6 +26,8 @@ class EngineConfig:
             raise unknown_name("engine.device", self.device, DEVICES)
         if self.zero_stage not in (0, 1, 2, 3):
             raise UserError(f"engine.zero_stage is {self.zero_stage}; valid: 0, 1, 2, 3")
+        if self.threads < 0:
+            raise UserError(f"engine.threads is {self.threads}; it must not be negative")
         for name in ("micro_batch", "evaluation_batch", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise UserError(f"engine.{name} is {getattr(self, name)}; it must be at least 1")

@@ -60,7 +60,7 @@ def main(argv: Sequence[str]) -> int:
             interrupt.otherwise(LAST_RESORT, lambda: give_up(place, interrupt))
         from pipeline.vigil import Vigil
 
-        device = cluster.find_device(config.engine.device, place)
+        device = cluster.find_device(config.engine.device, place, config.engine.threads)
         with cluster.joined(place, device, COLLECTIVES) as ranks, Vigil(ranks, config.cluster.timeout):
             umask = os.umask(0o077)  # what a run writes is its owner's alone
             run = Run(config, id, fingerprint, run_directory(config, id), ranks, umask)

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from pipeline.cluster import PORTS, Place, find_place, first_node, requeue
+from pipeline.cluster import PORTS, Place, find_device, find_place, first_node, requeue
 from pipeline.errors import UserError
 from tests.pipeline.launching import environment, finish, run_ranks, start
 
@@ -177,3 +177,16 @@ def test_requeue_asks_scontrol_for_this_job(tmp_path, monkeypatch):
 def test_finding_ones_place_needs_no_torch():
     check = "import sys; from pipeline.cluster import find_place; find_place(); print('torch' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", check], text=True, env=environment()) == "False\n"
+
+
+def test_as_many_threads_as_asked_for():
+    import torch
+
+    before = torch.get_num_threads()
+    try:
+        find_device("cpu", Place("plain"), threads=3)
+        assert torch.get_num_threads() == 3
+        find_device("cpu", Place("plain"))
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
