@@ -5,7 +5,7 @@
 Every round runs every loader for a while, each with one worker process pinned to one core and its trainer to
 another, so that a machine whose speed drifts drifts for all. A round's figure is the views handed over per
 second of the worker's processor time (neighbours on a shared machine are not counted) and per second of wall
-time; the table has medians over rounds and ratios of medians. Batches are of 64 uint8 images of 224².
+time; the table has medians over rounds and ratios of medians. Batches are of 128 uint8 images of 224².
 """
 
 import argparse
@@ -21,17 +21,17 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
+from photographs import make_sets
+from processes import descendants, memory, processor_time
+from reading import overhead, resume_seconds
 
-from benchmarks.photographs import make_sets
-from benchmarks.processes import descendants, memory, processor_time
-from benchmarks.reading import overhead, resume_seconds
 from pipeline.augment import Augmentation
 from pipeline.loader import Loading, TrainLoader
 from pipeline.manifest import Manifest
 from pipeline.sampler import Sampling
 
-BATCH, IMAGES = 64, 1024
-WARM, TIMED = 12, 32  # batches
+BATCH, IMAGES = 128, 1536  # DeiT's batch per device
+WARM, TIMED = 8, 16  # batches
 RECIPE = Augmentation()
 Batches = Iterator[Any]
 

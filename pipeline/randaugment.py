@@ -175,7 +175,8 @@ def _shear_x(pixels: Pixels, slope: float, fill: Fill) -> Pixels:
     for first, last in itertools.pairwise(breaks):
         start = reach + int(whole[first]) - 1
         neighbours[first:last] = padded[first:last, start : start + columns + 3]
-    moved = weigh_rows(neighbours, cubic_weights(shift - whole))
+    sums = weigh_rows(neighbours, cubic_weights(shift - whole))
+    moved = cv2.addWeighted(sums, 1, sums, 0, BARELY - 0.5, dtype=cv2.CV_8U).reshape(pixels.shape)
     column = np.arange(columns, dtype=np.int32)
     low, high = (np.ceil(edge - shift - 0.5).astype(np.int32)[:, None] for edge in (0, columns))
     return _filled(moved, (column < low) | (column >= high), fill)

@@ -44,14 +44,15 @@ def cubic_weights(fraction: np.ndarray) -> np.ndarray:
 def weigh_rows(neighbours: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Row r of the result is the sum over k of weights[k, r] times row r shifted k columns left.
 
-    neighbours is float32 [rows, columns + 3, 3], the result uint8 [rows, columns, 3].
+    neighbours is float32 [rows, columns + 3, 3], the result float32 [rows, columns * 3].
     """
     rows, columns = neighbours.shape[0], neighbours.shape[1] - 3
     flat = torch.from_numpy(neighbours.reshape(rows, -1))
-    total = torch.full((rows, 3 * columns), BARELY)
-    for tap, weight in enumerate(torch.from_numpy(weights)):
-        total.addcmul_(flat[:, 3 * tap : 3 * (tap + columns)], weight[:, None])
-    return truncated(total.numpy()).reshape(rows, columns, 3)
+    first, *others = torch.from_numpy(weights)[:, :, None]
+    total = flat[:, : 3 * columns] * first
+    for tap, weight in enumerate(others, 1):
+        total.addcmul_(flat[:, 3 * tap : 3 * (tap + columns)], weight)
+    return total.numpy()
 
 
 def truncated(values: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ from pipeline.augment import Augmentation
 from pipeline.bands import Box
 from pipeline.decode import StoredImage, decode, decode_box
 from pipeline.draws import ViewDraws
+from pipeline.policy import NOTHING
 
 
 def use_one_thread() -> None:
@@ -28,17 +29,21 @@ def render_views(
     aug: Augmentation,
 ) -> None:
     """Rows `indices` of `draws`, all views of this image, into `out`: one uint8 [S, S, 3] slot for each."""
-    crops = draws.crop[list(indices)].tolist()
+    chosen = list(indices)
+    crops, flips = draws.crop[chosen].tolist(), draws.flip[chosen]
     pixels, top, left = decode_box(image, _around(crops))
+    # A slot lies in memory that no cache holds: it is written once, with the view as it stays.
+    changes = flips | (draws.operation[chosen] != NOTHING).any(1)
+    views = [np.empty_like(slot) if change else slot for slot, change in zip(out, changes, strict=True)]
     # Two passes: code and tables of the resize stay in the caches.
-    for slot, (row, column, height, width) in zip(out, crops, strict=True):
+    for view, (row, column, height, width) in zip(views, crops, strict=True):
         window = pixels[row - top : row - top + height, column - left : column - left + width]
-        resample.resize_into(slot, window, aug.interpolation)
-    for index, slot in zip(indices, out, strict=True):
-        view = randaugment.mirrored(slot) if draws.flip[index] else slot
-        view = randaugment.randaugment(view, draws.operation[index], draws.argument[index], aug.fill)
-        if view is not slot:
-            slot[:] = view
+        resample.resize_into(view, window, aug.interpolation)
+    for index, slot, view, flip in zip(chosen, out, views, flips, strict=True):
+        turned = randaugment.mirrored(view) if flip else view
+        done = randaugment.randaugment(turned, draws.operation[index], draws.argument[index], aug.fill)
+        if done is not slot:
+            slot[:] = done
 
 
 def _around(crops: list[list[int]]) -> Box:
