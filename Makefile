@@ -7,14 +7,16 @@ test: setup lint
 	$(BIN)/pytest
 
 demo: setup
-	@echo "== 1/3  The size of every network in the paper, by formula and as counted"
+	@echo "== 1/4  The size of every network in the paper, by formula and as counted"
 	$(BIN)/python -m tnt.complexity
-	@echo "== 2/3  A small real data set as shards: scikit-learn's digits"
+	@echo "== 2/4  A small real data set as shards: scikit-learn's digits"
 	$(BIN)/python pipeline/shards.py make digits data/digits
 	$(BIN)/python pipeline/shards.py info data/digits --sheet data/digits.png
-	@echo "== 3/3  Every byte read again"
+	@echo "== 3/4  Every byte read again"
 	$(BIN)/python pipeline/shards.py verify data/digits
-	@echo "Done: shards and their manifest in data/digits, a contact sheet in data/digits.png."
+	@echo "== 4/4  A small TNT learns them: about two minutes; killed and started again, it goes on"
+	$(BIN)/python pipeline/train.py scale=demo
+	@echo "Done: shards in data/digits, a contact sheet in data/digits.png, the run in runs/, its record in results/records/."
 
 lint: setup
 	$(BIN)/ruff check .
