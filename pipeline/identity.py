@@ -11,7 +11,7 @@ from pipeline.errors import UserError
 
 RUN_ID = re.compile(r"[0-9a-f]{12}")
 # Of the data section: where the shards lie and how they are read. Their content is the fingerprint's part.
-NOT_SCIENCE = ("root", "loading", "damage")
+NOT_SCIENCE = ("root", "stage", "loading", "damage")
 
 
 def science(config: RunConfig) -> dict[str, Any]:

@@ -144,6 +144,8 @@ class TrainLoader(_Loader):
     itself.
     """
 
+    resumes_within_epoch = True
+
     def __init__(
         self,
         manifest: Manifest,

@@ -170,7 +170,7 @@ def _start(setup: Setup, ends: tuple[socket.socket, ...], ring: Ring) -> subproc
         before = signal.pthread_sigmask(signal.SIG_BLOCK, IGNORED)
         try:
             return subprocess.Popen(
-                [sys.executable, "-c", code],
+                [sys.executable, "-P", "-c", code],  # -P: nothing from the working directory
                 pass_fds=files,
                 env=environment,
                 stdin=subprocess.DEVNULL,

@@ -11,6 +11,7 @@ from tnt.config import TNTConfig
 
 TIMM = "timm:"
 LABELS = ("", "index", "real")
+READERS = ("indexed", "webdataset")
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,9 @@ class DataConfig:
     # Which answers are right, in evaluation: "" the split's labels, "index" classes whose names are the
     # network's outputs, "real" ImageNet's reassessed labels, where an image may have several.
     labels: str = ""
+    # "webdataset" streams the tars through that library: no exact order, and no going on within an epoch.
+    reader: str = "indexed"
+    stage: str = ""  # a folder on the node's own disk: splits are copied there once, and read from there
     order: str = "global"  # or "lane", for file systems that dislike random access
     lanes: int = 64
     window: int = 4
@@ -54,6 +58,8 @@ class DataConfig:
     def __post_init__(self) -> None:
         if self.labels not in LABELS:
             raise unknown_name("data.labels", self.labels, LABELS)
+        if self.reader not in READERS:
+            raise unknown_name("data.reader", self.reader, READERS)
 
 
 @dataclass(frozen=True)

@@ -29,13 +29,17 @@ def prepare(config: RunConfig) -> None:
 
 
 def open_split(data: DataConfig, split: str) -> Manifest:
-    """A split's manifest, refused where it has another number of classes than the config says."""
+    """A split's manifest, its shards staged if asked for; refused if its classes are not as many as said."""
     manifest = Manifest.read(data.root, split)
     if len(manifest.classes) != data.classes:
         raise UserError(
             f"the {split} shards at {data.root} have {len(manifest.classes)} classes, the config says "
             f"{data.classes}; set data.classes={len(manifest.classes)}"
         )
+    if data.stage:
+        from pipeline.staging import stage
+
+        manifest = stage(manifest, data.stage)
     return manifest
 
 

@@ -9,7 +9,7 @@ pixels and batches are those of the indexed reader.
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -49,6 +49,8 @@ def stream_of(root: Path | str, split: str) -> Stream:
 
 class StreamLoader:
     """As loader.TrainLoader: iterating gives the micro-batches of an epoch; the state is its number."""
+
+    resumes_within_epoch = False
 
     def __init__(
         self,
@@ -155,7 +157,10 @@ class StreamLoader:
             raise _mid_epoch(state["epoch"], state["step"])
         self.epoch = state["epoch"]
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         """An epoch's processes end with its iterator."""
 
 

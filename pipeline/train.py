@@ -173,7 +173,7 @@ def finish(run: Run, trainer: "Trainer", journal: "Quiet", device: str) -> None:
             hosts=tuple(sorted({host for start in starts for host in start.hosts})),
             jobs=tuple(dict.fromkeys(start.job for start in starts if start.job)),
             skipped_steps=standing.skipped,
-            damaged_samples=len(trainer.loader.damage.known),
+            damaged_samples=trainer.damaged_samples(),
             events=tuple(standing.events),
         )
         average = trainer.ema.state_dict() if trainer.ema else None

@@ -33,7 +33,9 @@ from pipeline.measuring import measure
 from pipeline.optim import Schedule, optimizer
 from pipeline.randomness import Purpose, philox
 from pipeline.records import Measures
+from pipeline.sampler import Sampling
 from pipeline.science import sampling
+from pipeline.stream import StreamLoader, stream_of
 from tnt.storage import read_tensors, write_tensors
 
 EMA = "ema.safetensors"  # in a checkpoint
@@ -74,18 +76,8 @@ class Trainer(ExitStack):
         share = recipe.global_batch // ranks.world
         size = micro_batch(share, machine.micro_batch, order.pairing_block)
         # Imports of the workers and of the engine take seconds; the workers' go on beside ours.
-        self.loader = self.enter_context(
-            TrainLoader(
-                splits.open_split(data, data.train),
-                order,
-                data.augmentation,
-                rank=ranks.rank,
-                world=ranks.world,
-                micro_batch=size,
-                loading=data.loading,
-                limits=data.damage,
-            )
-        )
+        self.loader = self._loader(order, size)
+        self.enter_context(self.loader)
         self.steps = recipe.epochs * self.loader.steps_per_epoch
         torch.manual_seed(int(philox(config.seed, Purpose.WEIGHTS, 0).random_raw() >> 1))
         model = models.create(config.model)
@@ -108,6 +100,32 @@ class Trainer(ExitStack):
             with self.engine.weights() as weights:
                 self.ema = Ema(weights.items(), recipe.ema, recipe.ema_share, self.steps)
         self.saved_now()
+
+    def _loader(self, order: Sampling, size: int) -> TrainLoader | StreamLoader:
+        data, rank, world = self.config.data, self.ranks.rank, self.ranks.world
+        if data.reader == "webdataset":
+            self.standing.events.append("data.reader=webdataset: damaged samples are replaced, not counted")
+            stream, loading = stream_of(data.root, data.train), data.loading
+            return StreamLoader(
+                stream,
+                order,
+                data.augmentation,
+                rank=rank,
+                world=world,
+                micro_batch=size,
+                workers=loading.workers,
+                timeout=loading.timeout,
+            )
+        return TrainLoader(
+            splits.open_split(data, data.train),
+            order,
+            data.augmentation,
+            rank=rank,
+            world=world,
+            micro_batch=size,
+            loading=data.loading,
+            limits=data.damage,
+        )
 
     @property
     def epoch(self) -> int:
@@ -195,6 +213,9 @@ class Trainer(ExitStack):
         with self.engine.weights() as weights:
             return {name: tensor.cpu().clone() for name, tensor in weights.items()}
 
+    def damaged_samples(self) -> int:
+        return 0 if isinstance(self.loader, StreamLoader) else len(self.loader.damage.known)
+
     def _accumulate(self, batch: Batch) -> float:
         config = self.config
         aug, seed = config.data.augmentation, config.seed
@@ -216,7 +237,8 @@ class Trainer(ExitStack):
         standing.step += 1
         minutes = (time.monotonic() - self._saved) / 60
         due = self.ranks.rank == 0 and 0 < self.config.engine.checkpoint_minutes <= minutes
-        loss, asked, timely = self.ranks.sum([losses, bool(interrupt), due])
+        may_pause = self.loader.resumes_within_epoch or self.at_end_of_epoch()
+        loss, asked, timely = self.ranks.sum([losses, may_pause and bool(interrupt), may_pause and due])
         if step.applied:
             standing.in_a_row = 0
         else:
@@ -260,10 +282,14 @@ class Trainer(ExitStack):
             ).measures
 
     def _agree_on_damage(self, batch: Batch) -> None:
+        if isinstance(self.loader, StreamLoader):
+            return
         if self.ranks.world > 1 and self.ranks.sum([float(len(batch.fresh))])[0]:
             self.loader.damage.agree(self.ranks.gather(batch.fresh))
 
     def _names(self, batch: Batch) -> list[str]:
+        if isinstance(self.loader, StreamLoader):
+            return []
         manifest = self.loader.manifest
         rows = batch.sample[:10]
         shards = [manifest.shards[shard].name for shard in manifest.shard[rows]]

@@ -17,18 +17,13 @@ from pipeline.errors import UserError, WorkFailed
 from pipeline.loader import EvaluationLoader, Loading, TrainLoader
 from pipeline.manifest import Manifest
 from pipeline.sampler import Sampling
-from tests.pipeline.packed import SMALL, copied, digests, pack_digits
+from tests.pipeline.packed import SMALL, copied, digests
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLING = Sampling(seed=5, global_batch=192, repeats=3)
 ONCE = Sampling(seed=5, global_batch=24, repeats=1, pairing_block=1)
 PLAIN = Augmentation(image_size=16, mixup=0, cutmix=0)
 HERE = Loading(workers=0)
-
-
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory):
-    return Manifest.read(pack_digits(tmp_path_factory.mktemp("sets") / "digits"), "train")
 
 
 @pytest.fixture(scope="module")
@@ -61,9 +56,7 @@ def ranks(digits, world, workers, sampling=SAMPLING, augmentation=SMALL, **setti
     return found
 
 
-@pytest.mark.parametrize(
-    ("world", "workers"), [(1, 0), (2, 0), (3, 0), (8, 0), (1, 1), (3, 1), (1, 4), (2, 4)]
-)
+@pytest.mark.parametrize(("world", "workers"), [(1, 0), (2, 0), (3, 0), (8, 0), (1, 1), (2, 1), (1, 4)])
 def test_an_epoch_hands_over_every_sample_exactly_once(digits, gold_once, world, workers):
     """1437 samples: 59 whole batches of 24, none twice, the same on any ranks and workers."""
     found = ranks(digits, world, workers, ONCE, PLAIN)

@@ -7,16 +7,11 @@ from pipeline.damage import DamageLimit, Limits
 from pipeline.loader import EvaluationLoader, Loading, TrainLoader
 from pipeline.manifest import Manifest
 from pipeline.sampler import Sampling, TrainOrder, substitute
-from tests.pipeline.packed import SMALL, copied, digests, overwrite, pack_digits
+from tests.pipeline.packed import SMALL, copied, digests, overwrite
 
 SAMPLING = Sampling(seed=5, global_batch=192, repeats=3)
 GENEROUS = Limits(total=0.01, shard=0.05)
 HERE = Loading(workers=0, pauses=(0.0,))
-
-
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory):
-    return Manifest.read(pack_digits(tmp_path_factory.mktemp("sets") / "digits"), "train")
 
 
 def damaged(digits, path, samples):

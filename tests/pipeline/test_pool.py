@@ -8,18 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from pipeline.loader import Loading, TrainLoader
-from pipeline.manifest import Manifest
 from pipeline.pool import WorkerLost
 from pipeline.ring import TICKET
 from pipeline.sampler import Sampling
-from tests.pipeline.packed import SMALL, copied, digests, pack_digits
+from tests.pipeline.packed import SMALL, copied, digests
 
 SAMPLING = Sampling(seed=5, global_batch=192, repeats=3)
-
-
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory):
-    return Manifest.read(pack_digits(tmp_path_factory.mktemp("sets") / "digits"), "train")
 
 
 @pytest.fixture

@@ -17,14 +17,9 @@ from pipeline.loader import Loading, TrainLoader
 from pipeline.manifest import Manifest
 from pipeline.sampler import Sampling
 from pipeline.staging import stage
-from tests.pipeline.packed import SMALL, copied, digests, overwrite, pack_digits
+from tests.pipeline.packed import SMALL, copied, digests, overwrite
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory):
-    return Manifest.read(pack_digits(tmp_path_factory.mktemp("sets") / "digits"), "train")
 
 
 def hashes(manifest):

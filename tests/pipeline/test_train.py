@@ -254,6 +254,18 @@ def test_a_finished_run_is_not_run_again_and_its_end_can_be_repeated(place, gold
 
 
 @pytest.mark.slow
+def test_streamed_shards_train_and_are_saved_between_epochs_only(place):
+    place.train("data.reader=webdataset", "recipe.epochs=2", "engine.keep=9")
+    assert place.record["science"]["data"]["reader"] == "webdataset"
+    assert any("not counted" in event for event in place.record["events"])
+    assert place.steps() == [14, 28]
+
+
+def test_staged_shards_give_the_same_run(place, gold, tmp_path):
+    assert Left.by(place.train(f"data.stage={tmp_path / 'disk'}")) == gold()
+    assert len(list((tmp_path / "disk").glob("*/*.tar"))) == 2
+
+
 def test_nothing_of_the_environment_is_written_down(place):
     env = {"WANDB_API_KEY": "CANARY-4711", "AWS_SECRET_ACCESS_KEY": "CANARY-4712"}
     directory = place.train("logging.tensorboard=true", "recipe.epochs=2", env=env)

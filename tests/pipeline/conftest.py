@@ -1,0 +1,12 @@
+"""What the tests of the data path share."""
+
+import pytest
+
+from pipeline.manifest import Manifest
+from tests.pipeline.packed import pack_digits
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory):
+    """The packed digits' training split, for reading only."""
+    return Manifest.read(pack_digits(tmp_path_factory.mktemp("sets") / "digits"), "train")
