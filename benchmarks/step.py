@@ -4,9 +4,9 @@
 
 Ours is the whole step of pipeline/train.py: data from shards through the augmentation, DeepSpeed, the check
 for what is not finite, the weights' average, the exchange of flags, the journal. Bare is forward, backward
-and AdamW of the same network on one batch that stays in memory. They take turns, so that a machine whose speed
-drifts drifts for both; the medians' ratio is the figure, by wall time and by processor time of the trainer's
-process (which neighbours on a shared machine disturb less; the data's workers are not in it).
+and AdamW of the same network on one batch that stays in memory. They take turns, so that a machine whose
+speed drifts drifts for both; the medians' ratio is the figure, by wall time and by processor time of the
+trainer's process (which neighbours on a shared machine disturb less; the data's workers are not in it).
 """
 
 from __future__ import annotations
@@ -134,9 +134,8 @@ def main() -> None:
             journal.close()
         for clock, figures in seconds.items():
             ratio = figures["whole"] / figures["bare"] - 1
-            print(
-                f"{clock}: whole {figures['whole']:.3f} s, bare {figures['bare']:.3f} s, overhead {ratio:+.1%}"
-            )
+            whole, bare = figures["whole"], figures["bare"]
+            print(f"{clock}: whole {whole:.3f} s, bare {bare:.3f} s, overhead {ratio:+.1%}")
         print(f"waiting for data {statistics.median(waits[1:]) / seconds['wall']['whole']:.1%}")
         minutes = config.engine.checkpoint_minutes
         print(
