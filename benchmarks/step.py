@@ -134,8 +134,8 @@ def main() -> None:
             journal.close()
         for clock, figures in seconds.items():
             ratio = figures["whole"] / figures["bare"] - 1
-            whole, bare = figures["whole"], figures["bare"]
-            print(f"{clock}: whole {whole:.3f} s, bare {bare:.3f} s, overhead {ratio:+.1%}")
+            spent = ", ".join(f"{name} {figures[name]:.3f} s" for name in ("whole", "bare"))
+            print(f"{clock}: {spent}, overhead {ratio:+.1%}")
         print(f"waiting for data {statistics.median(waits[1:]) / seconds['wall']['whole']:.1%}")
         minutes = config.engine.checkpoint_minutes
         print(
