@@ -14,9 +14,9 @@ from pipeline.identity import run_directory, science
 from pipeline.journal import spent
 from pipeline.provenance import Code, versions
 from pipeline.records import Measures, Record
-from tnt.complexity import model_macs
 from tnt.config import TNTConfig
 from tnt.flops import count_macs
+from tnt.formulas import model_macs
 
 
 @dataclass(frozen=True)

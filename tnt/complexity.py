@@ -1,4 +1,4 @@
-"""The arithmetic behind every size that the paper prints: Eqs. 14–18, whole networks, and what was counted.
+"""The size of every network in the paper: as it prints it, by formula, and as counted.
 
     python -m tnt.complexity [--json]
 
@@ -18,50 +18,11 @@ import torch
 
 from tnt.config import TNTConfig, get_config
 from tnt.flops import Count, count_macs, quiet_tracer
+from tnt.formulas import eq15_flops, eq16_params, eq17_flops, eq18_params, model_macs
 from tnt.model import TNT
 from tnt.paper import BASELINES, ROWS, Baseline, Row
 
 UNNAMED_GAP = 0.005  # between formula and count: more than this share of the count is an error
-
-
-def eq14_flops(n: int, d: int, d_k: int, d_v: int, r: float) -> float:
-    """Eq. 14: a transformer block over n tokens; projections, attention, MLP."""
-    return 2 * n * d * (d_k + d_v) + n**2 * (d_k + d_v) + 2 * n * d * d * r
-
-
-def eq15_flops(n: int, d: int) -> int:
-    """Eq. 15: Eq. 14 with d_k = d_v = d and r = 4."""
-    return 2 * n * d * (6 * d + n)
-
-
-def eq16_params(d: int) -> int:
-    """Eq. 16: weights of a transformer block with r = 4."""
-    return 12 * d * d
-
-
-def eq17_flops(n: int, m: int, c: int, d: int) -> int:
-    """Eq. 17: a TNT block; inner transformer, linear layer, outer transformer. No class token."""
-    return 2 * n * m * c * (6 * c + m) + n * m * c * d + 2 * n * d * (6 * d + n)
-
-
-def eq18_params(m: int, c: int, d: int) -> int:
-    """Eq. 18: weights of a TNT block."""
-    return 12 * c * c + m * c * d + 12 * d * d
-
-
-def model_macs(config: TNTConfig) -> int:
-    """The whole network, matrix products and convolution, exactly: what Eq. 17 leaves out is added.
-
-    That is the stem, the first projection, the class token's row in the outer block, SE and the head.
-    """
-    n, m, c, d, r = config.patches, config.words, config.c, config.patch_dim, config.mlp_ratio
-    stem = n * m * c * 7 * 7 * config.channels + n * m * c * d
-    inner = n * eq14_flops(m, c, c, c, r)
-    outer = eq14_flops(n + 1, d, d, d, r)
-    gates = {"none": 0, "inner": n * 2 * c * (c // 4), "outer": 2 * d * (d // 4)}
-    gates["both"] = gates["inner"] + gates["outer"]
-    block = inner + n * m * c * d + outer + gates[config.se]
-    return int(stem + config.depth * block + d * config.classes)
 
 
 @dataclass(frozen=True)

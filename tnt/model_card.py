@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tnt.complexity import model_macs
+from tnt.formulas import model_macs
 from tnt.model import TNT
 from tnt.weights import name_of
 

@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from tnt import complexity
-from tnt.complexity import eq14_flops, eq15_flops, eq16_params, eq17_flops, eq18_params, model_macs
 from tnt.config import get_config
 from tnt.flops import Count, count_macs
+from tnt.formulas import eq14_flops, eq15_flops, eq16_params, eq17_flops, eq18_params, model_macs
 from tnt.paper import BASELINES, ROWS
 
 
