@@ -1,1 +1,4 @@
-"""The paper's tables: what varies, what the paper reports."""
+"""The paper's tables: what varies, what the paper reports.
+
+`spec.py` says what an ablation is and `report.py` prints the tables; every other file here is an ablation.
+"""

@@ -1,4 +1,4 @@
-"""The splits that a config names: their manifests, their fingerprint, and the digits made on demand."""
+"""The splits that a config names: their manifests, their fingerprint, and those that are made on demand."""
 
 import fcntl
 import hashlib
@@ -9,23 +9,35 @@ from pipeline.config import RunConfig
 from pipeline.errors import UserError
 from pipeline.manifest import Manifest, manifest_path
 from pipeline.science import DataConfig
+from pipeline.sources import Source
+
+GENERATED = ("digits", "marks")
 
 
 def prepare(config: RunConfig) -> None:
-    """Make the digits where the demo will look for them and they are missing; one process is enough."""
+    """Make the digits or the marks where a run will look for them and they are missing; one process is enough."""
     data = config.data
-    if data.name != "digits" or manifest_path(Path(data.root), data.train).exists():
+    if data.name not in GENERATED or manifest_path(Path(data.root), data.train).exists():
         return
     from pipeline.pack import make
     from pipeline.shard_plan import Packing
-    from pipeline.sources_digits import digits
 
     root = Path(data.root)
     root.mkdir(parents=True, exist_ok=True)
-    with open(root / ".digits.lock", "w") as lock:
+    with open(root / f".{data.name}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # another run may be making them
         if not manifest_path(root, data.train).exists():
-            make(digits(), root, Packing(workers=1))
+            make(_source(data.name), root, Packing(workers=1))
+
+
+def _source(name: str) -> Source:
+    if name == "digits":
+        from pipeline.sources_digits import digits
+
+        return digits()
+    from pipeline.sources_marks import marks
+
+    return marks()
 
 
 def open_split(data: DataConfig, split: str) -> Manifest:

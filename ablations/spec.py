@@ -1,0 +1,156 @@
+"""What an ablation is: rows of a table, each a few settings, and what the paper reports for it.
+
+A file of this folder is an ablation where it says `ABLATION = Ablation(…)`; its name is the file's, as in
+`python pipeline/launch.py ablation=inner_heads`. Nothing here needs torch.
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import ablations
+from pipeline import config as configs
+from pipeline.config import RunConfig
+from pipeline.errors import UserError, unknown_name
+from pipeline.identity import science
+from pipeline.wanted import Wish
+
+ALL = "all"
+NO_ABLATIONS = ("spec", "report", "reporting")
+NAMES_OF_CELLS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_-")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A row of a table that we run."""
+
+    name: str
+    overrides: tuple[str, ...] = ()
+    label: str = ""  # as the paper prints it
+    # Columns of results as printed: top1 and top5 in percent; official_top1 and official_top5, which the
+    # authors' README gave later.
+    paper: Mapping[str, float] = field(default_factory=dict)
+    starts_from: tuple[str, ...] | None = None  # the overrides of the run whose weights it goes on with
+    within: tuple[float, float] | None = None  # where top-1 must lie, where no paper says it
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A row that the paper reports and we do not run."""
+
+    label: str
+    paper: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Ablation:
+    table: str  # of the paper, as "6"; "" where it has none
+    title: str
+    why: str
+    varies: tuple[
+        str, ...
+    ]  # settings or sections, such as model.inner_heads; cells may differ in nothing else
+    rows: tuple[Cell | Peer, ...]  # in the paper's order
+    base: tuple[str, ...] = ()  # what all cells set
+    follows: tuple[str, ...] = ()  # settings that must change with those varied; `why` says why
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        return tuple(row for row in self.rows if isinstance(row, Cell))
+
+    def cell(self, name: str) -> Cell:
+        for cell in self.cells:
+            if cell.name == name:
+                return cell
+        raise unknown_name("cell", name, [cell.name for cell in self.cells])
+
+
+def names() -> list[str]:
+    found = [module.name for module in pkgutil.iter_modules(ablations.__path__)]
+    return [name for name in found if name not in NO_ABLATIONS]
+
+
+def load(name: str) -> dict[str, Ablation]:
+    """The ablation of that name, or all of them."""
+    if name != ALL and name not in names():
+        raise unknown_name("ablation", name, [*names(), ALL])
+    return {each: _load(each) for each in (names() if name == ALL else [name])}
+
+
+def composed(ablation: Ablation, cell: Cell, overrides: Sequence[str] = ()) -> RunConfig:
+    """A cell's config; what the user overrides holds for every cell, and so may not be what is varied."""
+    for text in overrides:
+        key = text.partition("=")[0]
+        if key != "model" and any(_covers(part, key) for part in ablation.varies + ablation.follows):
+            raise UserError(
+                f"{key} is what this ablation varies ({', '.join(ablation.varies)}); leave it out"
+            )
+    return configs.compose([*ablation.base, *overrides, *cell.overrides])
+
+
+def origin(ablation: Ablation, cell: Cell, overrides: Sequence[str] = ()) -> RunConfig | None:
+    """The config of the run that a cell starts from."""
+    if cell.starts_from is None:
+        return None
+    return configs.compose([*ablation.base, *overrides, *cell.starts_from])
+
+
+def wishes(name: str, overrides: Sequence[str] = (), seeds: Sequence[int] = (0,)) -> list[Wish]:
+    """What the ablation of that name asks for, or all of them: every cell with every seed."""
+    found = []
+    for each, ablation in load(name).items():
+        check(each, ablation, overrides)
+        for seed in seeds:
+            seeded = [*overrides, f"seed={seed}"]
+            for cell in ablation.cells:
+                config, start = composed(ablation, cell, seeded), origin(ablation, cell, seeded)
+                found.append(Wish(config, each, cell.name, start))
+    return found
+
+
+def check(name: str, ablation: Ablation, overrides: Sequence[str] = ()) -> None:
+    """Refuse cells that differ in anything but what is varied: their table would compare two things at once."""
+    for cell in ablation.cells:
+        if not cell.name or not set(cell.name) <= NAMES_OF_CELLS:
+            raise UserError(f"ablation {name}: cell {cell.name!r} must be named in a–z, 0–9, _ and -")
+    if len({cell.name for cell in ablation.cells}) < len(ablation.cells):
+        raise UserError(f"ablation {name}: two cells have the same name")
+    allowed = ablation.varies + ablation.follows
+    flat = {
+        cell.name: dict(flattened(science(composed(ablation, cell, overrides)))) for cell in ablation.cells
+    }
+    first, *others = flat
+    for other in others:
+        wrong = [
+            key
+            for key in sorted(flat[first].keys() | flat[other].keys())
+            if flat[first].get(key) != flat[other].get(key)
+            and not any(_covers(part, key) for part in allowed)
+        ]
+        if wrong:
+            raise UserError(
+                f"ablation {name}: cells {first} and {other} differ in {', '.join(wrong)} too, but only "
+                f"{', '.join(allowed)} may vary"
+            )
+
+
+def flattened(values: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested settings as (a.b.c, value)."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from flattened(value, f"{path}{name}.")
+        else:
+            yield f"{path}{name}", value
+
+
+def _covers(part: str, key: str) -> bool:
+    return key == part or key.startswith(f"{part}.")
+
+
+def _load(name: str) -> Ablation:
+    ablation = getattr(importlib.import_module(f"ablations.{name}"), "ABLATION", None)
+    if not isinstance(ablation, Ablation):
+        raise UserError(f"ablations/{name}.py says no ABLATION = Ablation(…)")
+    return ablation
