@@ -49,9 +49,7 @@ class Ablation:
     table: str  # of the paper, as "6"; "" where it has none
     title: str
     why: str
-    varies: tuple[
-        str, ...
-    ]  # settings or sections, such as model.inner_heads; cells may differ in nothing else
+    varies: tuple[str, ...]  # settings or sections; cells may differ in nothing else
     rows: tuple[Cell | Peer, ...]  # in the paper's order
     base: tuple[str, ...] = ()  # what all cells set
     follows: tuple[str, ...] = ()  # settings that must change with those varied; `why` says why
@@ -83,10 +81,8 @@ def composed(ablation: Ablation, cell: Cell, overrides: Sequence[str] = ()) -> R
     """A cell's config; what the user overrides holds for every cell, and so may not be what is varied."""
     for text in overrides:
         key = text.partition("=")[0]
-        if key != "model" and any(_covers(part, key) for part in ablation.varies + ablation.follows):
-            raise UserError(
-                f"{key} is what this ablation varies ({', '.join(ablation.varies)}); leave it out"
-            )
+        if key != "model" and covered(key, ablation.varies + ablation.follows):
+            raise UserError(f"{key} is for this ablation to set ({', '.join(ablation.varies)} varies)")
     return configs.compose([*ablation.base, *overrides, *cell.overrides])
 
 
@@ -111,24 +107,19 @@ def wishes(name: str, overrides: Sequence[str] = (), seeds: Sequence[int] = (0,)
 
 
 def check(name: str, ablation: Ablation, overrides: Sequence[str] = ()) -> None:
-    """Refuse cells that differ in anything but what is varied: their table would compare two things at once."""
+    """Refuse cells that differ in anything but what is varied: a table compares one thing."""
     for cell in ablation.cells:
         if not cell.name or not set(cell.name) <= NAMES_OF_CELLS:
             raise UserError(f"ablation {name}: cell {cell.name!r} must be named in a–z, 0–9, _ and -")
     if len({cell.name for cell in ablation.cells}) < len(ablation.cells):
         raise UserError(f"ablation {name}: two cells have the same name")
     allowed = ablation.varies + ablation.follows
-    flat = {
+    settings = {
         cell.name: dict(flattened(science(composed(ablation, cell, overrides)))) for cell in ablation.cells
     }
-    first, *others = flat
+    first, *others = settings
     for other in others:
-        wrong = [
-            key
-            for key in sorted(flat[first].keys() | flat[other].keys())
-            if flat[first].get(key) != flat[other].get(key)
-            and not any(_covers(part, key) for part in allowed)
-        ]
+        wrong = [key for key in differing(settings[first], settings[other]) if not covered(key, allowed)]
         if wrong:
             raise UserError(
                 f"ablation {name}: cells {first} and {other} differ in {', '.join(wrong)} too, but only "
@@ -145,8 +136,17 @@ def flattened(values: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, 
             yield f"{path}{name}", value
 
 
-def _covers(part: str, key: str) -> bool:
-    return key == part or key.startswith(f"{part}.")
+def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """The settings, flattened, in which two runs differ."""
+    missing = object()
+    return [
+        key for key in sorted(one.keys() | other.keys()) if one.get(key, missing) != other.get(key, missing)
+    ]
+
+
+def covered(key: str, parts: Sequence[str]) -> bool:
+    """Whether a setting is one of the parts, or lies in a section that is."""
+    return any(key == part or key.startswith(f"{part}.") for part in parts)
 
 
 def _load(name: str) -> Ablation:

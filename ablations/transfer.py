@@ -33,7 +33,7 @@ def peer(label: str, *top1: float | None) -> Peer:
 ABLATION = Ablation(
     table="8",
     title="Fine-tuning at 384 × 384",
-    why="Features that are better in general are better on small sets too. Each starts from a run of Table 4.",
+    why="Better features are better on small sets too. Each of them starts from a run of Table 4.",
     varies=("model", "data", "recipe"),
     rows=(
         peer("Grafit ResNet-50", 79.6, None, None, 98.2, None),

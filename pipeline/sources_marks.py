@@ -1,6 +1,7 @@
 """Images whose class is the patch that a mark stands in: a positive control for position encodings.
 
-A network that is not told where its patches are sees the same patches whatever the class is, and can only guess.
+A network that is not told where its patches are sees the same patches whatever the class is, and can only
+guess.
 """
 
 import io

@@ -15,7 +15,7 @@ GENERATED = ("digits", "marks")
 
 
 def prepare(config: RunConfig) -> None:
-    """Make the digits or the marks where a run will look for them and they are missing; one process is enough."""
+    """Make what can be made, where it is missing; one process is enough."""
     data = config.data
     if data.name not in GENERATED or manifest_path(Path(data.root), data.train).exists():
         return
