@@ -4,7 +4,7 @@ BIN := .venv/bin
 .PHONY: test demo lint setup clean
 
 test: setup lint
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses logical --maxprocesses 8 --dist loadgroup
 
 demo: setup
 	@echo "== 1/4  The size of every network in the paper, by formula and as counted"
