@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-DEADLINE = 60  # seconds; only a failing test waits for it
+DEADLINE = 180  # seconds; only a failing test waits for it
 
 
 def free_port() -> int:
@@ -61,9 +61,9 @@ def start_ranks(
     return [start(command, {**place, **(env or {})}, **options) for place in places]
 
 
-def finish(processes: Sequence[subprocess.Popen], patience: float = DEADLINE) -> list[str]:
+def finish(processes: Sequence[subprocess.Popen]) -> list[str]:
     """Standard output of each, all of which must have ended well."""
-    ended = [process.communicate(timeout=patience) for process in processes]
+    ended = [process.communicate(timeout=DEADLINE) for process in processes]
     for process, (out, err) in zip(processes, ended, strict=True):
         assert process.returncode == 0, f"status {process.returncode}\n{out}\n{err}"
     return [out for out, _ in ended]

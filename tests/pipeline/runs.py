@@ -66,11 +66,11 @@ class Place:
         command = [ROOT / "pipeline/train.py", *self.settings, *more]
         return start_ranks(world, command, env, **options)
 
-    def train(self, *more: str, world: int = 1, patience: float = DEADLINE, **options: Any) -> Path:
+    def train(self, *more: str, world: int = 1, **options: Any) -> Path:
         """To the end; the run's directory."""
         processes = self.start(*more, world=world, **options)
         try:
-            finish(processes, patience)
+            finish(processes)
         finally:
             for process in processes:
                 process.kill()

@@ -37,7 +37,7 @@ def test_a_compiled_network_trains_as_the_plain_one_does(places):
     losses = []
     for compiled in ("true", "false"):
         place = next(places)
-        place.train(*EPOCH, "model.depth=1", "precision=fp32", f"engine.compile={compiled}", patience=240)
+        place.train(*EPOCH, "model.depth=1", "precision=fp32", f"engine.compile={compiled}")
         rows = [json.loads(line) for line in (place.directory / "metrics.jsonl").read_text().splitlines()]
         losses.append([row["loss"] for row in rows if "lr" in row])
     assert len(losses[0]) == 14
