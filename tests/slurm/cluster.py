@@ -33,7 +33,7 @@ class Cluster:
     def __init__(
         self,
         folder: Path,
-        nodes: int = 2,
+        nodes: int = 3,
         gpus: int = 8,
         grace: int = 30,
         user_signal: bool = True,
@@ -153,10 +153,10 @@ class Cluster:
 
     def report(self) -> str:
         """The whole state, for whoever reads a failed test."""
-        logs = [
-            f"== {path.name}\n" + "\n".join(path.read_text(errors="replace").splitlines()[-15:])
-            for path in sorted((self.folder / "log").glob("*"))
-        ]
+        logs = []
+        for path in sorted((self.folder / "log").glob("*.log")):
+            lines = [line for line in path.read_text(errors="replace").splitlines() if "debug:" not in line]
+            logs += [f"== {path.name}", *lines[-15:]]
         asked = [["sinfo"], ["squeue", "--all"], ["scontrol", "-o", "show", "jobs"]]
         said = [
             subprocess.run(command, env=self.env, capture_output=True, text=True, timeout=60).stdout
