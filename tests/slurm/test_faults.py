@@ -127,6 +127,32 @@ def test_a_job_ends_to_the_bit_where_it_would_have(slurm, shards, gold, tmp_path
     assert job.record["events"] == []
 
 
+ASK = """import signal, time; from pipeline.cluster import find_place, preempted; asked = []
+signal.signal(signal.SIGTERM, lambda *_: asked.append(preempted(find_place())))
+print("ready", flush=True)
+while not asked: time.sleep(0.05)
+print("preempted", asked[0], flush=True)
+"""
+
+
+@pytest.mark.parametrize("by", ["scancel", "an urgent job"])
+def test_a_job_tells_a_preemption_from_its_cancellation(slurm, tmp_path, by):
+    """Both come as SIGTERM. To requeue a cancelled job would bring it back."""
+    out = tmp_path / "out.txt"
+    out.touch()
+    (tmp_path / "ask.py").write_text(ASK)
+    script = f"#!/bin/bash\nexport PYTHONPATH={ROOT}\nsrun python {tmp_path / 'ask.py'}\n"
+    job = slurm.submit("--output", str(out), "--exclusive", script=script)
+    slurm.wait(lambda: "ready" in out.read_text(), PATIENCE, "the task")
+    if by == "scancel":
+        slurm.run("scancel", job)
+    else:
+        slurm.send_user_signal(False)
+        slurm.submit("--partition=urgent", "--nodes=3", "--exclusive", "--wrap", "true")
+    slurm.wait(lambda: "preempted " in out.read_text(), PATIENCE, "an answer")
+    assert f"preempted {by == 'an urgent job'}" in out.read_text()
+
+
 @pytest.mark.slow
 def test_two_nodes_with_two_tasks_train_as_one_process_would(slurm, shards, tmp_path):
     """The same batches, their gradients summed in another order: float32's rounding is all that differs."""
