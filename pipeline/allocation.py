@@ -23,8 +23,8 @@ class Allocation:
 
 
 def allocation(config: RunConfig) -> Allocation:
-    """As the profile says. Where it does not: on one node, as many GPUs as hold a micro-batch each, as the paper's
-    runs did with eight; their loaders' workers decide how many cores they need."""
+    """As the profile says. Where it does not: one node, as many GPUs as hold a micro-batch each, no more than
+    the paper's eight, and a core for each of a rank's processes."""
     site, engine = config.cluster, config.engine
     nodes = site.nodes or 1
     fitting = max(1, config.recipe.global_batch // engine.micro_batch // nodes)
@@ -47,7 +47,7 @@ def _dividing(config: RunConfig, nodes: int, most: int) -> int:
 
 
 def parameters(config: RunConfig) -> dict[str, Any]:
-    """Options of sbatch by name. Their values have been held to a set of characters where the config was read."""
+    """Options of sbatch by name; a config holds no value whose characters could mean anything else."""
     site, asked = config.cluster, allocation(config)
     chosen = {
         "nodes": asked.nodes,

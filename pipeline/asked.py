@@ -23,12 +23,11 @@ def write(run: Wanted) -> Path:
 def absolute(config: RunConfig) -> RunConfig:
     """The same run, whatever directory it is started in."""
     paths = {name: _whole(value) for name, value in dataclasses.asdict(config.paths).items()}
-    data = {"root": _whole(config.data.root), "stage": _whole(config.data.stage)}
-    init = config.recipe.init
+    data, init = config.data, config.recipe.init
     return dataclasses.replace(
         config,
         paths=dataclasses.replace(config.paths, **paths),
-        data=dataclasses.replace(config.data, **data),
+        data=dataclasses.replace(data, root=_whole(data.root), stage=_whole(data.stage)),
         recipe=dataclasses.replace(config.recipe, init=init if is_run_id(init) else _whole(init)),
     )
 

@@ -1,11 +1,10 @@
-"""A rank of a run that launch.py has given to Slurm: `srun … python -m pipeline.job <the launch's directory>`.
+"""A rank of a run that launch.py has given to Slurm: `srun … python -m pipeline.job <a launch's directory>`.
 
-Which run it is stands in the launch's file, under the number of this task of the array; how far it has come stands in
-the run's directory. So it is the same command however often the job is started again.
+Which run it is stands in the launch's file, under the number of this task of the array; how far it has come
+stands in the run's directory. So the command stays the same however often the job is started again.
 """
 
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,7 +14,6 @@ from pipeline.asked import ASKED
 from pipeline.config import RunConfig
 from pipeline.errors import UserError, WorkFailed, command
 from pipeline.identity import is_run_id, run_directory
-from pipeline.launches import Launch
 
 WEIGHTS = "model.safetensors"
 
@@ -35,28 +33,29 @@ def main(argv: Sequence[str]) -> int:
 
 
 def waits_for_its_origin(config: RunConfig) -> bool:
-    """Whether the run that it starts from is still at work, which has been seen to: this job comes again later.
+    """Whether the run that it starts from is still at work; then this job is queued again.
 
-    It was submitted to start once that run's job has ended, however that ended, as one that waits for success is
-    never started once a first attempt has failed. So a run that was put back to work meanwhile is waited for here.
+    It was submitted to start when that run's job has ended, however it ended: a job that waits for success
+    never starts once a first attempt has failed. So one that was put back to work since is waited for here.
     """
     origin = config.recipe.init
-    if not is_run_id(origin) or records.exists(config.paths.records, origin):
+    if not is_run_id(origin):
         return False
     directory = run_directory(config, origin)
-    if (directory / WEIGHTS).exists():
+    if records.exists(config.paths.records, origin) or (directory / WEIGHTS).exists():
         return False
-    job = launches.jobs(directory.parent, [origin]).get(origin)
-    if not (job and job.live) and not attempts.held(directory):
-        state = f"its job {job.id} has {job.state}" if job else "no job of it is left"
-        raise WorkFailed(
-            f"this starts from run {origin}, which has not finished and is not at work ({state}); "
-            "launch it again, and this one with it"
-        )
     place = cluster.find_place()
-    if place.rank == 0:
-        print(f"this starts from run {origin}, which is still at work; job {place.job} is queued again")
-        scheduler.requeue(place.job)
+    if place.rank:
+        return True  # rank 0 sees to it
+    job = launches.jobs(directory.parent, [origin]).get(origin)
+    if not (job and job.live) and not attempts.holder(directory):
+        state = f"its job {job.id}: {job.state}" if job else "no job of it is left"
+        raise WorkFailed(
+            f"this starts from run {origin}, which has not finished and is not at work ({state}); the same "
+            "launch again submits both"
+        )
+    print(f"this starts from run {origin}, which is still at work; job {place.job} is queued again")
+    scheduler.requeue(place.job)
     return True
 
 

@@ -1,12 +1,12 @@
 """What has been given to Slurm: each submission leaves word before it happens, and again once it has.
 
     runs/.launches/lock                 held while somebody submits
-    runs/.launches/<name>/launch.json   which runs an array holds, in the order of its tasks; written before sbatch
+    runs/.launches/<name>/launch.json   the runs of an array in the order of its tasks; written before sbatch
     runs/.launches/<name>/job           the array's id, once sbatch has said it
     runs/.launches/<name>/*.out         what each rank of each task printed
 
-The name is also the job's. Whoever finds a launch without a job asks Slurm for one of that name: a submitter that
-was killed between the two, or whose sbatch failed only in its answer, leaves nothing that is submitted twice.
+The name is also the job's. Whoever finds a launch without a job asks Slurm for one of that name: a submitter
+that was killed between the two, or whose sbatch failed in its answer alone, leaves nothing to be done twice.
 """
 
 import fcntl
@@ -63,8 +63,11 @@ class Launch:
         publish_bytes(self.directory / LAUNCH, (json.dumps(asdict(self), indent=1) + "\n").encode())
 
     def settle(self, job: str) -> str:
-        """Note its job, unless one is noted; the one that is. The submitter, whoever comes after a dead one, and
-        the job itself may all do it: the first decides, and a job that is not the one named does not run."""
+        """Note its job, unless one is noted; the one that is.
+
+        The submitter, whoever comes after a dead one, and the job itself may do it. The first decides, and a
+        job that is not the one noted does not run.
+        """
         path = self.directory / JOB
         partial = partial_name(path)
         partial.write_text(f"{job}\n")

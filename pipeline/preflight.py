@@ -1,18 +1,13 @@
-"""What would fail hours later, found before anything is submitted: one line and one cure each, all of them at once.
+"""What would fail hours later, found before anything is submitted: a line and a cure for each, all at once.
 
-It asks the scheduler and looks at files, which takes a moment. `cluster.probe=true` also starts a small job that
-sees what a node sees.
+It asks the scheduler and looks at files, which takes a moment; `cluster.probe=true` asks a node too.
 """
 
-import os
-import shlex
-import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline import allocation, scheduler
+from pipeline import allocation, probe, scheduler
 from pipeline.config import RunConfig
 from pipeline.errors import UserError, WorkFailed
 from pipeline.manifest import Manifest
@@ -23,12 +18,11 @@ CURES = {
     "partition": "cluster.partition=NAME; `sinfo -s` lists them",
     "account": "cluster.account=NAME; `sacctmgr show associations user=$USER` lists yours",
     "qos": "cluster.qos=NAME; `sacctmgr show qos` lists them",
-    "node configuration": "fewer cluster.gpus, cluster.cpus or cluster.mem, or more cluster.nodes; `sinfo -o '%n %G %c %m'`",
+    "node configuration": "less of cluster.gpus, cpus or mem, or more nodes; see `sinfo -o '%n %G %c %m'`",
     "time limit": "a shorter cluster.time; a run goes on after it",
     "feature": "another cluster.constraint; `sinfo -o '%n %f'` lists them",
     "gres": "cluster.gpu_request=gpus-per-node, or none where nodes have no GPUs that Slurm knows",
 }
-PROBE = 300  # seconds until a node must have answered
 
 
 def check(runs: Sequence[Wanted]) -> dict[str, str]:
@@ -37,7 +31,7 @@ def check(runs: Sequence[Wanted]) -> dict[str, str]:
         raise UserError("there is no sbatch here; go to a login node, or use cluster=local")
     settings = scheduler.settings()
     problems = [f"{', '.join(run.labels) or 'the run'}: {run.obstacle}" for run in runs if run.obstacle]
-    kinds = {}
+    kinds: dict[str, RunConfig] = {}
     for run in runs:
         try:
             kinds.setdefault(repr(allocation.parameters(run.config)), run.config)
@@ -49,14 +43,11 @@ def check(runs: Sequence[Wanted]) -> dict[str, str]:
     sets = {(run.config.data.root, split): None for run in runs if not run.obstacle for split in _splits(run)}
     for root, split in sets:
         problems += incomplete(root, split)
-    directories = {
-        Path(path).absolute() for run in runs for path in (run.config.paths.runs, run.config.paths.records)
-    }
-    for directory in sorted(directories):
-        problems += unwritable(directory)
-    if not problems and any(config.cluster.probe for config in kinds.values()):
-        for config in kinds.values():
-            problems += probed(config)
+    paths = [run.config.paths for run in runs]
+    for path in sorted({Path(path).absolute() for one in paths for path in (one.runs, one.records)}):
+        problems += unwritable(path)
+    for config in kinds.values() if not problems else ():
+        problems += probe.lacking(config) if config.cluster.probe else []
     if problems:
         lines = "".join(f"\n  - {problem}" for problem in dict.fromkeys(problems))
         raise UserError(f"nothing was submitted, as it would fail:{lines}")
@@ -89,7 +80,7 @@ def refused(config: RunConfig) -> list[str]:
 
 
 def too_long(config: RunConfig) -> list[str]:
-    """A time that the partition never grants: sbatch takes the job all the same, and it would wait for ever."""
+    """A time that the partition never grants: sbatch takes such a job all the same, and it waits for ever."""
     site = config.cluster
     wanted = minutes(site.time)
     problems = []
@@ -109,7 +100,7 @@ def too_long(config: RunConfig) -> list[str]:
 
 
 def minutes(time: str) -> float | None:
-    """Slurm's ways to say a time: minutes, minutes:seconds, hours:minutes:seconds, days-hours[:minutes[:seconds]]."""
+    """As Slurm reads a time: minutes[:seconds], hours:minutes:seconds, days-hours[:minutes[:seconds]]."""
     days, dash, clock = time.rpartition("-")
     parts = clock.split(":")
     if not time or not all(part.isdigit() for part in [*parts, days or "0"]):
@@ -142,49 +133,6 @@ def unwritable(directory: Path) -> list[str]:
         return [
             f"{directory} cannot be written ({error.strerror}) → paths.runs and paths.records say where else"
         ]
-
-
-def probed(config: RunConfig) -> list[str]:
-    """What a node lacks: the runs' directory, scontrol for the requeue, this Python."""
-    runs = Path(config.paths.runs).absolute()
-    needs = {
-        f"test -w {shlex.quote(str(runs))}": f"{runs} is not there to write to → paths.runs on a shared file system",
-        "command -v scontrol >/dev/null": "no scontrol: a run could not requeue itself → ask the site",
-        f"{shlex.quote(sys.executable)} -c 'import torch'": f"{sys.executable} cannot import torch → a shared environment",
-    }
-    script = "; ".join(f"({test}) || echo lacks {number}" for number, test in enumerate(needs))
-    options = allocation.parameters(config)
-    kept = [
-        f"--{name}={options[name]}"
-        for name in ("partition", "account", "qos", "constraint")
-        if name in options
-    ]
-    command = [
-        "srun",
-        *kept,
-        "--nodes=1",
-        "--ntasks=1",
-        "--time=5",
-        f"--immediate={PROBE}",
-        "sh",
-        "-c",
-        script,
-    ]
-    clean = {
-        name: value
-        for name, value in os.environ.items()
-        if name == "SLURM_CONF" or not name.startswith("SLURM_")
-    }
-    try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=clean, timeout=2 * PROBE
-        )
-    except subprocess.TimeoutExpired:
-        return [f"no node has answered within {2 * PROBE} s → cluster.probe=false submits all the same"]
-    if done.returncode:
-        return [f"a job on a node failed: {scheduler.last_line(done.stderr)}"]
-    lacking = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("lacks ")]
-    return [f"on a node, {list(needs.values())[int(number)]}" for number in lacking]
 
 
 def _splits(run: Wanted) -> tuple[str, str]:

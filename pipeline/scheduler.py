@@ -1,7 +1,7 @@
 """What Slurm says of jobs, and what it is told to do with them; through its own commands, without torch.
 
-A controller that is restarted or busy is asked again for a while. Accounting (`sacct`) is used where a site has
-it, and missed nowhere: what became of a run is also told by what it left.
+A controller that is restarted or busy is asked again for a while. Accounting (`sacct`) is used where a site
+has it, and missed nowhere: what became of a run is also told by what it left.
 """
 
 import re
@@ -19,6 +19,10 @@ PAUSE = 1.0  # between two questions to it
 AT_ONCE = 200  # jobs named in one command
 # Complaints after which another try may go well.
 PASSING = re.compile(r"unable to contact|socket timed out|connection refused|communication|try again", re.I)
+# What a command started within a job, or under torchrun, would hand on to another job.
+FOREIGN = re.compile(
+    r"(?!SLURM_CONF$)((SLURMD?|SRUN|SUBMITIT|TORCHELASTIC|MASTER)_|(RANK|WORLD_SIZE|LOCAL_RANK)$)"
+)
 JOB = re.compile(r"\d+(_\d+)?")
 COLUMNS = "%i|%j|%T|%N|%M|%r"
 
@@ -45,7 +49,7 @@ def jobs(ids: Iterable[str]) -> dict[str, Job]:
     """Those of the jobs that Slurm still knows, by id."""
     wanted = {_checked(id) for id in ids}
     arrays = sorted({id.partition("_")[0] for id in wanted}, key=int)
-    found = {}
+    found: dict[str, Job] = {}
     for start in range(0, len(arrays), AT_ONCE):
         some = ",".join(arrays[start : start + AT_ONCE])
         found |= {job.id: job for job in _listed("--jobs", some) if job.id in wanted}

@@ -1,7 +1,7 @@
 """The code as it is now, kept for runs that start later: `runs/.code/<hash>/`.
 
-A queued run imports from there, so that an edit made while it waits, or between its attempts, does not reach it.
-Equal code is kept once. Beside it stand `code.json`, which says the commit, and `diff.patch`, what was changed since.
+A queued run imports from there, so that an edit made while it waits, or between its attempts, does not reach
+it. Equal code is kept once. Beside it `code.json` says the commit, and `diff.patch` what was changed since.
 """
 
 import hashlib

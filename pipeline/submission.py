@@ -1,8 +1,8 @@
 """Runs into Slurm's queue: arrays of them through submitit, each run once, whoever asks and however often.
 
-submitit writes the batch script and calls sbatch. Its pickles and its signal handlers stay out: a task finds its run
-by its number in the array (`pipeline.launches`), where to go on in the run's directory, and ends as any run does
-(`pipeline.interrupt`).
+submitit writes the batch script and calls sbatch. Its pickles and its signal handlers stay out: a task finds
+its run by its number in the array (`pipeline.launches`), where to go on in the run's directory, and ends as
+any run does (`pipeline.interrupt`).
 """
 
 import os
@@ -23,9 +23,6 @@ from pipeline.wanted import Wanted
 
 # Paths go into lines of the batch script, where Slurm takes % and \\ for its own.
 PATH = re.compile(r"[^\x00-\x1f\x7f%\\'\"`$]+")
-# What a launcher started within a job, or under torchrun, would hand on.
-FOREIGN = re.compile(r"(SLURMD?|SRUN|SUBMITIT|TORCHELASTIC|MASTER)_|(RANK|WORLD_SIZE|LOCAL_RANK)$")
-OURS = ("SLURM_CONF",)
 
 
 @dataclass(frozen=True)
@@ -39,7 +36,7 @@ class Arrays(SlurmExecutor):
     """submitit's batch script and its call of sbatch, around a command of ours."""
 
     def _make_submission_command(self, submission_file_path: Path) -> list[str]:
-        foreign = [name for name in os.environ if FOREIGN.match(name) and name not in OURS]
+        foreign = [name for name in os.environ if scheduler.FOREIGN.match(name)]
         command = super()._make_submission_command(submission_file_path)
         return ["env", *(f"--unset={name}" for name in foreign), *command]
 
@@ -82,7 +79,7 @@ def cancel(runs: Path, ids: Sequence[str]) -> list[str]:
 def live(runs: Path, ids: Sequence[str]) -> dict[str, str]:
     """The jobs of those that wait or are at work; "" for one that is trained outside of Slurm."""
     jobs = {id: job.id for id, job in launches.jobs(runs, ids).items() if job.live}
-    return jobs | {id: "" for id in ids if id not in jobs and attempts.held(runs / id)}
+    return jobs | {id: "" for id in ids if id not in jobs and attempts.holder(runs / id)}
 
 
 def finished(run: Wanted) -> bool:
@@ -90,7 +87,7 @@ def finished(run: Wanted) -> bool:
 
 
 def groups(runs: Sequence[Wanted], largest: int) -> list[list[Wanted]]:
-    """Runs that one array can hold: they ask for the same and start from the same run, which stands before."""
+    """Runs that one array can hold: they ask for the same, and start from the same run or from none."""
     alike: dict[str, list[Wanted]] = {}
     for run in runs:
         site = run.config.cluster
@@ -128,7 +125,7 @@ def batch(launch: Launch, runs: Sequence[Wanted], dependency: str = "") -> tuple
 def check_path(path: Path) -> None:
     if not PATH.fullmatch(str(path)):
         raise UserError(
-            f"{str(path)!r} cannot be handed to Slurm; rename it without control characters, quotes, %, $ and \\"
+            f"{str(path)!r} cannot be handed to Slurm; rename it: no control characters, quotes, %, $ or \\"
         )
 
 
