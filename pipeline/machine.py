@@ -97,6 +97,7 @@ class ClusterConfig:
     lead: int = 120  # seconds from the signal to the end of the time: the step and its checkpoint fit in them
     modules: tuple[str, ...] = ()  # loaded before a run starts
     extra: tuple[str, ...] = ()  # further options of sbatch, as --exclude=node7
+    probe: bool = False  # before anything is submitted, see in a small job what a node lacks
     max_parallel: int = 0  # runs of an array at a time; 0 = no bound but the scheduler's
 
     def __post_init__(self) -> None:

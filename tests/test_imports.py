@@ -27,7 +27,7 @@ DOORS = {
     "scipy": {"pipeline/sources_imagenet.py", "pipeline/sources_oxford.py"},
     "rich": {"tnt/commandline.py", "pipeline/display.py", "pipeline/progress.py", "pipeline/tables.py"},
     "deepspeed": {"pipeline/engine.py", "pipeline/resharding.py"},
-    "submitit": set(),
+    "submitit": {"pipeline/submission.py"},
     "hydra": {"pipeline/composition.py"},
     "omegaconf": {"pipeline/composition.py"},
     "tensorboard": {"pipeline/trackers.py"},
