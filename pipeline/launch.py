@@ -1,62 +1,46 @@
 """Run an ablation, or one run: plan it, start what is missing, ask how it stands. Safe to say twice.
 
-    python pipeline/launch.py ablation=inner_heads                   submit on a cluster, else run here
-    python pipeline/launch.py ablation=all seeds=0,1,2 action=plan   what there is, and what the rest would take
-    python pipeline/launch.py ablation=se cells=none,outer           some rows of a table
-    python pipeline/launch.py model=tnt_b recipe.epochs=100          one run, of no table
-    python pipeline/launch.py ablation=control                       a minute, without data: does all this work?
+  python pipeline/launch.py ablation=inner_heads                   submit on a cluster, else run here
+  python pipeline/launch.py ablation=all seeds=0,1,2 action=plan   what there is, and what the rest would take
+  python pipeline/launch.py ablation=se cells=none,outer           some rows of a table
+  python pipeline/launch.py model=tnt_b recipe.epochs=100          one run, of no table
+  python pipeline/launch.py ablation=control                       a minute, without data: does all this work?
 
-  ablation=NAME|all    one of those below
-  action=submit        start what is not done (the default); after that the command says how to go on
-         plan          the runs, their state, device-hours, wall time and disk; nothing is started
-         status        how they stand; watch=true until all are done
-         logs          what they printed
-         cancel        end those at work, with a checkpoint
-         retry         start those again that broke
-         rehearse      a few steps, a real signal, and the same weights as without it
-  seeds=0,1,2          of each cell; cells=a,b takes some of them
-  max_gpu_hours=N      refuse to start more than that
-  json=true            for programs, on standard output; yes=true asks nothing
-  a.b=c                any setting of a run, or cluster=slurm|local|auto or a profile of one's own
+ablation=NAME|all    one of those below
+action=submit        start what is not done (the default); after that the command says how to go on
+       plan          the runs, their state, device-hours, wall time and disk; nothing is started
+       status        how they stand; watch=true until all are done
+       logs          what they printed
+       cancel        end those at work, with a checkpoint
+       retry         start those again that broke
+       rehearse      a few steps, a real signal, and the same weights as without it
+seeds=0,1,2          of each cell; cells=a,b takes some of them
+max_gpu_hours=N      refuse to start more than that
+json=true            for programs, on standard output; yes=true asks nothing
+a.b=c                any setting of a run, or cluster=slurm|local|auto or a profile of one's own
 """
 
+import dataclasses
 import json
-import shutil
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from ablations import spec
+from pipeline import allocation, launches, local_runs, local_view, overview, records, scheduler, tables
 from pipeline import config as configs
-from pipeline import local_launch, overview, records, tables
 from pipeline.cost import Cost, cost
 from pipeline.devices import local_device
-from pipeline.errors import UserError, WorkFailed, command, unknown_name
-from pipeline.standing import Standing, standings
+from pipeline.errors import UserError, command
+from pipeline.identity import run_directory
+from pipeline.journal import LOG
+from pipeline.request import Request, again, parse
+from pipeline.standing import OUTPUT, Standing, standings, tail
 from pipeline.wanted import Wanted, Wish, wanted
 
-ACTIONS = ("submit", "plan", "status", "logs", "cancel", "retry", "rehearse")
-OWN = ("ablation", "action", "seeds", "cells", "max_gpu_hours", "json", "watch", "yes")
-TRUTH = {"true": True, "false": False}
 WATCH_EVERY = 2.0  # seconds
-
-
-@dataclass(frozen=True)
-class Request:
-    """A command line, taken apart."""
-
-    ablation: str = ""
-    action: str = "submit"
-    seeds: tuple[int, ...] = ()
-    cells: tuple[str, ...] = ()
-    max_gpu_hours: float | None = None
-    json: bool = False
-    watch: bool = False
-    yes: bool = False
-    overrides: tuple[str, ...] = field(default=())
+LINES = 20  # of each log
 
 
 def main(argv: Sequence[str]) -> int:
@@ -69,41 +53,6 @@ def main(argv: Sequence[str]) -> int:
     return action.get(request.action, start)(request, runs)
 
 
-def parse(argv: Sequence[str]) -> Request:
-    """Our own names are taken out; the rest is a run's config to judge."""
-    own: dict[str, str] = {}
-    overrides = []
-    for text in argv:
-        key, equals, value = text.partition("=")
-        if not equals or key.startswith("-"):
-            raise UserError(f"{text!r} is no setting; write name=value, as in action=plan, or --help")
-        if key in OWN:
-            if key in own:
-                raise UserError(f"{key} is given twice: {own[key]} and {value}")
-            own[key] = value
-        elif "." not in key and key not in (*configs.top_level(), "init"):
-            raise unknown_name("setting", key, [*OWN, *configs.top_level()])
-        else:
-            overrides.append(text)
-    action = own.get("action", "submit")
-    if action not in ACTIONS:
-        raise unknown_name("action", action, ACTIONS)
-    request = Request(
-        ablation=own.get("ablation", ""),
-        action=action,
-        seeds=tuple(int(_number("seeds", part)) for part in _parts(own.get("seeds", ""))),
-        cells=tuple(_parts(own.get("cells", ""))),
-        max_gpu_hours=_number("max_gpu_hours", own["max_gpu_hours"]) if "max_gpu_hours" in own else None,
-        overrides=tuple(overrides),
-        **{name: _truth(name, own.get(name, "false")) for name in ("json", "watch", "yes")},
-    )
-    if request.seeds and any(text.startswith("seed=") for text in overrides):
-        raise UserError("seed= and seeds= are both given; seeds=0,1,2 is a run of each cell for each of them")
-    if request.cells and not request.ablation:
-        raise UserError("cells= chooses rows of a table; say of which with ablation=")
-    return request
-
-
 def wishes(request: Request) -> list[Wish]:
     if request.ablation:
         return spec.wishes(request.ablation, request.overrides, request.seeds, request.cells)
@@ -112,7 +61,7 @@ def wishes(request: Request) -> list[Wish]:
 
 
 def plan(request: Request, runs: Sequence[Wanted]) -> int:
-    found = standings(runs, jobs(runs))
+    found = standings(runs, jobs_of(runs))
     costs = costs_of(runs, found)
     over = ""
     try:
@@ -132,13 +81,13 @@ def status(request: Request, runs: Sequence[Wanted]) -> int:
     if request.watch and not request.json and sys.stdout.isatty():
         with tables.redrawn(sys.stdout) as screen:
             while True:
-                found = standings(runs, jobs(runs))
+                found = standings(runs, jobs_of(runs))
                 screen.draw(overview.STATUS, overview.status_rows(runs, found), overview.summary(found))
                 if all(at.state == "done" for at in found):
                     return 0
                 time.sleep(WATCH_EVERY)
     while True:
-        found = standings(runs, jobs(runs))
+        found = standings(runs, jobs_of(runs))
         if request.json:
             print(json.dumps(overview.for_programs(runs, found)), flush=True)
         else:
@@ -149,31 +98,120 @@ def status(request: Request, runs: Sequence[Wanted]) -> int:
 
 
 def start(request: Request, runs: Sequence[Wanted]) -> int:
-    """`submit` and `retry`."""
-    found = standings(runs, jobs(runs))
-    todo = [
-        run
-        for run, at in zip(runs, found, strict=True)
-        if at.state not in ("done", "no data") and (request.action == "submit" or at.state == "broken")
-    ]
-    for run, at in zip(runs, found, strict=True):
-        if at.state == "no data":
-            print(f"{overview.cells(run)}: {at.error}", file=sys.stderr)
-    if all(at.state == "no data" for at in found):
+    """`submit` and `retry`: what is not done, or what broke."""
+    found = standings(runs, jobs_of(runs))
+    without = [(run, at) for run, at in zip(runs, found, strict=True) if at.state == "no data"]
+    for run, at in without:
+        print(f"{overview.cells(run)}: {at.error}", file=sys.stderr)
+    if len(without) == len(runs):
         raise UserError("none of these runs has its data; nothing was started")
-    chosen = {run.id for run in todo}
-    check_budget(
-        request, [one for run, one in zip(runs, costs_of(runs, found), strict=True) if run.id in chosen]
-    )
+    states = ("broken",) if request.action == "retry" else ("running", "pending", "broken", "missing")
+    todo = [run for run, at in zip(runs, found, strict=True) if at.state in states]
+    costs = dict(zip([run.id for run in runs], costs_of(runs, found), strict=True))
+    check_budget(request, [costs[run.id] for run in todo])
     if on_slurm(runs):
-        return submit(request, runs, todo)
-    return local_launch.start(runs, todo, next_command(request), quiet=request.json)
+        return submit(request, runs, todo, len(without))
+    return run_here(request, runs, todo, len(without))
 
 
-def next_command(request: Request) -> str:
-    return "python ablations/report.py" + (
-        f" --scale {scale}" if request.ablation and (scale := _scale(request)) != "paper" else ""
-    )
+def run_here(request: Request, runs: Sequence[Wanted], todo: Sequence[Wanted], without: int) -> int:
+    """To the end; then how everything stands."""
+    work = local_runs.Work()
+    if todo:
+        with local_view.watched(todo, runs[0].config.logging.seconds) as (tell, show):
+            work = local_runs.train(todo, tell, show)
+    status(dataclasses.replace(request, watch=False), runs)
+    if work.left:
+        print("stopped; the same command goes on from there", file=sys.stderr)
+        return 130
+    for run in todo:
+        if run.id in work.failed:
+            print(f"failed: {local_runs.name(run)}: {work.failed[run.id]}", file=sys.stderr)
+    if work.failed:
+        print(
+            f"action=logs shows what they printed, {again(request, 'retry')} starts them again",
+            file=sys.stderr,
+        )
+    elif request.ablation:
+        scale = f" --scale {runs[0].config.scale}" if runs[0].config.scale != "paper" else ""
+        print(f"the tables: python ablations/report.py{scale}", file=sys.stderr)
+    return 1 if work.failed or without else 0
+
+
+def submit(request: Request, runs: Sequence[Wanted], todo: Sequence[Wanted], without: int) -> int:
+    from pipeline import submission
+
+    submitted = submission.submit(todo)
+    if request.json:
+        print(json.dumps({"submitted": [dataclasses.asdict(one) for one in submitted]}))
+    else:
+        names = {run.id: overview.cells(run) for run in runs}
+        states = {one.id: "submitted" if one.new else "at work already" for one in submitted}
+        rows = [[one.id, names[one.id], one.job or "outside of Slurm", states[one.id]] for one in submitted]
+        tables.show(("run", "cells", "job", ""), rows)
+        print(f"how they stand: {again(request, 'status')}")
+    return 1 if without else 0
+
+
+def logs(request: Request, runs: Sequence[Wanted]) -> int:
+    """Where they are, and how each ends; the newest last."""
+    shown = []
+    for run in runs:
+        directory = run_directory(run.config, run.id)
+        printed = [directory / OUTPUT, *launches.outputs(directory.parent, run.id), directory / LOG]
+        files = [path for path in printed if run.id and path.exists()]
+        shown.append({"run": run.id, "cells": run.labels, "files": [str(path) for path in files]})
+        if not request.json:
+            print(f"{local_runs.name(run)}{'' if files else ': nothing yet'}")
+            for path in files:
+                print(f"  {path}", *tail(path, LINES), sep="\n    ")
+    if request.json:
+        print(json.dumps({"runs": shown}))
+    return 0
+
+
+def cancel(request: Request, runs: Sequence[Wanted]) -> int:
+    """Jobs are cancelled, processes of this host asked to end: each run leaves a checkpoint."""
+    found = standings(runs, jobs_of(runs))
+    alive = [at for at in found if at.state in ("running", "pending")]
+    if not alive:
+        print("none of these runs is at work")
+        return 0
+    for at in alive:
+        print(f"{', '.join(at.labels)} ({at.id}): {at.state}, {at.where}")
+    if not request.yes and not confirmed(f"end {len(alive)} runs?"):
+        print("nothing was done")
+        return 1
+    ids = [at.id for at in alive]
+    ended = []
+    if scheduler.available():
+        from pipeline import submission
+
+        ended = submission.cancel(Path(runs[0].config.paths.runs), ids)
+    ended += [who for at in alive if (who := local_runs.ask_to_end(Path(runs[0].config.paths.runs) / at.id))]
+    print("\n".join(f"asked to end: {who}" for who in ended) or "none of them can be reached from here")
+    return 0 if ended else 1
+
+
+def rehearse(request: Request, runs: Sequence[Wanted]) -> int:
+    from pipeline import rehearsal
+
+    ready = [run for run in runs if run.id and not run.after]
+    if not ready:
+        raise UserError("none of these runs can be rehearsed: " + "; ".join(run.obstacle for run in runs))
+    print(rehearsal.rehearse(ready[0], on_slurm(runs)))
+    return 0
+
+
+def on_slurm(runs: Sequence[Wanted]) -> bool:
+    name = runs[0].config.cluster.name
+    return name == "slurm" or (name == "auto" and scheduler.available())
+
+
+def jobs_of(runs: Sequence[Wanted]) -> dict[str, scheduler.Job]:
+    if not scheduler.available():
+        return {}
+    return launches.jobs(Path(runs[0].config.paths.runs), [run.id for run in runs if run.id])
 
 
 def costs_of(runs: Sequence[Wanted], found: Sequence[Standing]) -> list[Cost]:
@@ -186,10 +224,11 @@ def costs_of(runs: Sequence[Wanted], found: Sequence[Standing]) -> list[Cost]:
     for run, at in zip(runs, found, strict=True):
         if at.state == "done":
             costs.append(Cost.none("done"))
-        else:
-            cpu = run.config.engine.device == "cpu" or run.config.cluster.gpu_request == "none"
-            device = "" if slurm and not cpu else local_device(run.config)
-            costs.append(cost(run, known, device, world(run)))
+            continue
+        site = run.config.cluster
+        chosen = slurm and run.config.engine.device != "cpu" and site.gpu_request != "none"
+        devices = allocation.allocation(run.config).world if slurm else site.gpus or 1
+        costs.append(cost(run, known, "" if chosen else local_device(run.config), devices))
     return costs
 
 
@@ -197,10 +236,20 @@ def check_budget(request: Request, costs: Sequence[Cost]) -> None:
     if request.max_gpu_hours is None:
         return
     if any(one.device_hours is None for one in costs):
-        raise UserError("max_gpu_hours is given, but what some of these runs take is not known; see action=plan")
+        raise UserError("max_gpu_hours: what some of these runs take is not known; action=plan says of which")
     total = sum(one.device_hours or 0.0 for one in costs)
     if total > request.max_gpu_hours:
         raise UserError(
             f"these runs would take {overview.hours(total)} GPU-hours, more than "
             f"max_gpu_hours={request.max_gpu_hours:g}; nothing was started"
         )
+
+
+def confirmed(question: str) -> bool:
+    if not sys.stdin.isatty():
+        raise UserError(f"{question} nobody is there to ask; yes=true says so")
+    return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+
+
+if __name__ == "__main__":
+    command(main, stopped="stopped; runs that were started go on")

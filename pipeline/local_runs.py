@@ -5,7 +5,9 @@ started again, everything goes on where it stood. What goes wrong with one run d
 """
 
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -109,6 +111,19 @@ def name(run: Wanted) -> str:
     label = run.labels[0] if run.labels else f"{run.config.model.name} on {run.config.data.name}"
     seed = f" seed {run.config.seed}" if run.config.seed else ""
     return f"{label}{seed} ({run.id})"
+
+
+def ask_to_end(directory: Path) -> str:
+    """Send SIGTERM to the process of this host that holds the run; who that was, "" where there is none."""
+    holder = attempts.holder(directory)
+    found = re.match(r"process (\d+) on (\S+?)(,|$)", holder)
+    if not found or found[2] != socket.gethostname() or "job" in holder:
+        return ""
+    try:
+        os.kill(int(found[1]), signal.SIGTERM)
+    except ProcessLookupError:
+        return ""
+    return holder
 
 
 def _settled(run: Wanted, work: Work, tell: Callable[[str], None]) -> bool:

@@ -1,4 +1,4 @@
-"""What launch.py tells of runs: the plan with its costs, and how they stand; for a person, and for a program."""
+"""What launch.py tells of runs: the plan with its costs, and how they stand; for people and for programs."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -23,9 +23,13 @@ def plan_rows(runs: Sequence[Wanted], found: Sequence[Standing], costs: Sequence
             at.state,
             "" if cost.images is None else f"{cost.images:,}",
             hours(cost.device_hours),
-            "" if cost.seconds is None else f"{clock(cost.seconds)} on {cost.devices}" if cost.seconds else "",
+            ""
+            if cost.seconds is None
+            else f"{clock(cost.seconds)} on {cost.devices}"
+            if cost.seconds
+            else "",
             size(cost.disk),
-            at.error or cost.basis,
+            "" if at.state == "no data" else at.error or cost.basis,
         ]
         for run, at, cost in zip(runs, found, costs, strict=True)
     ]
@@ -44,7 +48,7 @@ def status_rows(runs: Sequence[Wanted], found: Sequence[Standing]) -> list[list[
             clock(at.seconds_left) if at.seconds_left else "",
             str(at.attempts or ""),
             at.where,
-            at.error,
+            "" if at.state == "no data" else at.error,
         ]
         for run, at in zip(runs, found, strict=True)
     ]
@@ -56,11 +60,15 @@ def plan_totals(found: Sequence[Standing], costs: Sequence[Cost]) -> str:
     unknown = len(costs) - len(known)
     more = f" and {unknown} not known" if unknown else ""
     disk = sum(cost.disk or 0 for cost in costs)
-    return f"{summary(found)}. To do: {hours(sum(known))} device-hours{more}, {size(disk)} of disk"
+    return (
+        f"{hours(sum(known)) or 0} device-hours{more} and {size(disk) or 'no'} disk to go; {summary(found)}"
+    )
 
 
 def summary(found: Sequence[Standing]) -> str:
-    return ", ".join(f"{count} {state}" for state, count in counted(found).items())
+    """How many are in which state, and once each why there are no data."""
+    obstacles = dict.fromkeys(at.error for at in found if at.state == "no data")
+    return "\n".join([", ".join(f"{count} {state}" for state, count in counted(found).items()), *obstacles])
 
 
 def for_programs(
@@ -82,7 +90,9 @@ def cells(run: Wanted) -> str:
 def hours(value: float | None) -> str:
     if value is None:
         return ""
-    return f"{value:,.0f}" if value >= 100 else f"{value:,.1f}" if value >= 1 else f"{value:.3f}"
+    if 0 < value < 0.01:
+        return "<0.01"
+    return f"{value:,.0f}" if value >= 100 else f"{value:,.1f}" if value >= 1 else f"{value:.2f}"
 
 
 def size(value: int | None) -> str:

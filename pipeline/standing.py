@@ -150,6 +150,10 @@ def standings(runs: Iterable[Wanted], jobs: Mapping[str, Job]) -> list[Standing]
     return [standing(run, jobs.get(run.id)) for run in runs]
 
 
+def tail(path: Path, lines: int) -> list[str]:
+    return _lines(path)[-lines:]
+
+
 def _named(job: Job | None) -> str:
     if job is None:
         return ""

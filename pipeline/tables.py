@@ -20,7 +20,7 @@ def show(head: Sequence[str], rows: Sequence[Sequence[str]], below: str = "") ->
     console = _console(sys.stdout)
     console.print(_table(head, rows))
     if below:
-        console.print(below, markup=False, highlight=False)
+        console.print(f"\n{below}", markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager
