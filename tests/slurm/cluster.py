@@ -33,7 +33,7 @@ class Cluster:
     def __init__(
         self,
         folder: Path,
-        nodes: int = 2,
+        nodes: int = 3,
         gpus: int = 8,
         grace: int = 30,
         user_signal: bool = True,
@@ -153,10 +153,10 @@ class Cluster:
 
     def report(self) -> str:
         """The whole state, for whoever reads a failed test."""
-        logs = [
-            f"== {path.name}\n" + "\n".join(path.read_text(errors="replace").splitlines()[-15:])
-            for path in sorted((self.folder / "log").glob("*"))
-        ]
+        logs = []
+        for path in sorted((self.folder / "log").glob("*.log")):
+            lines = [line for line in path.read_text(errors="replace").splitlines() if "debug:" not in line]
+            logs += [f"== {path.name}", *lines[-15:]]
         asked = [["sinfo"], ["squeue", "--all"], ["scontrol", "-o", "show", "jobs"]]
         said = [
             subprocess.run(command, env=self.env, capture_output=True, text=True, timeout=60).stdout
@@ -201,14 +201,17 @@ class Cluster:
         """As it was at first: no job, every node, the job's own signal."""
         if "slurmctld" not in self._daemons:
             self.start_controller()
-        if live := [job["JobId"] for job in self.jobs() if job["JobState"] not in ENDED]:
-            self.run("scancel", *live)
-            end(self.folder, daemons=False)  # without the seconds that Slurm would leave them
-            self.wait(lambda: not self.run("squeue", "--noheader").strip(), 30, f"jobs {live} to be gone")
+        self.wait(self._cancelled, STARTUP, "all jobs to be gone")
         for node in set(self.nodes) - set(self._daemons):
             self.start_node(node)
         if not self.user_signal:
             self.send_user_signal(True)
+
+    def _cancelled(self) -> bool:
+        """Whether no job is left, after one more try. scancel fails where a job ends by itself meanwhile."""
+        subprocess.run(["scancel", "--quiet", "--user=root"], env=self.env, timeout=60, capture_output=True)
+        end(self.folder, daemons=False)  # without the seconds that Slurm would leave them
+        return not self.run("squeue", "--noheader").strip()
 
     # Daemons
 
