@@ -125,7 +125,7 @@ class _Arguments(argparse.ArgumentParser):
 def from_command_line(argv: Sequence[str], description: str) -> RunConfig | None:
     """The config asked for; None where it was only to be printed, which has been done."""
     parser = _Arguments(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, epilog=_help()
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, epilog=groups_help()
     )
     parser.add_argument("overrides", nargs="*", metavar="a.b=c", help="a group's choice or a single value")
     parser.add_argument(
@@ -150,7 +150,13 @@ def choices(group: str) -> list[str]:
     return [*VARIANTS, f"{TIMM}<name>"] if group == "model" else names
 
 
-def _help() -> str:
+def top_level() -> list[str]:
+    """What may stand before `=` without a dot."""
+    sections = {field.name for field in dataclasses.fields(RunConfig)} - {"about"}
+    return [*GROUPS, *sorted(sections - set(GROUPS))]
+
+
+def groups_help() -> str:
     groups = "\n".join(f"  {group}={'|'.join(choices(group))}" for group in GROUPS)
     return f"groups:\n{groups}\n\n--cfg job --resolve shows every single value, e.g. recipe.lr=5e-4"
 

@@ -4,6 +4,7 @@ A controller that is restarted or busy is asked again for a while. Accounting (`
 has it, and missed nowhere: what became of a run is also told by what it left.
 """
 
+import functools
 import re
 import shutil
 import subprocess
@@ -41,8 +42,19 @@ class Job:
         return self.state in LIVE
 
 
+@functools.cache
 def available() -> bool:
-    return shutil.which("sbatch") is not None
+    """Whether this machine belongs to a cluster; Slurm's commands may be installed where none is set up."""
+    if not shutil.which("sbatch"):
+        return False
+    ping = ["scontrol", "ping"]  # names the controllers, whether or not they answer
+    try:
+        said = subprocess.run(
+            ping, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return True
+    return "slurmctld" in said.stdout.lower()
 
 
 def jobs(ids: Iterable[str]) -> dict[str, Job]:

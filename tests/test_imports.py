@@ -25,7 +25,7 @@ DOORS = {
     "onnxruntime": {"tnt/export.py"},
     "sklearn": {"tnt/figure_data.py", "pipeline/sources_digits.py"},
     "scipy": {"pipeline/sources_imagenet.py", "pipeline/sources_oxford.py"},
-    "rich": {"tnt/commandline.py", "pipeline/display.py", "pipeline/progress.py"},
+    "rich": {"tnt/commandline.py", "pipeline/display.py", "pipeline/progress.py", "pipeline/tables.py"},
     "deepspeed": {"pipeline/engine.py", "pipeline/resharding.py"},
     "submitit": {"pipeline/submission.py"},
     "hydra": {"pipeline/composition.py"},
