@@ -199,7 +199,8 @@ def rehearse(request: Request, runs: Sequence[Wanted]) -> int:
     ready = [run for run in runs if run.id and not run.after]
     if not ready:
         raise UserError("none of these runs can be rehearsed: " + "; ".join(run.obstacle for run in runs))
-    print(rehearsal.rehearse(ready[0], on_slurm(runs)))
+    said = rehearsal.rehearse(ready[0], rehearsal.Process)
+    print(json.dumps({"run": ready[0].id, "said": said}) if request.json else said)
     return 0
 
 
