@@ -275,4 +275,5 @@ def preempted(place: Place) -> bool:
         return False
     asked = [scontrol, "--oneliner", "show", "job", place.job]
     said = subprocess.run(asked, stdin=subprocess.DEVNULL, capture_output=True, text=True).stdout
-    return " JobState=RUNNING " in said and bool(re.search(r" PreemptTime=\d", said))
+    # SIGNALING: while the signal is on its way. A cancelled job is COMPLETING or CANCELLED by then.
+    return bool(re.search(r" JobState=(RUNNING|SIGNALING) .* PreemptTime=\d", said))
