@@ -70,10 +70,7 @@ def parameters(config: RunConfig) -> dict[str, Any]:
     return {name: value for name, value in chosen.items() if value != ""}
 
 
-def setup(config: RunConfig) -> list[str]:
-    """Lines of the batch script before the run starts."""
-    return [
-        *(f"module load {name}" for name in config.cluster.modules),
-        "export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK",  # srun does not take it over from sbatch
-        "export OMP_NUM_THREADS=$SLURM_CPUS_PER_TASK",
-    ]
+def steps(config: RunConfig) -> list[str]:
+    """Options of srun, which takes over neither of these from sbatch."""
+    cpus = parameters(config)["cpus-per-task"]
+    return ["--kill-on-bad-exit=1", "--open-mode=append", f"--cpus-per-task={cpus}"]

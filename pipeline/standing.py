@@ -70,7 +70,8 @@ def standing(run: Wanted, job: Job | None = None) -> Standing:
     elif job and job.live:
         state, where = "pending", _named(job)
     else:
-        state, where = "broken" if began or job else "missing", ""
+        tried = began or (job and job.state != "cancelled")
+        state, where = "broken" if tried else "missing", ""
     error = ""
     if state == "broken":
         error = last_error(directory) or (f"job {job.id}: {job.state}" if job else "")

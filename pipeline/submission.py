@@ -101,7 +101,6 @@ def groups(runs: Sequence[Wanted], largest: int) -> list[list[Wanted]]:
 def batch(launch: Launch, runs: Sequence[Wanted], dependency: str = "") -> tuple[Arrays, str]:
     """What submitit is told, and the command of a task."""
     config, folder = runs[0].config, launch.directory
-    code = shlex.quote(launch.code)
     executor = Arrays(folder)
     executor.update_parameters(
         job_name=launch.name,
@@ -110,16 +109,16 @@ def batch(launch: Launch, runs: Sequence[Wanted], dependency: str = "") -> tuple
         dependency=f"afterany:{dependency}" if dependency else None,
         array_parallelism=config.cluster.max_parallel or len(runs),
         stderr_to_stdout=True,
-        srun_args=["--kill-on-bad-exit=1", "--open-mode=append"],
+        srun_args=allocation.steps(config),
         setup=[
-            *allocation.setup(config),
-            f"export PYTHON={shlex.quote(sys.executable)} PYTHONPATH={code}",
-            f"cd {code}",
+            *(f"module load {name}" for name in config.cluster.modules),
+            f"export PYTHON={shlex.quote(sys.executable)}",
+            f"cd {shlex.quote(launch.code)}",
         ],
         additional_parameters=allocation.parameters(config),
     )
     executor.parameters["map_count"] = len(runs)
-    return executor, f"sh slurm/rank.sh -u -m pipeline.job {shlex.quote(str(folder))}"
+    return executor, f"sh slurm/rank.sh -m pipeline.job {shlex.quote(str(folder))}"
 
 
 def check_path(path: Path) -> None:

@@ -10,6 +10,7 @@ them. There is no slurmdbd, so `sacct` does not answer; `scontrol` shows ended j
 import os
 import re
 import secrets
+import shutil
 import signal
 import stat
 import subprocess
@@ -23,7 +24,7 @@ from typing import Any, Self
 from tests.slurm.daemons import SBIN, end, free_ports, missing, processes, program, write_settings
 
 STARTUP = 30.0  # seconds; it takes two
-PARTITIONS = ("main", "urgent")  # jobs of the second preempt those of the first
+FOLDERS = ("log", "state", "spool", "gpu")
 ENDED = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "DEADLINE", "OUT_OF_MEMORY"}
 # What a scheduler or launcher around the tests may have left.
 FOREIGN = re.compile(r"(SLURM|SBATCH|SRUN|SUBMITIT|MASTER|TORCHELASTIC)_|(RANK|WORLD_SIZE|LOCAL_RANK)$")
@@ -33,7 +34,7 @@ class Cluster:
     def __init__(
         self,
         folder: Path,
-        nodes: int = 2,
+        nodes: int = 3,
         gpus: int = 8,
         grace: int = 30,
         user_signal: bool = True,
@@ -66,13 +67,12 @@ class Cluster:
     def start(self) -> None:
         if reason := missing():
             raise RuntimeError(f"a Slurm cluster cannot be started: {reason}")
-        end(self.folder)  # what an earlier one left
-        for name in ("log", "state", "spool", "gpu"):
-            (self.folder / name).mkdir(parents=True, exist_ok=True)
+        end(self.folder)
+        for name in FOLDERS:  # an earlier one's jobs are not ours
+            shutil.rmtree(self.folder / name, ignore_errors=True)
+            (self.folder / name).mkdir(parents=True)
         for index in range(self.gpus):
-            device = self.folder / "gpu" / str(index)
-            if not device.exists():
-                os.mknod(device, 0o666 | stat.S_IFCHR, os.makedev(1, 3))
+            os.mknod(self.folder / "gpu" / str(index), 0o666 | stat.S_IFCHR, os.makedev(1, 3))
         key = self.folder / "munge.key"
         key.unlink(missing_ok=True)
         key.touch(mode=0o600)
@@ -153,16 +153,14 @@ class Cluster:
 
     def report(self) -> str:
         """The whole state, for whoever reads a failed test."""
-        logs = [
-            f"== {path.name}\n" + "\n".join(path.read_text(errors="replace").splitlines()[-15:])
-            for path in sorted((self.folder / "log").glob("*"))
-        ]
-        asked = [["sinfo"], ["squeue", "--all"], ["scontrol", "-o", "show", "jobs"]]
-        said = [
-            subprocess.run(command, env=self.env, capture_output=True, text=True, timeout=60).stdout
-            for command in asked
-        ]
-        return "\n".join([*said, *logs])
+        said = []
+        for command in (["sinfo"], ["squeue"], ["scontrol", "-o", "show", "jobs"]):
+            done = subprocess.run(command, env=self.env, capture_output=True, text=True, timeout=60)
+            said += done.stdout.splitlines()[-5:]
+        for path in sorted((self.folder / "log").glob("*.log")):
+            lines = [line for line in path.read_text(errors="replace").splitlines() if "debug:" not in line]
+            said += [f"== {path.name}", *lines[-15:]]
+        return "\n".join(said)
 
     # Faults
 
@@ -201,14 +199,17 @@ class Cluster:
         """As it was at first: no job, every node, the job's own signal."""
         if "slurmctld" not in self._daemons:
             self.start_controller()
-        if live := [job["JobId"] for job in self.jobs() if job["JobState"] not in ENDED]:
-            self.run("scancel", *live)
-            end(self.folder, daemons=False)  # without the seconds that Slurm would leave them
-            self.wait(lambda: not self.run("squeue", "--noheader").strip(), 30, f"jobs {live} to be gone")
+        self.wait(self._cancelled, STARTUP, "all jobs to be gone")
         for node in set(self.nodes) - set(self._daemons):
             self.start_node(node)
         if not self.user_signal:
             self.send_user_signal(True)
+
+    def _cancelled(self) -> bool:
+        """Whether no job is left, after one more try. scancel fails where a job ends by itself meanwhile."""
+        subprocess.run(["scancel", "--quiet", "--user=root"], env=self.env, timeout=60, capture_output=True)
+        end(self.folder, daemons=False)  # without the seconds that Slurm would leave them
+        return not self.run("squeue", "--noheader").strip()
 
     # Daemons
 

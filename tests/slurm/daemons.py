@@ -16,13 +16,14 @@ SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
 # Below the range of outgoing connections, and not those on which the ranks of a run meet.
 PORTS = range(12000, 20000)
 
-# Everything is quick: a node is missed after 10 s, a requeued job waits 5 s, a killed one has 5 s to go.
+# Everything is quick: a node is missed after 10 s, a requeued job waits 5 s, a killed one has 3 s to go.
 # Cores, memory and GPUs are made up (config_overrides), so that real scripts are accepted as they are.
 SETTINGS = """\
 ClusterName=tnt
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={port}
 SlurmctldPidFile={folder}/slurmctld.pid
+SlurmctldDebug=debug
 SlurmctldLogFile={folder}/log/slurmctld.log
 SlurmctldTimeout=30
 {parameters}
@@ -40,7 +41,7 @@ ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 PropagateResourceLimits=NONE
 ReturnToService=2
-KillWait=5
+KillWait=3
 MinJobAge=900
 MaxArraySize={max_array}
 JobRequeue=1
@@ -127,7 +128,7 @@ def processes(folder: Path, node: str = "", daemons: bool = True) -> list[int]:
             if name == "munged" or name.startswith("slurm"):
                 ours = daemons and any(os.readlink(file) in logs for file in (path / "fd").iterdir())
             else:
-                ours = _in_job((path / "environ").read_bytes(), folder, node)
+                ours = _in_job(environment(pid), folder, node)
         except OSError:  # gone meanwhile
             continue
         if ours and pid != os.getpid():
@@ -135,11 +136,15 @@ def processes(folder: Path, node: str = "", daemons: bool = True) -> list[int]:
     return found
 
 
-def _in_job(environ: bytes, folder: Path, node: str) -> bool:
-    values = dict(entry.split(b"=", 1) for entry in environ.split(b"\0") if b"=" in entry)
-    where = values.get(b"SLURMD_NODENAME", b"").decode()
-    ours = values.get(b"SLURM_CONF") == str(folder / "slurm.conf").encode()
-    return ours and b"SLURM_JOB_ID" in values and (not node or where == node)
+def environment(pid: int) -> dict[str, str]:
+    """With which a process was started."""
+    entries = Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace").split("\0")
+    return dict(entry.split("=", 1) for entry in entries if "=" in entry)
+
+
+def _in_job(values: dict[str, str], folder: Path, node: str) -> bool:
+    ours = values.get("SLURM_CONF") == str(folder / "slurm.conf")
+    return ours and "SLURM_JOB_ID" in values and (not node or values.get("SLURMD_NODENAME") == node)
 
 
 def end(folder: Path, node: str = "", daemons: bool = True, seconds: float = 20.0) -> None:

@@ -43,18 +43,23 @@ def test_tasks_run_on_the_nodes_with_the_gpus_asked_for(slurm, tmp_path):
     assert said == ["0 0 n1 ,", "1 1 n1 ,", "2 0 n2 ,", "3 1 n2 ,"]
 
 
-def test_a_requeue_keeps_the_id_and_counts(slurm, patient):
-    job, said = patient
+def test_a_requeue_keeps_the_id_and_counts(slurm, tmp_path):
+    out = tmp_path / "out.txt"
+    script = (
+        '#!/bin/bash\necho "start $SLURM_RESTART_COUNT"\n[ -n "$SLURM_RESTART_COUNT" ] || srun sleep 1000\n'
+    )
+    job = slurm.submit("--output", str(out), "--open-mode=append", script=script)
+    slurm.wait_for(job, "RUNNING")
     slurm.run("scontrol", "requeue", job)
     assert slurm.wait_for(job, "COMPLETED")["Restarts"] == "1"
-    assert "start 1" in said()
+    assert out.read_text().endswith("start 1\n")
 
 
 @pytest.mark.parametrize("number", ["USR1", "TERM"])
 def test_preemption_sends_one_signal_and_leaves_time(slurm, patient, number):
     job, said = patient
     slurm.send_user_signal(number == "USR1")
-    slurm.submit("--partition=urgent", "--nodes=2", "--exclusive", "--wrap", "true")
+    slurm.submit("--partition=urgent", "--nodes=3", "--exclusive", "--wrap", "true")
     slurm.wait(lambda: "signal USR1" in said() or "signal TERM" in said(), 30, "a signal")
     assert f"signal {number}" in said()
     assert slurm.job(job)["PreemptTime"] != "None"
@@ -86,7 +91,7 @@ def test_nothing_is_left_of_a_cluster_whatever_ended_its_keeper(tmp_path):
     """Started by hand it says how to use it, and twice that it is there; its keeper killed, it is found."""
     command = [sys.executable, "-m", "tests.slurm.cluster"]
     keeper = subprocess.Popen([*command, "up", tmp_path], stdout=subprocess.PIPE, text=True)
-    assert "up: n1, n2" in keeper.stdout.readline()
+    assert "up: n1, n2, n3" in keeper.stdout.readline()
     try:
         again = subprocess.run([*command, "up", tmp_path], capture_output=True, text=True, check=True)
         assert "a cluster is up" in again.stdout
