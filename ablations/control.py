@@ -3,9 +3,8 @@
 The class is the patch, of four, that a mark stands in. The official form cuts patches out before it convolves
 them, so that without patch positions nothing can tell the classes apart: one guess in four is right.
 
-With them it is learned late and at once. A patch's position is a fiftieth of what the patch shows when training
-begins, and what an image's classes have in common hides it: large batches, and a rate that does not fall, find it
-within two or three hundred steps.
+With them it is learned late and at once: when training begins, a patch's position is a fiftieth of what the
+patch shows. Large batches and a rate that does not fall find it within two or three hundred steps.
 """
 
 from ablations.spec import Ablation, Cell

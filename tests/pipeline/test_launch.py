@@ -1,4 +1,4 @@
-"""launch.py as it is typed: what it says and how it ends. Nothing is trained here; see test_launch_local.py."""
+"""launch.py as it is typed: what it says and how it ends. Nothing is trained; see test_launch_local.py."""
 
 import json
 import subprocess
