@@ -142,7 +142,9 @@ def submit(request: Request, runs: Sequence[Wanted], todo: Sequence[Wanted], wit
     from pipeline import submission
 
     submitted = submission.submit(todo)
-    if request.json:
+    if not submitted and not request.json:
+        print("nothing to submit: all of them are done" if not without else "nothing to submit")
+    elif request.json:
         print(json.dumps({"submitted": [dataclasses.asdict(one) for one in submitted]}))
     else:
         names = {run.id: overview.cells(run) for run in runs}
@@ -199,7 +201,10 @@ def rehearse(request: Request, runs: Sequence[Wanted]) -> int:
     ready = [run for run in runs if run.id and not run.after]
     if not ready:
         raise UserError("none of these runs can be rehearsed: " + "; ".join(run.obstacle for run in runs))
-    said = rehearsal.rehearse(ready[0], rehearsal.Process)
+    actor: rehearsal.Start = rehearsal.Process
+    if on_slurm(runs):
+        from pipeline.rehearsal_queue import Queued as actor
+    said = rehearsal.rehearse(ready[0], actor)
     print(json.dumps({"run": ready[0].id, "said": said}) if request.json else said)
     return 0
 

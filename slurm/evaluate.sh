@@ -8,10 +8,10 @@
 #SBATCH --nodes=1
 #SBATCH --ntasks-per-node=1
 #SBATCH --gpus-per-node=1
-#SBATCH --cpus-per-task=8
+#SBATCH --cpus-per-task=5
 #SBATCH --time=01:00:00
 #SBATCH --output=%x-%j.out
 set -eu
 
 srun --kill-on-bad-exit=1 --cpus-per-task="$SLURM_CPUS_PER_TASK" \
-    sh slurm/rank.sh pipeline/evaluate.py data.loading.workers="$((SLURM_CPUS_PER_TASK - 1))" "$@"
+    sh slurm/rank.sh pipeline/evaluate.py "$@"

@@ -212,3 +212,11 @@ def _python(lab, program):
         timeout=PATIENCE,
     )
     return done.stdout.strip()
+
+
+@pytest.mark.slow
+def test_a_rehearsal_goes_through_the_queue_and_says_that_nothing_differs(slurm, lab):
+    said = lab.ask("recipe.epochs=100", "action=rehearse")
+    assert "of every step are those of a run left alone" in said["said"]
+    assert not list(lab.runs.glob(".rehearsals/*"))
+    assert not arrays(slurm)
