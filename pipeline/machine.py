@@ -14,7 +14,7 @@ FORMS = {
     "partition": (NAME, "gpu or gpu,long"),
     "account": (NAME, "my_project"),
     "qos": (NAME, "normal"),
-    "constraint": (re.compile(r"[A-Za-z0-9_.,:@+=/&|*-]*"), "a100 or a100&nvlink"),
+    "constraint": (re.compile(r"([A-Za-z0-9_.,:@+=/&|*][A-Za-z0-9_.,:@+=/&|*-]*)?"), "a100 or a100&nvlink"),
     "mem": (re.compile(r"(\d+[KMGT]?)?"), "64G"),
     "time": (re.compile(r"(\d+|\d+:\d\d(:\d\d)?|\d+-\d+(:\d\d){0,2})?"), "12:00:00 or 1-12:00:00"),
     "modules": (re.compile(NAME.pattern.removesuffix("?")), "cuda/12.4"),
