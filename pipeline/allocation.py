@@ -8,6 +8,8 @@ from pipeline.errors import UserError
 from pipeline.science import sampling
 
 OF_A_NODE = 8  # GPUs, unless the profile says otherwise
+# Options that are not for a profile.
+OURS = ("array", "job-name", "output", "error", "open-mode", "dependency", "wrap", "chdir", "test-only")
 SIGNAL = "USR1"  # some time before the end
 
 
@@ -25,13 +27,19 @@ class Allocation:
 def allocation(config: RunConfig) -> Allocation:
     """As the profile says. Where it does not: one node, as many GPUs as hold a micro-batch each, no more than
     the paper's eight, and a core for each of a rank's processes."""
-    site, engine = config.cluster, config.engine
+    site = config.cluster
     nodes = site.nodes or 1
-    fitting = max(1, config.recipe.global_batch // engine.micro_batch // nodes)
-    tasks = site.gpus or _dividing(config, nodes, min(fitting, OF_A_NODE))
-    found = Allocation(nodes, tasks, site.cpus or config.data.loading.workers + 1)
+    fitting = config.recipe.global_batch // config.engine.micro_batch // nodes
+    most = min(fitting, OF_A_NODE) if _on_gpus(config) else 1
+    found = Allocation(
+        nodes, site.gpus or _dividing(config, nodes, most), site.cpus or config.data.loading.workers + 1
+    )
     sampling(config.data, config.recipe, config.seed).check_world(found.world)
     return found
+
+
+def _on_gpus(config: RunConfig) -> bool:
+    return config.engine.device != "cpu" and config.cluster.gpu_request != "none"
 
 
 def _dividing(config: RunConfig, nodes: int, most: int) -> int:
@@ -49,6 +57,7 @@ def _dividing(config: RunConfig, nodes: int, most: int) -> int:
 def parameters(config: RunConfig) -> dict[str, Any]:
     """Options of sbatch by name; a config holds no value whose characters could mean anything else."""
     site, asked = config.cluster, allocation(config)
+    gpus = {site.gpu_request: asked.tasks} if _on_gpus(config) else {}
     chosen = {
         "nodes": asked.nodes,
         "ntasks-per-node": asked.tasks,
@@ -61,11 +70,13 @@ def parameters(config: RunConfig) -> dict[str, Any]:
         "time": site.time,
         "signal": f"{SIGNAL}@{site.lead}",
         "requeue": True,
-        "gres": f"gpu:{asked.tasks}" if site.gpu_request == "gres" else "",
-        "gpus-per-node": asked.tasks if site.gpu_request == "gpus-per-node" else "",
+        "gres": f"gpu:{gpus['gres']}" if "gres" in gpus else "",
+        "gpus-per-node": gpus.get("gpus-per-node", ""),
     }
     for option in site.extra:
         name, equals, value = option.removeprefix("--").partition("=")
+        if name in OURS:
+            raise UserError(f"cluster.extra: --{name} is launch.py's own: by it jobs are found again")
         chosen[name] = value if equals else True
     return {name: value for name, value in chosen.items() if value != ""}
 

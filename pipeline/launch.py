@@ -139,7 +139,7 @@ def run_here(request: Request, runs: Sequence[Wanted], todo: Sequence[Wanted], w
 
 
 def submit(request: Request, runs: Sequence[Wanted], todo: Sequence[Wanted], without: int) -> int:
-    from pipeline import submission
+    from pipeline import preflight, submission
 
     submitted = submission.submit(todo)
     if not submitted and not request.json:
@@ -151,6 +151,7 @@ def submit(request: Request, runs: Sequence[Wanted], todo: Sequence[Wanted], wit
         states = {one.id: "submitted" if one.new else "at work already" for one in submitted}
         rows = [[one.id, names[one.id], one.job or "outside of Slurm", states[one.id]] for one in submitted]
         tables.show(("run", "cells", "job", ""), rows)
+        print(*preflight.remarks(scheduler.settings()), sep="\n")
         print(f"how they stand: {again(request, 'status')}")
     return 1 if without else 0
 

@@ -134,7 +134,7 @@ def known_jobs(runs: Path, ids: Iterable[str]) -> dict[str, list[str]]:
         for id in wanted.keys() & set(launch.runs):
             if task := launch.task(id):
                 wanted[id].append(task)
-    return {id: list(dict.fromkeys(found)) for id, found in wanted.items() if found}
+    return {id: sorted(set(found), key=_age) for id, found in wanted.items() if found}
 
 
 def jobs(runs: Path, ids: Iterable[str]) -> dict[str, Job]:
@@ -147,6 +147,11 @@ def jobs(runs: Path, ids: Iterable[str]) -> dict[str, Job]:
         if remembered:
             chosen[id] = next((job for job in remembered if job.live), remembered[-1])
     return chosen
+
+
+def _age(job: str) -> tuple[int, ...]:
+    """Slurm numbers its jobs in their order."""
+    return tuple(map(int, job.split("_")))
 
 
 def outputs(runs: Path, id: str) -> list[Path]:

@@ -142,7 +142,7 @@ def _listed(*which: str) -> list[Job]:
     for line in said.splitlines():
         id, name, state, nodes, elapsed, reason = line.split("|", 5)
         known = "" if reason == "None" else reason
-        found.append(Job(id.strip(), name, state.lower(), known, nodes, _seconds(elapsed)))
+        found.append(Job(id.strip(), name, state.lower(), known, nodes, seconds(elapsed)))
     return found
 
 
@@ -170,7 +170,7 @@ def _checked(id: str) -> str:
     return id
 
 
-def _seconds(elapsed: str) -> float:
+def seconds(elapsed: str) -> float:
     """1-02:03:04 as seconds; what is not known counts as none."""
     days, _, clock = elapsed.rpartition("-")
     parts = clock.split(":")

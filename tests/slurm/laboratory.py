@@ -26,8 +26,6 @@ TINY = (
     "engine.checkpoint_minutes=1e-9",  # after every step
 )
 STEPS = 14
-# Enough for something to happen to it before its end.
-LONG = ("recipe.epochs=3",)
 # An ablation of the user's own: one run that starts from another.
 FAMILY = '''"""One run that starts from another."""
 

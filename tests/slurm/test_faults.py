@@ -109,6 +109,7 @@ FAULTS = {
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # many starts, and on a busy machine each takes half a minute
 @pytest.mark.parametrize("whose", FAULTS)
 def test_a_job_ends_to_the_bit_where_it_would_have(slurm, shards, gold, tmp_path, whose):
     job = Job(slurm, tmp_path, shards, *TWO_NODES)

@@ -4,11 +4,13 @@ import json
 import os
 import shutil
 import stat
+import subprocess
+import sys
 
 import pytest
 
 from tests.pipeline.packed import pack_digits
-from tests.slurm.laboratory import LONG, PATIENCE, Laboratory
+from tests.slurm.laboratory import PATIENCE, Laboratory
 
 TWO = ("ablation=inner_heads", "cells=2,4")
 ODD = "a b;touch canary;#&(c)"  # a folder that a careless script would take for commands
@@ -49,7 +51,8 @@ def canaries(folder):
 def test_five_launches_at_once_an_edit_in_the_queue_and_one_record_of_each_run(
     slurm, shards, tmp_path, closed
 ):
-    lab = Laboratory(slurm, tmp_path / ODD, shards)
+    odd = shutil.copytree(shards, tmp_path / ODD / "$(touch canary)")
+    lab = Laboratory(slurm, tmp_path / ODD, odd)
     commit = lab.commit()
     started = [lab.start(*TWO, "json=true") for _ in range(5)]
     said = [process.communicate(timeout=PATIENCE) for process in started]
@@ -64,11 +67,15 @@ def test_five_launches_at_once_an_edit_in_the_queue_and_one_record_of_each_run(
 
     (lab.root / "pipeline/trainer.py").write_text("raise SystemExit('edited after it was submitted')\n")
     opened(slurm)
+    interrupted, other = jobs
+    lab.passes(interrupted, 2)
+    slurm.run("scancel", "--signal=USR1", jobs[interrupted])
     lab.finished(*jobs)
     for id, job in jobs.items():
         record = lab.record(id)
-        assert (record["jobs"], record["attempts"]) == ([job], 1)
-        assert (record["commit"], record["dirty"]) == (commit, False)
+        assert (record["commit"], record["dirty"], record["jobs"]) == (commit, False, [job])
+    assert (lab.record(interrupted)["attempts"], lab.record(other)["attempts"]) == (2, 1)
+    assert slurm.restarts(jobs[other]) == 0  # a task is requeued, not its array
     assert set(lab.states(*TWO).values()) == {"done"}
     assert lab.submit(*TWO) == {}
     logs = lab.ask(*TWO, "action=logs")["runs"]
@@ -139,10 +146,8 @@ def test_a_job_that_comes_after_its_launch_was_given_up_does_nothing(slurm, lab,
 
 @pytest.mark.slow
 def test_a_run_that_starts_from_another_outlives_what_happens_to_that_one(slurm, lab, closed):
-    family = ("ablation=family", *LONG)
-    jobs = [one["job"] for one in lab.submit(*family).values()]
-    [parent, child] = [run["id"] for run in lab.ask(*family, "action=status")["runs"]]
-    first, second = jobs
+    submitted = lab.submit("ablation=family")
+    [parent, child], [first, second] = submitted, [one["job"] for one in submitted.values()]
     assert first.split("_")[0] in slurm.job(second)["Dependency"]
     opened(slurm)
 
@@ -187,23 +192,17 @@ def test_what_would_fail_is_said_before_anything_is_submitted_all_at_once(slurm,
     assert arrays(slurm) == set()
 
 
-def test_a_probe_sees_what_a_node_sees(slurm, lab, closed):
-    opened(slurm)
-    lab.runs.mkdir()
-    probe = (
-        "import sys; from pipeline import config, probe; print(probe.lacking(config.compose(sys.argv[1:])))"
+def test_a_probe_sees_what_a_node_lacks_and_nothing_else(slurm, lab):
+    program = (
+        "import sys; from pipeline import config, probe; print(*probe.lacking(config.compose(sys.argv[1:])))"
     )
-    assert _python(lab, probe) == "[]"
-    lab.runs.rmdir()
-    assert "cannot be written" in _python(lab, probe)
+    said = _python(lab, program)  # the folder of the runs is not there yet; scontrol and torch are
+    assert said == f"on a node, {lab.runs} cannot be written → paths.runs on a shared file system"
 
 
-def _python(lab, program):
-    import subprocess
-    import sys
-
+def _python(lab, program, *words):
     done = subprocess.run(
-        [sys.executable, "-c", program, *lab.settings],
+        [sys.executable, "-c", program, *lab.settings, *words],
         cwd=lab.root,
         env=lab.environment(),
         capture_output=True,
@@ -212,6 +211,55 @@ def _python(lab, program):
         timeout=PATIENCE,
     )
     return done.stdout.strip()
+
+
+HOSTILE = (
+    "cluster.partition=main;touch canary",
+    "cluster.partition=main\ntouch canary\n#",
+    "cluster.account=$(touch canary)",
+    "cluster.qos=`touch canary`",
+    "cluster.constraint=a|touch canary",
+    "cluster.mem=4G --wrap=touch",
+    "cluster.time=10\n#SBATCH --wrap=touch",
+    "cluster.modules=['x; touch canary']",
+    "cluster.extra=['--comment=$(touch canary)']",
+    "cluster.extra=['--comment\ntouch canary=1']",
+    "cluster.extra=['--wrap=touch']",
+    "cluster.extra=['--job-name=mine']",
+    "cluster.gpu_request=gpu:1;touch canary",
+    "cluster.name=slurm;touch canary",
+    "paths.runs={folder}/a\ntouch canary",
+    "paths.runs={folder}/$(touch canary)",
+    "paths.runs={folder}/`touch canary`",
+    "paths.runs={folder}/'; touch canary; '",
+    "paths.runs={folder}/%j",
+    "ablation=../canary",
+    "ablation=se;touch canary",
+    "model=tnt_s\ntouch canary",
+    "recipe.init=$(touch canary)",
+)
+ATTEMPT = """
+import json, sys
+from pipeline import launch
+from pipeline.errors import UserError
+settings, hostile = sys.argv[1:-1], json.loads(sys.argv[-1])
+said = []
+for text in hostile:
+    try:
+        said.append(launch.main(["cluster=slurm", *settings, text, "json=true"]))
+    except UserError as error:
+        said.append(str(error))
+print("\\n" + json.dumps(said))
+"""
+
+
+def test_no_hostile_value_name_or_path_is_ever_run(slurm, lab, closed):
+    hostile = [text.format(folder=lab.folder) for text in HOSTILE]
+    said = json.loads(_python(lab, ATTEMPT, json.dumps(hostile)).splitlines()[-1])
+    accepted = [text for text, answer in zip(hostile, said, strict=True) if not isinstance(answer, str)]
+    assert accepted == []
+    assert arrays(slurm) == set()
+    assert not canaries(lab.folder)
 
 
 @pytest.mark.slow
