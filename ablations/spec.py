@@ -79,10 +79,11 @@ def load(name: str) -> dict[str, Ablation]:
 
 
 def composed(ablation: Ablation, cell: Cell, overrides: Sequence[str] = ()) -> RunConfig:
-    """A cell's config; what the user overrides holds for every cell, and so may not be what is varied."""
+    """A cell's config; what the user overrides holds for every cell, and may not be what one of them sets."""
+    own = {text.partition("=")[0] for each in ablation.cells for text in each.overrides}
     for text in overrides:
         key = text.partition("=")[0]
-        if key != "model" and covered(key, ablation.varies + ablation.follows):
+        if key in own or key in ablation.varies + ablation.follows:
             raise UserError(f"{key} is for this ablation to set ({', '.join(ablation.varies)} varies)")
     return configs.compose([*ablation.base, *overrides, *cell.overrides])
 

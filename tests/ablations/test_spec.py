@@ -197,6 +197,20 @@ def test_what_is_varied_cannot_be_overridden(key):
         wishes("se", [key])
 
 
+@pytest.mark.parametrize("key", ["model=tnt_ti", "data=flowers", "recipe=pretrain"])
+def test_a_choice_that_cells_make_cannot_be_overridden(key):
+    with pytest.raises(UserError, match="is for this ablation to set"):
+        wishes("transfer", [key])
+
+
+def test_a_value_that_no_cell_sets_can_be_overridden_for_all():
+    for wish in wishes("transfer", ["recipe.epochs=7", "recipe.warmup_epochs=0"]):
+        assert (wish.config.recipe.epochs, wish.origin.recipe.epochs) == (7, 7)
+    for wish in wishes("inner_heads", ["model=tnt_b"]):
+        assert wish.config.model.network.depth == 12
+        assert wish.config.model.network.patch_dim == 640
+
+
 def test_an_override_holds_for_every_cell():
     for wish in wishes("inner_heads", ["recipe.epochs=100"]):
         assert wish.config.recipe.epochs == 100
