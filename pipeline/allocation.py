@@ -82,6 +82,6 @@ def parameters(config: RunConfig) -> dict[str, Any]:
 
 
 def steps(config: RunConfig) -> list[str]:
-    """Options of srun, which takes over neither of these from sbatch."""
+    """Options of srun: one rank's failure ends them all, and each gets the cores that sbatch was told."""
     cpus = parameters(config)["cpus-per-task"]
     return ["--kill-on-bad-exit=1", "--open-mode=append", f"--cpus-per-task={cpus}"]

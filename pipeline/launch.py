@@ -32,7 +32,7 @@ from pipeline import allocation, launches, local_runs, local_view, overview, rec
 from pipeline import config as configs
 from pipeline.cost import Cost, cost
 from pipeline.devices import local_device
-from pipeline.errors import UserError, command
+from pipeline.errors import UserError, WorkFailed, command
 from pipeline.identity import run_directory
 from pipeline.journal import LOG
 from pipeline.request import Request, again, parse
@@ -218,7 +218,11 @@ def on_slurm(runs: Sequence[Wanted]) -> bool:
 def jobs_of(runs: Sequence[Wanted]) -> dict[str, scheduler.Job]:
     if not scheduler.available():
         return {}
-    return launches.jobs(Path(runs[0].config.paths.runs), [run.id for run in runs if run.id])
+    try:
+        return launches.jobs(Path(runs[0].config.paths.runs), [run.id for run in runs if run.id])
+    except WorkFailed as error:  # what the runs left still tells something; nothing is submitted on it
+        print(f"warning: {error}", file=sys.stderr)
+        return {}
 
 
 def costs_of(runs: Sequence[Wanted], found: Sequence[Standing]) -> list[Cost]:

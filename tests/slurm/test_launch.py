@@ -196,7 +196,8 @@ def test_a_probe_sees_what_a_node_lacks_and_nothing_else(slurm, lab):
     program = (
         "import sys; from pipeline import config, probe; print(*probe.lacking(config.compose(sys.argv[1:])))"
     )
-    said = _python(lab, program)  # the folder of the runs is not there yet; scontrol and torch are
+    said = _python(lab, program)
+    # The folder of the runs is not there yet; scontrol and torch are.
     assert said == f"on a node, {lab.runs} cannot be written → paths.runs on a shared file system"
 
 
