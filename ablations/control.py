@@ -1,7 +1,11 @@
 """A positive control: a switch named here must reach the trained network and show in the report.
 
-The class is the patch, of nine, that a mark stands in. The official form cuts patches out before it convolves
-them, so that without patch positions nothing can tell the classes apart: one guess in nine is right.
+The class is the patch, of four, that a mark stands in. The official form cuts patches out before it convolves
+them, so that without patch positions nothing can tell the classes apart: one guess in four is right.
+
+With them it is learned late and at once: when training begins, a patch's position is a fiftieth of what the
+patch shows. Batches of some size and a rate that does not fall find it within two to four hundred
+steps.
 """
 
 from ablations.spec import Ablation, Cell
@@ -10,10 +14,27 @@ ABLATION = Ablation(
     table="",
     title="Control: where does the mark stand?",
     why="With patch positions it must be known, without them it cannot be. A minute, on generated images.",
-    base=("scale=demo", "data=marks", "recipe.epochs=4", "recipe.warmup_epochs=1", "recipe.evaluate_every=1"),
+    base=(
+        "scale=demo",
+        "data=marks",
+        "model=tnt_ti",
+        "model.patch_size=8",
+        "data.augmentation.smoothing=0",
+        "recipe.global_batch=128",
+        "recipe.epochs=40",
+        "recipe.warmup_epochs=2",
+        "recipe.lr=3e-3",
+        "recipe.min_lr=3e-3",
+        "recipe.beta2=0.95",
+        "recipe.weight_decay=0",
+        "recipe.ema=0",
+        "recipe.evaluate_every=20",
+        "engine.micro_batch=128",
+        "engine.checkpoint_every=20",
+    ),
     varies=("model.patch_position",),
     rows=(
         Cell("with", ("model.patch_position=true",), "patch positions", within=(95.0, 100.0)),
-        Cell("without", ("model.patch_position=false",), "no patch positions", within=(0.0, 20.0)),
+        Cell("without", ("model.patch_position=false",), "no patch positions", within=(0.0, 40.0)),
     ),
 )

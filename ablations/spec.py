@@ -4,6 +4,7 @@ A file of this folder is an ablation where it says `ABLATION = Ablation(…)`; i
 `python pipeline/launch.py ablation=inner_heads`. Nothing here needs torch.
 """
 
+import dataclasses
 import importlib
 import pkgutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -78,10 +79,11 @@ def load(name: str) -> dict[str, Ablation]:
 
 
 def composed(ablation: Ablation, cell: Cell, overrides: Sequence[str] = ()) -> RunConfig:
-    """A cell's config; what the user overrides holds for every cell, and so may not be what is varied."""
+    """A cell's config; what the user overrides holds for every cell, and may not be what one of them sets."""
+    own = {text.partition("=")[0] for each in ablation.cells for text in each.overrides}
     for text in overrides:
         key = text.partition("=")[0]
-        if key != "model" and covered(key, ablation.varies + ablation.follows):
+        if key in own or key in ablation.varies + ablation.follows:
             raise UserError(f"{key} is for this ablation to set ({', '.join(ablation.varies)} varies)")
     return configs.compose([*ablation.base, *overrides, *cell.overrides])
 
@@ -93,17 +95,29 @@ def origin(ablation: Ablation, cell: Cell, overrides: Sequence[str] = ()) -> Run
     return configs.compose([*ablation.base, *overrides, *cell.starts_from])
 
 
-def wishes(name: str, overrides: Sequence[str] = (), seeds: Sequence[int] = (0,)) -> list[Wish]:
-    """What the ablation of that name asks for, or all of them: every cell with every seed."""
+def wishes(
+    name: str, overrides: Sequence[str] = (), seeds: Sequence[int] = (), cells: Sequence[str] = ()
+) -> list[Wish]:
+    """What the ablation of that name asks for, or all of them: each cell, or those named, with each seed."""
+    loaded = load(name)
+    known = list(dict.fromkeys(cell.name for ablation in loaded.values() for cell in ablation.cells))
+    for asked in cells:
+        if asked not in known:
+            raise unknown_name("cell", asked, known)
     found = []
-    for each, ablation in load(name).items():
+    for each, ablation in loaded.items():
         check(each, ablation, overrides)
-        for seed in seeds:
-            seeded = [*overrides, f"seed={seed}"]
-            for cell in ablation.cells:
-                config, start = composed(ablation, cell, seeded), origin(ablation, cell, seeded)
-                found.append(Wish(config, each, cell.name, start))
+        chosen = [cell for cell in ablation.cells if not cells or cell.name in cells]
+        pairs = [(composed(ablation, cell, overrides), origin(ablation, cell, overrides)) for cell in chosen]
+        for seed in seeds or (None,):
+            for cell, (config, start) in zip(chosen, pairs, strict=True):
+                found.append(Wish(seeded(config, seed), each, cell.name, start and seeded(start, seed)))
     return found
+
+
+def seeded(config: RunConfig, seed: int | None) -> RunConfig:
+    """With another seed; None leaves it."""
+    return config if seed is None else dataclasses.replace(config, seed=seed)
 
 
 def check(name: str, ablation: Ablation, overrides: Sequence[str] = ()) -> None:

@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import socket
+import struct
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from pipeline.errors import UserError, WorkFailed
 from pipeline.publish import publish_bytes
 
 ATTEMPTS, RUN = "attempts.jsonl", "run.json"
+FLOCK = "hhqqi4x"  # struct flock of Linux on 64 bits: type, whence, start, length, process
 FRUITLESS = 3  # starts in a row that brought no checkpoint: another would not either
 
 
@@ -52,6 +54,22 @@ def lease(directory: Path) -> Iterator[None]:
         file.write(f"process {os.getpid()} on {socket.gethostname()}{f', job {job}' if job else ''}\n")
         file.flush()
         yield
+
+
+def holder(directory: Path) -> str:
+    """Who holds the run, as "process 4711 on node7, job 12"; "" where nobody does.
+
+    It only asks: to try the lock would keep out a trainer that starts at that moment.
+    """
+    try:
+        with open(directory / "lease", "rb") as file:
+            question = struct.pack(FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+            kind = struct.unpack(FLOCK, fcntl.fcntl(file, fcntl.F_GETLK, question))[0]
+            if kind == fcntl.F_UNLCK:
+                return ""
+            return file.read().decode(errors="replace").strip() or "another process"
+    except FileNotFoundError:
+        return ""
 
 
 def register(directory: Path, science: str, data: dict[str, str]) -> None:

@@ -9,19 +9,18 @@ import argparse
 import copy
 import dataclasses
 import functools
-import typing
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
+from pipeline import composition
 from pipeline.errors import UserError, unknown_name
 from pipeline.machine import About, ClusterConfig, EngineConfig, LoggingConfig, Paths
 from pipeline.science import TIMM, DataConfig, ModelConfig, Recipe, TimmConfig
 from pipeline.typed import build, listed, typed
 from tnt.config import VARIANTS, TNTConfig
 
-FOLDER = Path(__file__).parent / "conf"
 GROUPS = ("model", "data", "recipe", "cluster", "scale")
 PRECISIONS = ("bf16", "fp32")
 # Each of these is said once, in the section named, and read in several.
@@ -87,8 +86,12 @@ def from_plain(values: dict[str, Any]) -> RunConfig:
 
 def compose(overrides: Sequence[str]) -> RunConfig:
     """The config that a command line asks for."""
-    values = _compose(overrides, resolve=True)
-    return from_plain(values)
+    return _composed(tuple(overrides))
+
+
+@functools.cache  # tables share cells
+def _composed(overrides: tuple[str, ...]) -> RunConfig:
+    return from_plain(_compose(overrides, resolve=True))
 
 
 def write(config: RunConfig, path: Path) -> None:
@@ -122,34 +125,43 @@ class _Arguments(argparse.ArgumentParser):
 def from_command_line(argv: Sequence[str], description: str) -> RunConfig | None:
     """The config asked for; None where it was only to be printed, which has been done."""
     parser = _Arguments(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, epilog=_help()
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, epilog=groups_help()
     )
     parser.add_argument("overrides", nargs="*", metavar="a.b=c", help="a group's choice or a single value")
+    parser.add_argument(
+        "--config", metavar="FILE", help="a whole config, as launch.py or an earlier run wrote it"
+    )
     parser.add_argument("--cfg", choices=("job",), help="print the config and do nothing")
     parser.add_argument("--resolve", action="store_true", help="with --cfg: what refers to other values too")
     options = parser.parse_intermixed_args(list(argv))
-    config = compose(options.overrides)
+    if options.config and options.overrides:
+        raise UserError(f"--config says every value; {options.overrides[0]!r} cannot change it")
+    config = read(Path(options.config)) if options.config else compose(options.overrides)
     if options.cfg is None:
         return config
-    print(_yaml(plain(config) if options.resolve else _compose(options.overrides, resolve=False)), end="")
+    unresolved = not options.resolve and not options.config
+    print(_yaml(_compose(options.overrides, resolve=False) if unresolved else plain(config)), end="")
     return None
 
 
 def choices(group: str) -> list[str]:
     """What may stand behind `group=`."""
-    names = sorted(path.stem for path in (FOLDER / group).glob("*.yaml"))
+    names = sorted(path.stem for path in (composition.FOLDER / group).glob("*.yaml"))
     return [*VARIANTS, f"{TIMM}<name>"] if group == "model" else names
 
 
-def _help() -> str:
+def top_level() -> list[str]:
+    """What may stand before `=` without a dot."""
+    sections = {field.name for field in dataclasses.fields(RunConfig)} - {"about"}
+    return [*GROUPS, *sorted(sections - set(GROUPS))]
+
+
+def groups_help() -> str:
     groups = "\n".join(f"  {group}={'|'.join(choices(group))}" for group in GROUPS)
     return f"groups:\n{groups}\n\n--cfg job --resolve shows every single value, e.g. recipe.lr=5e-4"
 
 
 def _compose(overrides: Sequence[str], resolve: bool) -> dict[str, Any]:
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
     groups, singles = _sorted_out(overrides)
     values = copy.deepcopy(_grouped(tuple(groups)))
     for key, value in singles:
@@ -158,35 +170,14 @@ def _compose(overrides: Sequence[str], resolve: bool) -> dict[str, Any]:
         for section in sections:
             node = node[section]
         node[name] = value
-    _refuse_resolvers(values, "")
-    if not resolve:
-        return values
-    try:
-        resolved = OmegaConf.to_container(OmegaConf.create(values), resolve=True)
-    except OmegaConfBaseException as error:
-        raise UserError(f"config: {str(error).splitlines()[0]}") from error
-    return typing.cast("dict[str, Any]", resolved)
+    composition.refuse_resolvers(values, "")
+    return composition.resolved(values) if resolve else values
 
 
-@functools.cache  # the slow part: a launcher composes a hundred runs of a few groups
+@functools.cache
 def _grouped(groups: tuple[str, ...]) -> dict[str, Any]:
-    """Hydra's composition of the chosen groups."""
-    from hydra import compose, initialize_config_dir
-    from hydra.core.config_store import ConfigStore
-    from hydra.errors import HydraException
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    store = ConfigStore.instance()
-    store.store("defaults", _defaults())
-    for name in (*VARIANTS, "timm"):
-        store.store(name, _network(name), group="model")
-    try:
-        with initialize_config_dir(str(FOLDER), version_base="1.3"):
-            config = compose("config", overrides=list(groups))
-        return typing.cast("dict[str, Any]", OmegaConf.to_container(config, resolve=False))
-    except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(f"config: {str(error.__cause__ or error).splitlines()[0]}") from error
+    networks = {name: _network(name) for name in (*VARIANTS, "timm")}
+    return composition.grouped(groups, _defaults(), {"model": networks})
 
 
 def _defaults() -> dict[str, Any]:
@@ -231,22 +222,8 @@ def _sorted_out(overrides: Sequence[str]) -> tuple[list[str], list[tuple[str, An
             key = "recipe.init" if key == "init" else key  # `recipe=finetune_384 init=…`, as one says it
             default = _lookup(known, key)
             as_typed = isinstance(default, str) and key not in _shared_keys()
-            singles.append((key, _unquoted(raw) if as_typed else _parsed(key, raw)))
+            singles.append((key, _unquoted(raw) if as_typed else composition.parsed(key, raw)))
     return groups, singles
-
-
-def _parsed(key: str, raw: str) -> Any:
-    """Hydra's grammar of values: 1e-3, true, null, [a,b]."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-
-    try:
-        override = OverridesParser.create().parse_override(f"{key}={raw}")
-    except HydraException as error:
-        raise UserError(f"cannot read {key}={raw}: {str(error).splitlines()[0]}") from error
-    if override.is_sweep_override():
-        raise UserError(f"{key}={raw} is no single value; write {key}=value")
-    return override.value()
 
 
 def _unquoted(raw: str) -> str:
@@ -274,18 +251,6 @@ def _lookup(known: dict[str, Any], key: str) -> Any:
     if isinstance(node, dict):
         raise UserError(f"{key} is a section; set one of {', '.join(f'{key}.{name}' for name in node)}")
     return node
-
-
-def _refuse_resolvers(node: Any, path: str) -> None:
-    """`${oc.env:…}` and its like give another value on another machine, and may copy a secret into a run."""
-    if isinstance(node, dict):
-        for name, value in node.items():
-            _refuse_resolvers(value, f"{path}.{name}" if path else str(name))
-    elif isinstance(node, list):
-        for value in node:
-            _refuse_resolvers(value, path)
-    elif isinstance(node, str) and "${" in node and ":" in node.split("${", 1)[1]:
-        raise UserError(f"{path}={node!r} asks for a resolver; write the value itself")
 
 
 def _yaml(values: dict[str, Any]) -> str:

@@ -112,7 +112,8 @@ class Journal(Quiet):
         publish_bytes(timing, b"".join(line for line, _ in _rows(timing)))  # without a line torn by a kill
         self._timing = _appending(timing)
         self._at = step
-        self._write(self._timing, {"step": step, "time": time.time(), "start": self._plan.devices})
+        size = {"start": self._plan.devices, "steps": self._plan.steps, "images": self._plan.images_per_step}
+        self._write(self._timing, {"step": step, "time": time.time(), **size})
         self._trackers = open_trackers(self._config, self.directory, step, self._id, self._values)
         self._display = open_display(self._plan.steps, step, self._config.seconds)
         self.resumed_clock()
@@ -142,7 +143,7 @@ class Journal(Quiet):
         self.resumed_clock()
 
     def note(self, text: str) -> None:
-        stamp = time.strftime("%Y-%m-%d %H:%M:%S")
+        stamp = _stamp()
         self._log.write("".join(f"{stamp} {line}\n" for line in text.splitlines()))
         self._log.flush()
         if self._display is None:
@@ -244,6 +245,16 @@ class _ToJournal(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self._journal.note(f"{record.levelname.lower()}: {record.getMessage()}")
+
+
+def error_line(directory: Path, text: str) -> None:
+    """What a process of the run died of, for whoever asks how the run stands; any rank may say it."""
+    with _appending(directory / LOG) as log:
+        log.write(f"{_stamp()} error: {' '.join(text.split())}\n")
+
+
+def _stamp() -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _appending(path: Path) -> TextIO:

@@ -1,11 +1,25 @@
 """Where and how fast a run happens. Nothing here changes its numbers, so nothing here is in its id."""
 
+import re
 from dataclasses import dataclass
 
 from pipeline.errors import UserError, unknown_name
 
 DEVICES = ("auto", "cpu", "cuda")
 CLUSTERS = ("auto", "local", "slurm")
+GPU_REQUESTS = ("gres", "gpus-per-node", "none")
+# What the scheduler is told: a form, and an example for whoever misses it.
+NAME = re.compile(r"(?:[A-Za-z0-9_.,:@+=/][A-Za-z0-9_.,:@+=/-]*)?")
+FORMS = {
+    "partition": (NAME, "gpu or gpu,long"),
+    "account": (NAME, "my_project"),
+    "qos": (NAME, "normal"),
+    "constraint": (re.compile(r"([A-Za-z0-9_.,:@+=/&|*][A-Za-z0-9_.,:@+=/&|*-]*)?"), "a100 or a100&nvlink"),
+    "mem": (re.compile(r"(\d+[KMGT]?)?"), "64G"),
+    "time": (re.compile(r"(\d+|\d+:\d\d(:\d\d)?|\d+-\d+(:\d\d){0,2})?"), "12:00:00 or 1-12:00:00"),
+    "modules": (re.compile(NAME.pattern.removesuffix("?")), "cuda/12.4"),
+    "extra": (re.compile(r"--[a-z][a-z-]*(=[A-Za-z0-9_.,:@+=/-]+)?"), "--exclude=node7"),
+}
 
 
 @dataclass(frozen=True)
@@ -62,14 +76,45 @@ class LoggingConfig:
 
 @dataclass(frozen=True)
 class ClusterConfig:
+    """Where runs are started. A site's own values go in a file beside conf/cluster/slurm.yaml.
+
+    What reaches the scheduler is held to the characters that its names need: nothing here can be a command.
+    """
+
     name: str = "auto"
     timeout: float = 50.0  # seconds without a sign of life before a peer counts as frozen
+    jobs: int = 0  # runs at a time on this machine; 0 = as many as it has room for
+    partition: str = ""  # "" here and below: the scheduler's default
+    account: str = ""
+    qos: str = ""
+    constraint: str = ""
+    gpu_request: str = "gres"  # how GPUs are asked for, gres or gpus-per-node; none = processes without one
+    nodes: int = 0  # of a run; 0 = as the model needs
+    gpus: int = 0  # of a node, one process each; 0 = as the model needs
+    cpus: int = 0  # of a process; 0 = as the loader's workers need
+    mem: str = ""  # of a node, as 64G
+    time: str = ""  # at a stretch, as 1-12:00:00; a run longer than this is requeued and goes on
+    lead: int = 120  # seconds from the signal to the end of the time: the step and its checkpoint fit in them
+    modules: tuple[str, ...] = ()  # loaded before a run starts
+    extra: tuple[str, ...] = ()  # further options of sbatch, as --exclude=node7
+    probe: bool = False  # before anything is submitted, see in a small job what a node lacks
+    max_parallel: int = 0  # runs of an array at a time; 0 = no bound but the scheduler's
 
     def __post_init__(self) -> None:
         if self.name not in CLUSTERS:
             raise unknown_name("cluster", self.name, CLUSTERS)
+        if self.gpu_request not in GPU_REQUESTS:
+            raise unknown_name("cluster.gpu_request", self.gpu_request, GPU_REQUESTS)
         if not self.timeout > 0:
             raise UserError(f"cluster.timeout is {self.timeout}; it must be above 0")
+        for name in ("jobs", "nodes", "gpus", "cpus", "lead", "max_parallel"):
+            if getattr(self, name) < 0:
+                raise UserError(f"cluster.{name} is {getattr(self, name)}; it must not be negative")
+        for name, (form, example) in FORMS.items():
+            value = getattr(self, name)
+            for text in (value,) if isinstance(value, str) else value:
+                if not form.fullmatch(text):
+                    raise UserError(f"cluster.{name} is {text!r}; it must look like {example}")
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """What made a number: the code's commit and the versions of what it stands on."""
 
+import json
 import platform
 import subprocess
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("torch", "deepspeed", "timm", "numpy", "pillow", "simplejpeg")
 UNKNOWN = "unknown"
+SNAPSHOT = "code.json"  # in the root of code that was kept for queued runs: what `code` was of the original
 
 
 @dataclass(frozen=True)
@@ -19,9 +21,18 @@ class Code:
 
 def code(root: Path = ROOT) -> Code:
     """As of now: to be asked at the start of a run, before anybody edits on."""
+    if (root / SNAPSHOT).exists():
+        return Code(**json.loads((root / SNAPSHOT).read_text()))
     commit = _git(root, "rev-parse", "HEAD")
     changes = _git(root, "status", "--porcelain", "--untracked-files=no")
-    return Code(UNKNOWN, True) if commit is None or changes is None else Code(commit, bool(changes))
+    if commit is None or changes is None:
+        return Code(UNKNOWN, True)
+    return Code(commit.decode().strip(), bool(changes.strip()))
+
+
+def difference(root: Path = ROOT) -> bytes:
+    """What was changed in the tree since its commit; empty where nothing was, or git cannot say."""
+    return _git(root, "diff", "HEAD", "--binary", "--no-color", "--no-ext-diff") or b""
 
 
 def versions() -> dict[str, str]:
@@ -34,11 +45,11 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _git(root: Path, *arguments: str) -> str | None:
+def _git(root: Path, *arguments: str) -> bytes | None:
     try:
         done = subprocess.run(
-            ["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=30, check=True
+            ["git", "-C", str(root), *arguments], capture_output=True, timeout=30, check=True
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip()
+    return done.stdout

@@ -99,6 +99,15 @@ class Views:
         return Views(self.sample[part], self.position[part], self.slot[part])
 
 
+def steps_per_epoch(samples: int, sampling: Sampling) -> int:
+    return _views(samples, sampling) // sampling.global_batch
+
+
+def _views(samples: int, sampling: Sampling) -> int:
+    """Of an epoch."""
+    return samples // ROUND * ROUND if sampling.repeats > 1 and samples >= ROUND else samples
+
+
 class TrainOrder:
     """The global batches of every epoch; it keeps the orders of the two epochs asked for last."""
 
@@ -107,17 +116,15 @@ class TrainOrder:
         self._held = np.array([shard.samples for shard in manifest.shards], np.int64)
         self._samples = len(manifest)
         self._orders: dict[int, np.ndarray] = {}
-        views = self._samples
-        if sampling.repeats > 1 and views >= ROUND:
-            views = views // ROUND * ROUND
-        self.steps_per_epoch = views // sampling.global_batch
+        self.steps_per_epoch = steps_per_epoch(self._samples, sampling)
         self.dropped = (
             self._samples - self.steps_per_epoch * sampling.global_batch
         )  # views short of one a sample
         if not self.steps_per_epoch:
             raise UserError(
                 f"split {manifest.split!r} in {manifest.root} holds {self._samples} samples, fewer than one "
-                f"global batch of {sampling.global_batch}; take a global batch of at most {views}"
+                f"global batch of {sampling.global_batch}; take a global batch of at most "
+                f"{_views(self._samples, sampling)}"
             )
 
     def global_batch(self, epoch: int, step: int) -> Views:

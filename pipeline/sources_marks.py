@@ -11,10 +11,10 @@ import numpy as np
 from pipeline.errors import UserError
 from pipeline.sources import Source, listing
 
-SAMPLES = {"train": 1152, "validation": 360}
+SAMPLES = {"train": 2048, "validation": 400}
 
 
-def marks(side: int = 3, patch: int = 16) -> Source:
+def marks(side: int = 2, patch: int = 8) -> Source:
     """side × side patches, grey but for one: the mark is a speckle of its own in each image."""
     if side < 2 or patch < 4:
         raise UserError(f"{side} patches of {patch} pixels a side: at least 2 of at least 4")

@@ -3,6 +3,7 @@
     python pipeline/train.py model=tnt_s data=imagenet          one process, one device
     torchrun --nproc-per-node 8 pipeline/train.py model=tnt_b
     srun python pipeline/train.py recipe=finetune_384 recipe.init=<a run's id, or a file of weights>
+    python pipeline/train.py --config runs/<id>/config.yaml     a run as it was asked for before
     python pipeline/train.py scale=demo                         the whole way in two minutes on a laptop
 
 SIGTERM, SIGUSR1 and Ctrl-C end it after the step it is in, with a checkpoint; under Slurm it requeues itself.
@@ -23,7 +24,7 @@ from pipeline import config as configs
 from pipeline.attempts import Attempt
 from pipeline.checkpoint import Checkpoints
 from pipeline.config import RunConfig
-from pipeline.errors import WorkFailed, command
+from pipeline.errors import UserError, WorkFailed, command
 from pipeline.identity import id_of, run_directory, run_id, science
 from pipeline.interrupt import Interrupt
 from pipeline.provenance import code
@@ -210,7 +211,15 @@ def opened(run: Run) -> Iterator[None]:
             configs.write(run.config, run.directory / "config.yaml")
 
         run.ranks.lead(enter)
-        yield
+        try:
+            yield
+        except Exception as error:
+            from pipeline.journal import error_line
+
+            kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+            rank = f"rank {run.ranks.rank}: " if run.ranks.world > 1 else ""
+            error_line(run.directory, f"{rank}{kind}{error}")
+            raise
 
 
 def give_up(place: cluster.Place, interrupt: Interrupt) -> None:

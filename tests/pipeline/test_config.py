@@ -164,6 +164,19 @@ def test_a_mistake_is_one_line_with_the_cure(override, message):
     assert message in refusal(override)
 
 
+def test_a_whole_config_is_taken_from_a_file(tmp_path, capsys):
+    config = compose(["scale=demo", "model=tnt_b", "seed=7"])
+    configs.write(config, tmp_path / "asked.yaml")
+    given = ["--config", str(tmp_path / "asked.yaml")]
+    assert configs.from_command_line(given, "") == config
+    assert configs.from_command_line([*given, "--cfg", "job"], "") is None
+    assert "seed: 7" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"--config says every value; 'seed=8' cannot change it"):
+        configs.from_command_line([*given, "seed=8"], "")
+    with pytest.raises(UserError, match="there is no config at nowhere"):
+        configs.from_command_line(["--config", "nowhere"], "")
+
+
 def test_a_config_survives_its_file(tmp_path):
     config = compose(["model=tnt_b", "data=flowers", "seed=3", "recipe.init=0123456789ab"])
     configs.write(config, tmp_path / "config.yaml")

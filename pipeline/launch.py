@@ -1,0 +1,266 @@
+"""Run an ablation, or one run: plan it, start what is missing, ask how it stands. Safe to say twice.
+
+  python pipeline/launch.py ablation=inner_heads                   submit on a cluster, else run here
+  python pipeline/launch.py ablation=all seeds=0,1,2 action=plan   what there is, and what the rest would take
+  python pipeline/launch.py ablation=se cells=none,outer           some rows of a table
+  python pipeline/launch.py model=tnt_b recipe.epochs=100          one run, of no table
+  python pipeline/launch.py ablation=control                       a minute, without data: does all this work?
+
+ablation=NAME|all    one of those below
+action=submit        start what is not done (the default); after that the command says how to go on
+       plan          the runs, their state, device-hours, wall time and disk; nothing is started
+       status        how they stand; watch=true until all are done
+       logs          what they printed
+       cancel        end those at work, with a checkpoint
+       retry         start those again that broke
+       rehearse      a few steps, a real signal, and the same weights as without it
+seeds=0,1,2          of each cell; cells=a,b takes some of them
+max_gpu_hours=N      refuse to start more than that
+json=true            for programs, on standard output; yes=true asks nothing
+a.b=c                any setting of a run, or cluster=slurm|local|auto or a profile of one's own
+"""
+
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from ablations import spec
+from pipeline import allocation, launches, local_runs, local_view, overview, records, scheduler, tables
+from pipeline import config as configs
+from pipeline.cost import Cost, cost
+from pipeline.devices import local_device
+from pipeline.errors import UserError, WorkFailed, command
+from pipeline.identity import run_directory
+from pipeline.journal import LOG
+from pipeline.request import Request, again, parse
+from pipeline.standing import OUTPUT, Standing, standings, tail
+from pipeline.wanted import Wanted, Wish, wanted
+
+WATCH_EVERY = 2.0  # seconds
+LINES = 20  # of each log
+
+
+def main(argv: Sequence[str]) -> int:
+    if {"-h", "--help"} & set(argv):
+        print(f"{__doc__}\nablations: {', '.join(spec.names())}\n{configs.groups_help()}")
+        return 0
+    request = parse(argv)
+    runs = wanted(wishes(request))
+    action = {"plan": plan, "status": status, "logs": logs, "cancel": cancel, "rehearse": rehearse}
+    return action.get(request.action, start)(request, runs)
+
+
+def wishes(request: Request) -> list[Wish]:
+    if request.ablation:
+        return spec.wishes(request.ablation, request.overrides, request.seeds, request.cells)
+    config = configs.compose(request.overrides)
+    return [Wish(spec.seeded(config, seed)) for seed in request.seeds or (None,)]
+
+
+def plan(request: Request, runs: Sequence[Wanted]) -> int:
+    found = standings(runs, jobs_of(runs))
+    costs = costs_of(runs, found)
+    over = ""
+    try:
+        check_budget(request, costs)
+    except UserError as error:
+        over = str(error)
+    if request.json:
+        print(json.dumps(overview.for_programs(runs, found, costs)))
+    else:
+        tables.show(overview.PLAN, overview.plan_rows(runs, found, costs), overview.plan_totals(found, costs))
+    if over:
+        raise UserError(over)
+    return 0
+
+
+def status(request: Request, runs: Sequence[Wanted]) -> int:
+    if request.watch and not request.json and sys.stdout.isatty():
+        with tables.redrawn(sys.stdout) as screen:
+            while True:
+                found = standings(runs, jobs_of(runs))
+                screen.draw(overview.STATUS, overview.status_rows(runs, found), overview.summary(found))
+                if all(at.state == "done" for at in found):
+                    return 0
+                time.sleep(WATCH_EVERY)
+    while True:
+        found = standings(runs, jobs_of(runs))
+        if request.json:
+            print(json.dumps(overview.for_programs(runs, found)), flush=True)
+        else:
+            tables.show(overview.STATUS, overview.status_rows(runs, found), overview.summary(found))
+        if not request.watch or all(at.state == "done" for at in found):
+            return 1 if any(at.state == "broken" for at in found) else 0
+        time.sleep(WATCH_EVERY)
+
+
+def start(request: Request, runs: Sequence[Wanted]) -> int:
+    """`submit` and `retry`: what is not done, or what broke."""
+    found = standings(runs, jobs_of(runs))
+    without = [(run, at) for run, at in zip(runs, found, strict=True) if at.state == "no data"]
+    for run, at in without:
+        print(f"{overview.cells(run)}: {at.error}", file=sys.stderr)
+    if len(without) == len(runs):
+        raise UserError("none of these runs has its data; nothing was started")
+    states = ("broken",) if request.action == "retry" else ("running", "pending", "broken", "missing")
+    todo = [run for run, at in zip(runs, found, strict=True) if at.state in states]
+    costs = dict(zip([run.id for run in runs], costs_of(runs, found), strict=True))
+    check_budget(request, [costs[run.id] for run in todo])
+    if on_slurm(runs):
+        return submit(request, runs, todo, len(without))
+    return run_here(request, runs, todo, len(without))
+
+
+def run_here(request: Request, runs: Sequence[Wanted], todo: Sequence[Wanted], without: int) -> int:
+    """To the end; then how everything stands."""
+    work = local_runs.Work()
+    if todo:
+        with local_view.watched(todo, runs[0].config.logging.seconds) as (tell, show):
+            work = local_runs.train(todo, tell, show)
+    status(dataclasses.replace(request, watch=False), runs)
+    if work.left:
+        print("stopped; the same command goes on from there", file=sys.stderr)
+        return 130
+    for run in todo:
+        if run.id in work.failed:
+            print(f"failed: {local_runs.name(run)}: {work.failed[run.id]}", file=sys.stderr)
+    if work.failed:
+        print(
+            f"action=logs shows what they printed, {again(request, 'retry')} starts them again",
+            file=sys.stderr,
+        )
+    elif request.ablation:
+        scale = f" --scale {runs[0].config.scale}" if runs[0].config.scale != "paper" else ""
+        print(f"the tables: python ablations/report.py{scale}", file=sys.stderr)
+    return 1 if work.failed or without else 0
+
+
+def submit(request: Request, runs: Sequence[Wanted], todo: Sequence[Wanted], without: int) -> int:
+    from pipeline import preflight, submission
+
+    submitted = submission.submit(todo)
+    if not submitted and not request.json:
+        print("nothing to submit: all of them are done" if not without else "nothing to submit")
+    elif request.json:
+        print(json.dumps({"submitted": [dataclasses.asdict(one) for one in submitted]}))
+    else:
+        names = {run.id: overview.cells(run) for run in runs}
+        states = {one.id: "submitted" if one.new else "at work already" for one in submitted}
+        rows = [[one.id, names[one.id], one.job or "outside of Slurm", states[one.id]] for one in submitted]
+        tables.show(("run", "cells", "job", ""), rows)
+        print(*preflight.remarks(scheduler.settings()), sep="\n")
+        print(f"how they stand: {again(request, 'status')}")
+    return 1 if without else 0
+
+
+def logs(request: Request, runs: Sequence[Wanted]) -> int:
+    """Where they are, and how each ends; the newest last."""
+    shown = []
+    for run in runs:
+        directory = run_directory(run.config, run.id)
+        printed = [directory / OUTPUT, *launches.outputs(directory.parent, run.id), directory / LOG]
+        files = [path for path in printed if run.id and path.exists()]
+        shown.append({"run": run.id, "cells": run.labels, "files": [str(path) for path in files]})
+        if not request.json:
+            print(f"{local_runs.name(run)}{'' if files else ': nothing yet'}")
+            for path in files:
+                print(f"  {path}", *tail(path, LINES), sep="\n    ")
+    if request.json:
+        print(json.dumps({"runs": shown}))
+    return 0
+
+
+def cancel(request: Request, runs: Sequence[Wanted]) -> int:
+    """Jobs are cancelled, processes of this host asked to end: each run leaves a checkpoint."""
+    found = standings(runs, jobs_of(runs))
+    alive = [at for at in found if at.state in ("running", "pending")]
+    if not alive:
+        print("none of these runs is at work")
+        return 0
+    for at in alive:
+        print(f"{', '.join(at.labels)} ({at.id}): {at.state}, {at.where}")
+    if not request.yes and not confirmed(f"end {len(alive)} runs?"):
+        print("nothing was done")
+        return 1
+    ids = [at.id for at in alive]
+    ended = []
+    if scheduler.available():
+        from pipeline import submission
+
+        ended = submission.cancel(Path(runs[0].config.paths.runs), ids)
+    ended += [who for at in alive if (who := local_runs.ask_to_end(Path(runs[0].config.paths.runs) / at.id))]
+    print("\n".join(f"asked to end: {who}" for who in ended) or "none of them can be reached from here")
+    return 0 if ended else 1
+
+
+def rehearse(request: Request, runs: Sequence[Wanted]) -> int:
+    from pipeline import rehearsal
+
+    ready = [run for run in runs if run.id and not run.after]
+    if not ready:
+        raise UserError("none of these runs can be rehearsed: " + "; ".join(run.obstacle for run in runs))
+    actor: rehearsal.Start = rehearsal.Process
+    if on_slurm(runs):
+        from pipeline.rehearsal_queue import Queued as actor
+    said = rehearsal.rehearse(ready[0], actor)
+    print(json.dumps({"run": ready[0].id, "said": said}) if request.json else said)
+    return 0
+
+
+def on_slurm(runs: Sequence[Wanted]) -> bool:
+    name = runs[0].config.cluster.name
+    return name == "slurm" or (name == "auto" and scheduler.available())
+
+
+def jobs_of(runs: Sequence[Wanted]) -> dict[str, scheduler.Job]:
+    if not scheduler.available():
+        return {}
+    try:
+        return launches.jobs(Path(runs[0].config.paths.runs), [run.id for run in runs if run.id])
+    except WorkFailed as error:  # what the runs left still tells something; nothing is submitted on it
+        print(f"warning: {error}", file=sys.stderr)
+        return {}
+
+
+def costs_of(runs: Sequence[Wanted], found: Sequence[Standing]) -> list[Cost]:
+    """Of what is not done."""
+    slurm = on_slurm(runs)
+    known, problems = records.read_all(runs[0].config.paths.records)
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    costs = []
+    for run, at in zip(runs, found, strict=True):
+        if at.state == "done":
+            costs.append(Cost.none("done"))
+            continue
+        site = run.config.cluster
+        chosen = slurm and run.config.engine.device != "cpu" and site.gpu_request != "none"
+        devices = allocation.allocation(run.config).world if slurm else site.gpus or 1
+        costs.append(cost(run, known, "" if chosen else local_device(run.config), devices))
+    return costs
+
+
+def check_budget(request: Request, costs: Sequence[Cost]) -> None:
+    if request.max_gpu_hours is None:
+        return
+    if any(one.device_hours is None for one in costs):
+        raise UserError("max_gpu_hours: what some of these runs take is not known; action=plan says of which")
+    total = sum(one.device_hours or 0.0 for one in costs)
+    if total > request.max_gpu_hours:
+        raise UserError(
+            f"these runs would take {overview.hours(total)} GPU-hours, more than "
+            f"max_gpu_hours={request.max_gpu_hours:g}; nothing was started"
+        )
+
+
+def confirmed(question: str) -> bool:
+    if not sys.stdin.isatty():
+        raise UserError(f"{question} nobody is there to ask; yes=true says so")
+    return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+
+
+if __name__ == "__main__":
+    command(main, stopped="stopped; runs that were started go on")

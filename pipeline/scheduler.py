@@ -1,0 +1,182 @@
+"""What Slurm says of jobs, and what it is told to do with them; through its own commands, without torch.
+
+A controller that is restarted or busy is asked again for a while. Accounting (`sacct`) is used where a site
+has it, and missed nowhere: what became of a run is also told by what it left.
+"""
+
+import functools
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from pipeline.errors import WorkFailed
+
+LIVE = ("pending", "configuring", "running", "completing", "suspended", "stopped", "signaling", "resizing")
+PATIENCE = 30.0  # seconds for a controller that does not answer
+PAUSE = 1.0  # between two questions to it
+AT_ONCE = 200  # jobs named in one command
+# Complaints after which another try may go well.
+PASSING = re.compile(r"unable to contact|socket timed out|connection refused|communication|try again", re.I)
+# What a command started within a job, or under torchrun, would hand on to another job.
+FOREIGN = re.compile(
+    r"(?!SLURM_CONF$)((SLURMD?|SRUN|SUBMITIT|TORCHELASTIC|MASTER)_|(RANK|WORLD_SIZE|LOCAL_RANK)$)"
+)
+JOB = re.compile(r"\d+(_\d+)?")
+COLUMNS = "%i|%j|%T|%N|%M|%r"
+
+
+@dataclass(frozen=True)
+class Job:
+    id: str  # as 17, or 17_3 in an array
+    name: str
+    state: str  # Slurm's word in small letters: pending, running, completed, failed, timeout, …
+    reason: str = ""  # why it is pending, or what ended it
+    nodes: str = ""
+    elapsed: float = 0.0  # seconds since its last start
+
+    @property
+    def live(self) -> bool:
+        return self.state in LIVE
+
+
+@functools.cache
+def available() -> bool:
+    """Whether this machine belongs to a cluster; Slurm's commands may be installed where none is set up."""
+    if not shutil.which("sbatch"):
+        return False
+    ping = ["scontrol", "ping"]  # names the controllers, whether or not they answer
+    try:
+        said = subprocess.run(
+            ping, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return True
+    return "slurmctld" in said.stdout.lower()
+
+
+def jobs(ids: Iterable[str]) -> dict[str, Job]:
+    """Those of the jobs that Slurm still knows, by id."""
+    wanted = {_checked(id) for id in ids}
+    arrays = sorted({id.partition("_")[0] for id in wanted}, key=int)
+    found: dict[str, Job] = {}
+    for start in range(0, len(arrays), AT_ONCE):
+        some = ",".join(arrays[start : start + AT_ONCE])
+        found |= {job.id: job for job in _listed("--jobs", some) if job.id in wanted}
+    if missed := sorted(wanted - found.keys()):
+        found |= {job.id: job for job in _accounted(missed) if job.id in wanted}
+    return found
+
+
+def named(name: str) -> list[Job]:
+    """The jobs of this name that have not ended long ago."""
+    return _listed("--name", name)
+
+
+def cancel(ids: Sequence[str]) -> None:
+    """End jobs; those that run get SIGTERM first, and their runs leave a checkpoint."""
+    for start in range(0, len(ids), AT_ONCE):
+        ask("scancel", *map(_checked, ids[start : start + AT_ONCE]))
+
+
+def signal(id: str, name: str) -> None:
+    """Send a signal to the ranks of a job, as Slurm does before it takes the nodes away."""
+    ask("scancel", f"--signal={name}", _checked(id))
+
+
+def requeue(id: str) -> None:
+    ask("scontrol", "requeue", _checked(id))
+
+
+def settings() -> dict[str, str]:
+    """The cluster's configuration."""
+    pairs = (line.partition("=") for line in ask("scontrol", "show", "config").splitlines())
+    return {name.strip(): value.strip() for name, equals, value in pairs if equals}
+
+
+def fields(line: str) -> dict[str, str]:
+    """A line of `scontrol --oneliner show …`."""
+    return dict(re.findall(r"(?:^|\s)([A-Z][\w:/]*)=(.*?)(?=\s+[A-Z][\w:/]*=|\s*$)", line))
+
+
+def ask(*command: str) -> str:
+    """Standard output of one of Slurm's commands."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        complaint = ""
+        try:
+            done = subprocess.run(
+                command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE
+            )
+        except FileNotFoundError:
+            raise WorkFailed(f"there is no {command[0]} here; run this where Slurm's commands are") from None
+        except subprocess.TimeoutExpired:
+            complaint, passing = f"no answer within {PATIENCE:g} s", False
+        else:
+            if done.returncode == 0:
+                return done.stdout
+            complaint = last_line(done.stderr) or last_line(done.stdout) or f"status {done.returncode}"
+            passing = PASSING.search(done.stderr) is not None
+        if not passing or time.monotonic() > deadline:
+            advice = "; jobs go on meanwhile, ask again later" if passing else ""
+            raise WorkFailed(f"{command[0]}: {complaint}{advice}")
+        time.sleep(PAUSE)
+
+
+def last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else ""
+
+
+def _listed(*which: str) -> list[Job]:
+    command = ("squeue", "--noheader", "--array", "--all", "--states=all", f"--format={COLUMNS}", *which)
+    try:
+        said = ask(*command)
+    except WorkFailed as error:
+        if "invalid job id" in str(error).lower():  # said where all of one job's tasks are forgotten
+            return []
+        raise
+    found = []
+    for line in said.splitlines():
+        id, name, state, nodes, elapsed, reason = line.split("|", 5)
+        known = "" if reason == "None" else reason
+        found.append(Job(id.strip(), name, state.lower(), known, nodes, seconds(elapsed)))
+    return found
+
+
+def _accounted(ids: Sequence[str]) -> list[Job]:
+    """Ended jobs, where the site keeps accounts; without them what Slurm forgot stays forgotten."""
+    columns = "JobID,JobName,State,NodeList,ElapsedRaw,Reason"
+    command = ["sacct", "-X", "--noheader", "--parsable2", f"--format={columns}", "--jobs", ",".join(ids)]
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    found = []
+    for line in done.stdout.splitlines() if done.returncode == 0 else ():
+        id, name, state, nodes, elapsed, reason = line.split("|", 5)
+        word = state.split()[0].lower()  # "CANCELLED by 1000"
+        found.append(Job(id, name, word, "" if reason == "None" else reason, nodes, float(elapsed or 0)))
+    return found
+
+
+def _checked(id: str) -> str:
+    if not JOB.fullmatch(id):
+        raise WorkFailed(f"{id!r} is no job of Slurm's")
+    return id
+
+
+def seconds(elapsed: str) -> float:
+    """1-02:03:04 as seconds; what is not known counts as none."""
+    days, _, clock = elapsed.rpartition("-")
+    parts = clock.split(":")
+    if not all(part.isdigit() for part in [*parts, days or "0"]):
+        return 0.0
+    total = 0
+    for part in parts:
+        total = 60 * total + int(part)
+    return float(total + 86400 * int(days or 0))

@@ -1,0 +1,250 @@
+"""What the ablations ask for: the paper's rows, one thing varied, each run once."""
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import ablations
+from ablations import spec
+from ablations.spec import Ablation, Cell, Peer, check, composed, load, origin, wishes
+from pipeline.errors import UserError
+from pipeline.identity import science
+from pipeline.wanted import wanted
+from tests.pipeline.launching import environment
+
+# The paper's top-1 (and top-5), typed off its tables once more: what our files say must be this.
+PAPER = {
+    "imagenet": {"tnt_s": (81.3, 95.6), "tnt_s_se": (81.6, 95.7), "tnt_b": (82.8, 96.3)},
+    "position_encoding": {"none": (80.5,), "patch": (80.8,), "word": (80.7,), "both": (81.3,)},
+    "inner_heads": {"1": (81.0,), "2": (81.3,), "4": (81.3,), "8": (81.1,)},
+    "patch_size": {"2": (81.0,), "4": (81.3,), "8": (81.1,)},
+    "se": {"none": (81.3, 95.6), "outer": (81.6, 95.7), "inner": (), "both": ()},
+    "transfer": {
+        "tnt_s-imagenet": (83.1,),
+        "tnt_s-cifar10": (98.7,),
+        "tnt_s-cifar100": (90.1,),
+        "tnt_s-flowers": (98.8,),
+        "tnt_s-pets": (94.7,),
+        "tnt_b-imagenet": (83.9,),
+        "tnt_b-cifar10": (99.1,),
+        "tnt_b-cifar100": (91.1,),
+        "tnt_b-flowers": (99.0,),
+        "tnt_b-pets": (95.0,),
+    },
+    "control": {"with": (), "without": ()},
+}
+OF_OTHERS = {
+    "imagenet": {
+        "ResNet-50": (76.2, 92.9),
+        "ResNet-152": (78.3, 94.1),
+        "RegNetY-8GF": (79.9,),
+        "RegNetY-16GF": (80.4,),
+        "GhostNet-A": (79.4, 94.5),
+        "EfficientNet-B3": (81.6, 94.9),
+        "EfficientNet-B4": (82.9, 96.4),
+        "DeiT-S": (79.8,),
+        "T2T-ViT_t-14": (80.7,),
+        "ViT-B/16": (77.9,),
+        "DeiT-B": (81.8,),
+    },
+    "transfer": {
+        "Grafit ResNet-50": (79.6, 98.2),
+        "Grafit RegNetY-8GF": (99.1,),
+        "EfficientNet-B5": (83.6, 98.7, 91.1, 98.5),
+        "ViT-B/16↑384": (77.9, 98.1, 87.1, 89.5, 93.8),
+        "DeiT-B↑384": (83.1, 99.1, 90.8, 98.4),
+    },
+}
+SWITCH = Ablation("", "A switch", "To see.", ("model.se",), (Cell("a"), Cell("b", ("model.se=outer",))))
+
+
+def test_the_tables_are_those_of_the_paper():
+    tables = {name: ablation.table for name, ablation in load("all").items()}
+    assert set(tables) == set(PAPER)
+    assert {table: name for name, table in tables.items() if table} == {
+        "4": "imagenet",
+        "5": "position_encoding",
+        "6": "inner_heads",
+        "7": "patch_size",
+        "8": "transfer",
+    }
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_each_cell_has_the_papers_value(name):
+    ablation = load(name)[name]
+    columns = ("top1", "top5")
+    found = {cell.name: tuple(cell.paper[c] for c in columns if c in cell.paper) for cell in ablation.cells}
+    assert found == PAPER[name]
+    peers = {row.label: tuple(row.paper.values()) for row in ablation.rows if isinstance(row, Peer)}
+    assert peers == OF_OTHERS.get(name, {})
+
+
+def test_what_the_authors_gave_later_stands_beside_it():
+    cells = {cell.name: cell.paper for cell in load("imagenet")["imagenet"].cells}
+    assert (cells["tnt_s"]["official_top1"], cells["tnt_s"]["official_top5"]) == (81.5, 95.7)
+    assert (cells["tnt_b"]["official_top1"], cells["tnt_b"]["official_top5"]) == (82.9, 96.3)
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_each_ablation_says_why_and_holds_to_what_it_varies(name):
+    ablation = load(name)[name]
+    assert ablation.title
+    assert len(ablation.why) > 20
+    check(name, ablation)
+
+
+def test_the_ablations_need_no_torch():
+    check = (
+        "import sys; from ablations import spec; spec.load('all'); spec.wishes('all', ['scale=demo']); "
+        "print([m for m in ('torch', 'deepspeed', 'timm') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", check], env=environment(), capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_words_of_table_7_keep_their_total_width():
+    ablation = load("patch_size")["patch_size"]
+    widths = {cell.name: composed(ablation, cell).model.network for cell in ablation.cells}
+    assert {name: (net.words, net.c) for name, net in widths.items()} == {
+        "2": (64, 6),
+        "4": (16, 24),
+        "8": (4, 96),
+    }
+    assert {net.words * net.c for net in widths.values()} == {384}
+
+
+def test_a_fine_tune_starts_from_the_run_of_table_4():
+    transfer = load("transfer")["transfer"]
+    imagenet = load("imagenet")["imagenet"]
+    for cell in transfer.cells:
+        model = cell.name.split("-")[0]
+        start = origin(transfer, cell)
+        assert science(start) == science(composed(imagenet, imagenet.cell(model)))
+        assert composed(transfer, cell).data.image_size == 384
+
+
+def test_a_cell_by_a_seed_is_a_run_and_a_shared_cell_is_one(tmp_path):
+    found = wanted(wishes("all", ["scale=demo", f"paths.data={tmp_path}"], (0, 1)))
+    assert all(run.id for run in found)
+    for seed in (0, 1):
+        [tnt_s] = [run for run in found if run.config.seed == seed and "imagenet/tnt_s" in run.labels]
+        assert {label.split("/")[0] for label in tnt_s.labels} == {
+            "imagenet",
+            "position_encoding",
+            "inner_heads",
+            "patch_size",
+            "se",
+        }
+        children = [run for run in found if run.after == tnt_s.id]
+        assert children
+        assert all(child.config.recipe.init == tnt_s.id for child in children)
+        assert all(found.index(child) > found.index(tnt_s) for child in children)
+    cells = sum(len(ablation.cells) for ablation in load("all").values())
+    assert len(found) < 2 * cells
+
+
+def test_cells_can_be_chosen():
+    chosen = wishes("se", ["scale=demo"], (0, 3), ["none", "outer"])
+    assert [(wish.cell, wish.config.seed) for wish in chosen] == [
+        ("none", 0),
+        ("outer", 0),
+        ("none", 3),
+        ("outer", 3),
+    ]
+    with pytest.raises(UserError, match=r"unknown cell 'otter' .did you mean 'outer'"):
+        wishes("se", (), (), ["otter"])
+
+
+@pytest.mark.parametrize(
+    ("second", "named"),
+    [
+        ("recipe.lr=1e-4", "recipe.lr"),
+        ("seed=3", "seed"),
+        ("precision=fp32", "precision"),
+        ("model.depth=6", "model.depth"),
+        ("data=cifar10", "data."),
+    ],
+)
+def test_a_second_factor_is_refused(second, named):
+    rows = (Cell("a"), Cell("b", ("model.se=outer", second)))
+    with pytest.raises(
+        UserError, match=r"cells a and b differ in .* too, but only model.se may vary"
+    ) as error:
+        check("mine", dataclasses.replace(SWITCH, rows=rows))
+    assert named in str(error.value)
+
+
+def test_what_must_follow_is_said_and_then_allowed():
+    rows = (Cell("a"), Cell("b", ("model.se=outer", "model.inner_heads=2")))
+    with pytest.raises(UserError, match=r"model\.inner_heads"):
+        check("mine", dataclasses.replace(SWITCH, rows=rows))
+    check("mine", dataclasses.replace(SWITCH, rows=rows, follows=("model.inner_heads",)))
+
+
+def test_where_and_how_fast_a_cell_runs_is_no_factor():
+    check("mine", dataclasses.replace(SWITCH, rows=(Cell("a"), Cell("b", ("engine.threads=2",)))))
+
+
+@pytest.mark.parametrize("key", ["model.se=inner", "model.se=none"])
+def test_what_is_varied_cannot_be_overridden(key):
+    with pytest.raises(UserError, match=r"model\.se is for this ablation to set"):
+        wishes("se", [key])
+
+
+@pytest.mark.parametrize("key", ["model=tnt_ti", "data=flowers", "recipe=pretrain"])
+def test_a_choice_that_cells_make_cannot_be_overridden(key):
+    with pytest.raises(UserError, match="is for this ablation to set"):
+        wishes("transfer", [key])
+
+
+def test_a_value_that_no_cell_sets_can_be_overridden_for_all():
+    for wish in wishes("transfer", ["recipe.epochs=7", "recipe.warmup_epochs=0"]):
+        assert (wish.config.recipe.epochs, wish.origin.recipe.epochs) == (7, 7)
+    for wish in wishes("inner_heads", ["model=tnt_b"]):
+        assert wish.config.model.network.depth == 12
+        assert wish.config.model.network.patch_dim == 640
+
+
+def test_an_override_holds_for_every_cell():
+    for wish in wishes("inner_heads", ["recipe.epochs=100"]):
+        assert wish.config.recipe.epochs == 100
+
+
+def test_cells_need_names_of_their_own():
+    with pytest.raises(UserError, match="two cells have the same name"):
+        check("mine", dataclasses.replace(SWITCH, rows=(Cell("a"), Cell("a", ("model.se=outer",)))))
+    with pytest.raises(UserError, match="must be named in a–z"):
+        check("mine", dataclasses.replace(SWITCH, rows=(Cell("a/../b"),)))
+
+
+def test_ones_own_ablation_is_one_short_file(tmp_path, monkeypatch):
+    (tmp_path / "my_depths.py").write_text(
+        "from ablations.spec import Ablation, Cell\n"
+        "ABLATION = Ablation('', 'Depth', 'To see.', ('model.depth',),\n"
+        "    tuple(Cell(str(n), (f'model.depth={n}',)) for n in (6, 12)))\n"
+    )
+    (tmp_path / "my_slip.py").write_text("ABLATIONS = 3\n")
+    monkeypatch.setattr(ablations, "__path__", [*ablations.__path__, str(tmp_path)])
+    try:
+        assert "my_depths" in spec.names()
+        found = wanted(wishes("my_depths"))
+        assert [run.labels for run in found] == [("my_depths/6",), ("my_depths/12",)]
+        with pytest.raises(UserError, match=r"my_slip.py says no ABLATION = Ablation"):
+            load("my_slip")
+    finally:
+        for name in ("my_depths", "my_slip"):
+            sys.modules.pop(f"ablations.{name}", None)
+
+
+def test_every_file_here_is_an_ablation_or_known_not_to_be():
+    files = {path.stem for path in Path(ablations.__path__[0]).glob("*.py")} - {
+        "__init__",
+        *spec.NO_ABLATIONS,
+    }
+    assert set(spec.names()) == files

@@ -1,0 +1,165 @@
+"""launch.py as it is typed: what it says and how it ends. Nothing is trained; see test_launch_local.py."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from pipeline import launch
+from pipeline.errors import UserError
+from pipeline.request import again, parse
+from tests.pipeline.launching import ROOT, environment
+
+HEADS = ("ablation=inner_heads", "scale=demo", "cluster=local")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Settings that keep runs, records and generated data in a folder of the test's."""
+    folder = tmp_path_factory.mktemp("launch")
+    return tuple(f"paths.{name}={folder / name}" for name in ("runs", "records", "data"))
+
+
+def said(capsys, *argv: str) -> dict:
+    launch.main([*argv, "json=true"])
+    return json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("ablation=inner_head", "unknown ablation 'inner_head' (did you mean 'inner_heads'?)"),
+        ("abalation=se", "unknown setting 'abalation' (did you mean 'ablation'?)"),
+        ("action=pla", "unknown action 'pla' (did you mean 'plan'?)"),
+        ("ablation=se action=plan cells=otter", "unknown cell 'otter' (did you mean 'outer'?)"),
+        ("cluster=slrum", "unknown cluster 'slrum' (did you mean 'slurm'?)"),
+        ("model=tnt_x", "unknown model 'tnt_x' (did you mean 'tnt_"),
+        ("recipe.epoch=3", "unknown setting of recipe 'epoch' (did you mean 'epochs'?)"),
+        ("plan", "'plan' is no setting; write name=value"),
+        ("--plan", "'--plan' is no setting; write name=value"),
+        ("seeds=0,a", "seeds=a cannot be read; write seeds=0,1,2"),
+        ("seeds=-1", "seeds=-1 cannot be read"),
+        ("seeds=1 seed=2", "seed= and seeds= are both given"),
+        ("max_gpu_hours=much", "max_gpu_hours=much cannot be read"),
+        ("max_gpu_hours=nan", "max_gpu_hours=nan cannot be read"),
+        ("json=yes", "unknown value of json 'yes'"),
+        ("cells=1", "say of which with ablation="),
+        ("action=plan action=status", "action is given twice"),
+        ("ablation=inner_heads model.inner_heads=2", "model.inner_heads is for this ablation to set"),
+    ],
+)
+def test_a_mistake_is_one_line_with_the_cure(argument, message):
+    with pytest.raises(UserError) as error:
+        launch.main(["scale=demo", *argument.split()])
+    assert message in str(error.value)
+    assert error.value.exit_status == 2
+    assert "\n" not in str(error.value)
+
+
+def test_the_plan_is_made_without_torch(place):
+    """And without what else is slow to import; on a login node it must answer at once."""
+    argv = ["ablation=all", "scale=demo", "cluster=local", *place]
+    check = (
+        f"import sys; from pipeline import launch; argv = {argv}; "
+        "launch.main([*argv, 'action=plan']); launch.main([*argv, 'action=status']); "
+        "print([m for m in ('torch', 'deepspeed', 'submitit', 'timm') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", check], env=environment(), capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_help_names_every_action_and_ablation(capsys):
+    assert launch.main(["--help"]) == 0
+    out = capsys.readouterr().out
+    for name in ("submit", "plan", "status", "logs", "cancel", "retry", "rehearse", "inner_heads", "control"):
+        assert name in out
+
+
+def test_a_run_that_several_tables_want_is_planned_once(capsys, place):
+    found = said(capsys, "ablation=all", "scale=demo", "action=plan", "cluster=local", *place)
+    labels = [set(run["labels"]) for run in found["runs"]]
+    shared = [each for each in labels if "imagenet/tnt_s" in each]
+    assert shared == [
+        {
+            "imagenet/tnt_s",
+            "inner_heads/4",
+            "patch_size/4",
+            "position_encoding/both",
+            "se/none",
+        }
+    ]
+    ids = [run["id"] for run in found["runs"]]
+    assert len(set(ids)) == len(ids)
+
+
+def test_a_run_stands_behind_the_one_that_it_starts_from(capsys, place):
+    found = said(capsys, "ablation=transfer", "scale=demo", "action=plan", "cluster=local", *place)
+    seen = set()
+    for run in found["runs"]:
+        assert not run["after"] or run["after"] in seen
+        seen.add(run["id"])
+    assert sum(bool(run["after"]) for run in found["runs"]) > 0
+
+
+def test_each_seed_is_a_run_of_its_own(capsys, place):
+    found = said(capsys, *HEADS, "action=plan", "seeds=0,1,5", "cells=2,4", *place)
+    assert [run["seed"] for run in found["runs"]] == [0, 0, 1, 1, 5, 5]
+    assert len({run["id"] for run in found["runs"]}) == 6
+
+
+def test_a_single_run_needs_no_ablation(capsys, place):
+    found = said(capsys, "scale=demo", "seed=3", "action=plan", "cluster=local", *place)
+    [run] = found["runs"]
+    assert (run["seed"], run["labels"], run["state"]) == (3, [], "missing")
+    assert run["cost"]["images"] > 0
+
+
+def test_data_that_are_not_there_are_said_and_nothing_starts(capsys, tmp_path, place):
+    paper = ("ablation=inner_heads", "cluster=local", f"data.root={tmp_path / 'none'}", *place)
+    found = said(capsys, *paper, "action=plan")
+    assert {run["state"] for run in found["runs"]} == {"no data"}
+    assert all(run["cost"]["images"] > 300e6 for run in found["runs"])  # ImageNet's size is known
+    with pytest.raises(UserError, match="none of these runs has its data; nothing was started"):
+        launch.main(paper)
+    assert "shards.py make" in capsys.readouterr().err
+
+
+def test_more_gpu_hours_than_allowed_are_refused(capsys, place):
+    with pytest.raises(UserError, match=r"would take .* GPU-hours, more than max_gpu_hours=1e-06; nothing"):
+        launch.main([*HEADS, "max_gpu_hours=1e-6", *place])
+    with pytest.raises(UserError, match="nothing was started"):
+        launch.main([*HEADS, "max_gpu_hours=1e-6", "action=plan", *place])
+    assert "device-hours" in capsys.readouterr().out  # the plan is shown all the same
+    assert launch.main([*HEADS, "max_gpu_hours=1000", "action=plan", *place]) == 0
+
+
+def test_nothing_is_cancelled_where_nothing_is_at_work(capsys, place):
+    assert launch.main([*HEADS, "action=cancel", *place]) == 0
+    assert capsys.readouterr().out == "none of these runs is at work\n"
+
+
+def test_logs_of_runs_that_have_none(capsys, place):
+    found = said(capsys, *HEADS, "action=logs", *place)
+    assert [run["files"] for run in found["runs"]] == [[], [], [], []]
+
+
+def test_the_next_command_is_on_the_same_runs():
+    typed = ["ablation=se", "cells=none,outer", "seeds=0,1", "scale=demo", "data.root=/a b", "yes=true"]
+    line = again(parse(typed), "status")
+    expected = "ablation=se seeds=0,1 cells=none,outer scale=demo 'data.root=/a b' action=status"
+    assert line == f"python pipeline/launch.py {expected}"
+
+
+def test_typed_at_a_shell_a_mistake_ends_with_status_2():
+    done = subprocess.run(
+        [sys.executable, ROOT / "pipeline/launch.py", "ablation=nothing"],
+        env=environment(),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: unknown ablation 'nothing'")
+    assert done.stderr.count("\n") == 1

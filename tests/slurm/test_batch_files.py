@@ -1,0 +1,70 @@
+"""slurm/*.sh as a cluster user gives them to sbatch: the same runs as launch.py's."""
+
+import shutil
+import subprocess
+
+import pytest
+
+from tests.pipeline.launching import ROOT
+from tests.slurm.laboratory import PATIENCE, Laboratory
+
+FILES = sorted((ROOT / "slurm").glob("*.sh"))
+SMALL = ("--ntasks-per-node=1", "--gpus-per-node=1", "--cpus-per-task=2")
+PRETRAINING = {
+    "pretrain_tnt_s.sh": ("model=tnt_s",),
+    "pretrain_tnt_s_se.sh": ("model=tnt_s", "model.se=outer"),
+    "pretrain_tnt_b.sh": ("model=tnt_b",),
+}
+
+
+@pytest.mark.slow
+def test_batch_files_do_what_they_say_and_their_runs_are_those_of_launch(slurm, tmp_path):
+    lab = Laboratory(slurm, tmp_path, tmp_path / "digits")
+
+    def batch(name, *words, options=SMALL):
+        return lab.batch(*options, f"slurm/{name}", *words)
+
+    def ends_well(job):
+        ended = slurm.wait_for(job, seconds=PATIENCE)
+        assert ended["JobState"] == "COMPLETED", f"{ended}\n{lab.said()}"
+        return (lab.root / f"{ended['JobName']}-{job}.out").read_text()
+
+    ends_well(batch("make_shards.sh", "digits", str(tmp_path / "digits"), options=("--cpus-per-task=2",)))
+    ids, jobs = {}, {}
+    for name, words in PRETRAINING.items():
+        [run] = lab.ask(*words, "action=plan")["runs"]
+        ids[name] = run["id"]
+        options = (*SMALL, "--nodes=2") if name == "pretrain_tnt_b.sh" else SMALL
+        jobs[name] = batch(name, *lab.settings, options=options)
+    big, small = ids["pretrain_tnt_b.sh"], ids["pretrain_tnt_s.sh"]
+    lab.passes(big, 2)
+    slurm.run("scancel", "--signal=USR1", jobs["pretrain_tnt_b.sh"])
+    lab.finished(small)
+    more = (*lab.settings, "model=tnt_s", f"init={small}")
+    tuning = batch("finetune.sh", *more)
+    measuring = batch("evaluate.sh", f"run={small}", f"paths.runs={lab.runs}")
+    planning = batch("ablation.sh", *lab.settings, "ablation=inner_heads", "cells=2,4", options=())
+
+    for name, job in jobs.items():
+        ends_well(job)
+        assert lab.record(ids[name])["jobs"] == [job]
+    assert lab.record(big)["attempts"] == 2
+    assert (lab.record(big)["world"], lab.record(small)["world"]) == (2, 1)
+    assert f"{lab.record(small)['raw']['top1']:.2f}" in ends_well(measuring)
+    [tuned] = lab.ask("recipe=finetune_384", "model=tnt_s", f"init={small}", "action=status")["runs"]
+    ends_well(tuning)
+    assert lab.record(tuned["id"])["science"]["recipe"]["init"] == small
+    said = ends_well(planning)
+    other = lab.states("ablation=inner_heads", "cells=2").popitem()[0]
+    assert other in said
+    assert small not in said  # the other cell is TNT-S, which is done
+    lab.finished(other)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_a_batch_file_is_sound_shell(path):
+    shell = path.read_text().splitlines()[0].removeprefix("#!")
+    checks = [[shell, "-n"], *([["shellcheck"]] if shutil.which("shellcheck") else [])]
+    for check in checks:
+        done = subprocess.run([*check, path], capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
