@@ -9,24 +9,41 @@ from ablations import spec
 from ablations.spec import Ablation, Cell
 from pipeline.config import RunConfig
 from pipeline.identity import science
+from tnt.config import TNTConfig
 
 # Said once in another section, and no difference of their own.
 FOLLOWING = ("model.image_size", "model.classes", "model.drop_path", "data.augmentation.image_size")
+# Left out of a science that is compared: a cell has many seeds, and its start is compared as a run.
+APART = ("seed", "recipe.init")
 
 
 @dataclass(frozen=True)
 class Science:
     """What decides a run's numbers, but for its seed and the run that its weights come from."""
 
-    flat: Mapping[str, Any]
-    key: str
+    settings: frozenset[tuple[str, Any]]  # (a.b.c, value); a list as its JSON
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "Science":
-        recipe = {name: value for name, value in values["recipe"].items() if name != "init"}
-        rest = {name: value for name, value in values.items() if name not in ("seed", "recipe")}
-        rest["recipe"] = recipe
-        return cls(dict(spec.flattened(rest)), json.dumps(rest, sort_keys=True))
+        return cls(
+            frozenset(
+                (name, json.dumps(value) if isinstance(value, list) else value)
+                for name, value in spec.flattened(values)
+                if name not in APART
+            )
+        )
+
+    @property
+    def names(self) -> set[str]:
+        return {name for name, _ in self.settings}
+
+    def changes(self, other: "Science") -> dict[str, Any]:
+        """The settings of `other` that are not as here."""
+        if self.settings == other.settings:
+            return {}
+        theirs = dict(other.settings)
+        names = {name for name, _ in self.settings ^ other.settings}
+        return {name: theirs.get(name) for name in sorted(names.difference(FOLLOWING))}
 
 
 @dataclass(frozen=True)
@@ -39,16 +56,23 @@ class Asked:
     science: Science
     origin: Science | None  # of the run that it starts from
 
+    @property
+    def network(self) -> TNTConfig:
+        network = self.config.model.network
+        assert isinstance(network, TNTConfig), "what the tables run are TNTs"
+        return network
 
-def asked(scale: str) -> dict[str, tuple[Ablation, list[Asked]]]:
+
+Wanted = Mapping[str, tuple[Ablation, list[Asked]]]
+
+
+def asked(scale: str) -> Wanted:
     """By ablation, in the tables' order; an ablation that sets a scale itself belongs to that one alone."""
     found = {}
     for name, ablation in sorted(spec.load(spec.ALL).items(), key=_place):
-        own = own_scale(ablation)
-        if own and own != scale:
-            continue
-        overrides = [] if own or scale == "paper" else [f"scale={scale}"]
-        found[name] = (ablation, [_asked(name, ablation, cell, overrides) for cell in ablation.cells])
+        if own_scale(ablation) in ("", scale):
+            overrides = scale_overrides(ablation, scale)
+            found[name] = (ablation, [_asked(name, ablation, cell, overrides) for cell in ablation.cells])
     return found
 
 
@@ -56,10 +80,9 @@ def own_scale(ablation: Ablation) -> str:
     return next((text.partition("=")[2] for text in ablation.base if text.startswith("scale=")), "")
 
 
-def differences(one: Science, other: Science) -> dict[str, Any]:
-    """The settings of `other` that are not as in `one`."""
-    names = spec.differing(one.flat, other.flat)
-    return {name: other.flat.get(name) for name in names if name not in FOLLOWING}
+def scale_overrides(ablation: Ablation, scale: str) -> list[str]:
+    """What a command line says to get the ablation at a scale."""
+    return [] if own_scale(ablation) or scale == "paper" else [f"scale={scale}"]
 
 
 def _asked(name: str, ablation: Ablation, cell: Cell, overrides: list[str]) -> Asked:

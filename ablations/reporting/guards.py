@@ -1,9 +1,9 @@
-"""What a reader must know before believing a table: rows that differ in more than is varied, faults of runs."""
+"""What a reader must know before believing a table: what else differs, what went wrong."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 
-from ablations.reporting.asked import Asked
+from ablations.reporting.asked import Asked, Science
 from pipeline.records import Record
 
 # Versions that may move a number; others stand in the records.
@@ -33,10 +33,9 @@ def notes(cells: Sequence[Asked], held: Mapping[str, Sequence[Record]]) -> Itera
 
 
 def _one_run_for_several(cells: Sequence[Asked]) -> Iterator[str]:
-    shared: dict[tuple[str, str], list[str]] = {}
+    shared: dict[tuple[Science, Science | None], list[str]] = {}
     for each in cells:
-        origin = each.origin.key if each.origin else ""
-        shared.setdefault((each.science.key, origin), []).append(each.cell.name)
+        shared.setdefault((each.science, each.origin), []).append(each.cell.name)
     for names in shared.values():
         if len(names) > 1:
             yield f"one run stands in {len(names)} cells, the same at this scale: {', '.join(names)}"

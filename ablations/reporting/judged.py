@@ -12,7 +12,6 @@ from ablations.reporting.tables import Entry, Ordering, Row, Table
 from ablations.reporting.verdicts import MEASURED, REPORTED
 from ablations.spec import Ablation, Cell, Peer
 from pipeline.records import Record
-from tnt.config import TNTConfig
 
 TOP = ("top1", "top5")
 Held = Mapping[str, Sequence[Record]]  # the records of each cell by its name, one a seed
@@ -54,8 +53,7 @@ def table_is_the_papers(table: Table) -> bool:
 
 def _row(table: Table, label: str, cells: Sequence[Asked], held: Held, sizes: Sizes) -> Row:
     entries = [entry for each in cells for entry in _entries(table, each, held.get(each.cell.name, ()))]
-    network = cells[0].config.model.network
-    assert isinstance(network, TNTConfig), "the paper's rows of ours are TNTs"
+    network = cells[0].network
     size = sizes.of(network)
     params, macs = printed(table.number, network) if table_is_the_papers(table) else (None, None)
     name, column = cells[0].cell.name, cells[0].cell.column

@@ -5,15 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from ablations.reporting.asked import Asked, Science, differences
+from ablations.reporting.asked import Asked, Science, Wanted
 from ablations.spec import Ablation, covered
 from pipeline.identity import is_run_id
 from pipeline.records import Record
 from pipeline.sampler import ROUND
 from pipeline.sources import TABLE_2
-
-
-Wanted = Mapping[str, tuple[Ablation, list[Asked]]]
 
 
 class Place(NamedTuple):
@@ -22,120 +19,141 @@ class Place(NamedTuple):
     cell: str
 
 
+class Match(NamedTuple):
+    record: Record
+    protocol: str
+    cell: Asked
+
+
 @dataclass(frozen=True)
 class Known:
     record: Record
     science: Science
-    init: str
+
+    @classmethod
+    def of(cls, record: Record) -> "Known":
+        return cls(record, Science.of(record.science))
+
+    @property
+    def init(self) -> str:
+        return str(self.record.science["recipe"]["init"])
 
 
 def place(
-    found: Sequence[Record],
-    parents: Mapping[str, Science],
-    wanted: Mapping[str, tuple[Ablation, list[Asked]]],
+    known: Mapping[str, Known], scale: str, wanted: Wanted
 ) -> tuple[dict[Place, list[Record]], list[str]]:
-    """The records of each cell by seed, and a line for each that stands for a seed twice.
-
-    `parents` are the sciences of runs, by id, whose weights others may start from.
-    """
-    every = [Known(record, parents[record.id], record.science["recipe"]["init"]) for record in found]
+    """The records of each cell by seed, and a line for each that stands for a seed twice."""
+    here = [each for each in known.values() if each.record.scale == scale]
     places: dict[Place, list[Record]] = defaultdict(list)
     for ablation, cells in wanted.values():
-        for each, protocol, cell in _matches(every, parents, ablation, cells):
-            places[Place(cell.ablation, protocol, cell.cell.name)].append(each.record)
-    return _one_a_seed(_one_data_set(places))
+        for match in _matches(here, known, ablation, cells):
+            places[Place(match.cell.ablation, match.protocol, match.cell.cell.name)].append(match.record)
+    return _one_a_seed(_one_data_set(places), known)
 
 
 def _matches(
-    every: Sequence[Known], parents: Mapping[str, Science], ablation: Ablation, cells: Sequence[Asked]
-) -> list[tuple[Known, str, Asked]]:
+    here: Sequence[Known], known: Mapping[str, Known], ablation: Ablation, cells: Sequence[Asked]
+) -> list[Match]:
     """Exact ones; and where this ablation was asked for with other settings, all runs with these."""
-    by_key: dict[str, list[Asked]] = defaultdict(list)
+    alike: dict[Science, list[Asked]] = defaultdict(list)
     for cell in cells:
-        by_key[cell.science.key].append(cell)
-    allowed = ablation.varies + ablation.follows
+        alike[cell.science].append(cell)
     found, others = [], []
-    for each in every:
-        exact = [
-            cell for cell in by_key.get(each.science.key, ()) if _starts_rightly(each, cell, parents, {})
-        ]
-        found += [(each, _unlike_the_papers(each.record), cell) for cell in exact]
+    for each in here:
+        exact = [cell for cell in alike.get(each.science, ()) if _starts_rightly(each, cell, known, {})]
+        found += [Match(each.record, _unlike_the_papers(each, known), cell) for cell in exact]
         if not exact:
             others.append(each)
-    if not any(each.record.ablation == cell.ablation for each in others for cell in cells[:1]):
+    name = cells[0].ablation
+    if not any(each.record.ablation == name for each in others):
         return found
-    near = []
-    for each in others:
-        for cell in cells:
-            change = differences(cell.science, each.science)
-            if not any(covered(name, allowed) for name in change) and _starts_rightly(
-                each, cell, parents, change
-            ):
-                near.append((each, _said(change), cell))
-    anchors = {protocol for each, protocol, cell in near if each.record.ablation == cell.ablation}
-    return found + [match for match in near if match[1] in anchors]
+    near = [match for each in others for match in _near(each, known, ablation, cells)]
+    meant = {match.protocol for match in near if match.record.ablation == name}
+    return found + [match for match in near if match.protocol in meant]
 
 
-def _starts_rightly(
-    each: Known, cell: Asked, parents: Mapping[str, Science], change: Mapping[str, Any]
-) -> bool:
+def _near(each: Known, known: Mapping[str, Known], ablation: Ablation, cells: Sequence[Asked]) -> list[Match]:
+    """The cells that a run differs from in nothing that is varied."""
+    found = []
+    for cell in cells:
+        change = cell.science.changes(each.science)
+        varied = any(covered(name, ablation.varies + ablation.follows) for name in change)
+        if change and not varied and _starts_rightly(each, cell, known, change):
+            protocol = " ".join(f"{name}={value}" for name, value in change.items())
+            found.append(Match(each.record, protocol, cell))
+    return found
+
+
+def _starts_rightly(each: Known, cell: Asked, known: Mapping[str, Known], change: Mapping[str, Any]) -> bool:
     """From random weights, or from the run that the cell names, made under the same other settings."""
     if cell.origin is None:
         return not each.init
-    parent = parents.get(each.init) if is_run_id(each.init) else None
-    return parent is not None and differences(cell.origin, parent) == change
+    parent = known.get(each.init) if is_run_id(each.init) else None
+    return parent is not None and not parent.init and cell.origin.changes(parent.science) == change
 
 
-def _said(change: Mapping[str, Any]) -> str:
-    return " ".join(f"{name}={value}" for name, value in sorted(change.items()))
+def _unlike_the_papers(each: Known, known: Mapping[str, Known]) -> str:
+    """Where a run at the paper's scale, or the run that it starts from, did not see the whole of Table 2."""
+    wrong = _lacking(each.record)
+    if each.init:
+        wrong += [f"start: {text}" for text in _lacking(known[each.init].record)]
+    return " ".join(wrong)
 
 
-def _unlike_the_papers(record: Record) -> str:
-    """What a run at the paper's scale saw, where that is not Table 2's data; its fingerprint cannot tell."""
-    data = record.science["data"]
-    published = TABLE_2.get(data["name"])
+def _lacking(record: Record) -> list[str]:
+    """Told by what was counted: the fingerprint of the whole cannot be known here."""
+    published = TABLE_2.get(record.science["data"]["name"])
     if record.scale != "paper" or published is None:
-        return ""
-    wrong = []
-    if record.best.images != published.samples["validation"]:
-        wrong.append(f"validation images={record.best.images}")
-    recipe = record.science["recipe"]
-    views = published.samples["train"]
+        return []
+    recipe, views = record.science["recipe"], published.samples["train"]
     if recipe["repeats"] > 1:
         views = views // ROUND * ROUND
+    wrong = []
     if record.steps != recipe["epochs"] * (views // recipe["global_batch"]):
         wrong.append(f"steps={record.steps}")
-    return " ".join(wrong)
+    if record.best.images != published.samples["validation"]:
+        wrong.append(f"validation={record.best.images}")
+    return wrong
 
 
 def _one_data_set(places: Mapping[Place, list[Record]]) -> dict[Place, list[Record]]:
     """Rows of a table saw the same bytes: those of the rarer data stand in another table."""
+
+    def where(at: Place, record: Record) -> tuple[str, str, str]:
+        return at.ablation, at.protocol, record.science["data"]["name"]
+
     counts: dict[tuple[str, str, str], Counter[str]] = defaultdict(Counter)
-    for (ablation, protocol, _), records in places.items():
+    for at, records in places.items():
         for record in records:
-            counts[ablation, protocol, record.science["data"]["name"]][record.fingerprint] += 1
-    usual = {where: min(count, key=lambda one: (-count[one], one)) for where, count in counts.items()}
+            counts[where(at, record)][record.fingerprint] += 1
+    usual = {data: min(count, key=lambda one: (-count[one], one)) for data, count in counts.items()}
     split: dict[Place, list[Record]] = defaultdict(list)
-    for place, records in places.items():
+    for at, records in places.items():
         for record in records:
-            name = record.science["data"]["name"]
-            same = record.fingerprint == usual[place.ablation, place.protocol, name]
-            other = f"{place.protocol} data {record.fingerprint[:12]}".strip()
-            split[place if same else place._replace(protocol=other)].append(record)
+            same = record.fingerprint == usual[where(at, record)]
+            protocol = at.protocol if same else f"{at.protocol} fingerprint={record.fingerprint[:12]}".strip()
+            split[at._replace(protocol=protocol)].append(record)
     return split
 
 
-def _one_a_seed(places: Mapping[Place, list[Record]]) -> tuple[dict[Place, list[Record]], list[str]]:
-    """Only runs that start from several runs can repeat a seed; the first id counts."""
+def _one_a_seed(
+    places: Mapping[Place, list[Record]], known: Mapping[str, Known]
+) -> tuple[dict[Place, list[Record]], list[str]]:
+    """Only runs that start from several runs can repeat a seed; the start of the same seed counts."""
+
+    def rank(record: Record) -> tuple[bool, str]:
+        parent = known.get(record.science["recipe"]["init"])
+        return parent is not None and parent.record.seed != record.seed, record.id
+
     kept, problems = {}, []
-    for place, records in places.items():
+    for at, records in places.items():
         by_seed: dict[int, Record] = {}
-        for record in sorted(records, key=lambda record: record.id):
+        for record in sorted(records, key=rank):
             first = by_seed.setdefault(record.seed, record)
             if first is not record:
                 problems.append(
-                    f"{record.id} repeats seed {record.seed} of {place.ablation}/{place.cell} "
-                    f"from other weights; {first.id} counts"
+                    f"record {record.id} repeats seed {record.seed} of {at.ablation}/{at.cell} from other "
+                    f"weights; {first.id} counts"
                 )
-        kept[place] = [by_seed[seed] for seed in sorted(by_seed)]
+        kept[at] = [by_seed[seed] for seed in sorted(by_seed)]
     return kept, sorted(problems)

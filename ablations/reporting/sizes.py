@@ -1,7 +1,7 @@
-"""Parameters and multiply-adds of every network in the tables, counted here; and what the paper prints of them.
+"""Parameters and multiply-adds of every network in the tables, counted here; and what the paper prints.
 
-Counting needs torch and timm and takes half a minute, so its results are kept in a file, which holds as long as
-the versions and the code that counted are the same.
+Counting needs torch and timm and takes half a minute, so its results are kept in a file, which holds as long
+as the versions and the code that counted are the same.
 """
 
 import dataclasses
@@ -32,7 +32,7 @@ class Size:
     params: int | None = None
     params_frozen: int | None = None  # with the tensor that the authors' code registers and never reads
     macs: int | None = None  # of one image
-    faults: tuple[str, ...] = ()  # what was not counted, or differs from the formula for no known reason
+    faults: tuple[str, ...] = ()  # operators that were not counted
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Sizes:
     notes: tuple[str, ...] = ()
 
     def of(self, network: TNTConfig) -> Size:
-        """Multiply-adds by formula, which needs no count."""
+        """Multiply-adds by formula; `tnt.complexity` holds it to a count."""
         return dataclasses.replace(self.counted.get(_key(network), Size()), macs=model_macs(network))
 
     def of_peer(self, peer: Baseline) -> Size:
@@ -59,29 +59,27 @@ def sizes(networks: Iterable[TNTConfig], path: Path, refresh: bool = False) -> S
     if not missing:
         return Sizes(known)
     try:
-        from tnt.complexity import measure_baseline, size_of
+        from tnt.complexity import measure_baseline, params_of
     except ImportError as error:
         return Sizes(held, (f"sizes that {path} does not hold are not counted: {error.name} is missing",))
     fresh = {}
     for name in sorted(missing):
         if name in wanted:
-            size = size_of(tnt.paper.Row("", name, wanted[name]))
-            fresh[name] = Size(size.params, size.params_official, size.counted, size.faults)
+            network = wanted[name]
+            params = params_of(network)
+            fresh[name] = Size(params, params + network.patches * network.patch_dim)
         else:
             peer = measure_baseline(peers[name])
-            fresh[name] = Size(peer.params, None, peer.counted, peer.faults)
+            fresh[name] = Size(peer.params, macs=peer.counted, faults=peer.faults)
     _write(path, known | fresh, now)
     return Sizes(known | fresh)
 
 
 def printed(table: str, network: TNTConfig) -> tuple[float | None, float | None]:
-    """Millions of parameters and billions of multiply-adds that a table of the paper prints; Table 4 is as 1."""
-    bare = _bare(network)
+    """Millions of parameters and billions of multiply-adds that a table prints; 4 is as 1."""
+    bare, tables = _bare(network), {table, "1"} if table == "4" else {table}
     for row in tnt.paper.ROWS:
-        if (
-            row.table in ((table, "1") if table == "4" else (table,))
-            and row.config.replace(classes=0) == bare
-        ):
+        if row.table in tables and _bare(row.config) == bare:
             return row.params, row.flops
     return None, None
 

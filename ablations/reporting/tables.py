@@ -1,4 +1,4 @@
-"""What the report shows, before it has a form: tables of rows of entries, each entry a figure and its origin."""
+"""What the report shows, before it has a form: tables of rows of entries."""
 
 import statistics
 from dataclasses import dataclass, field
