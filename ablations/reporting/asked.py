@@ -46,6 +46,13 @@ class Science:
         return {name: theirs.get(name) for name in sorted(names.difference(FOLLOWING))}
 
 
+def overrides_of(change: Mapping[str, Any]) -> list[str]:
+    """Changed settings as a command line takes them."""
+    return [
+        f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in change.items()
+    ]
+
+
 @dataclass(frozen=True)
 class Asked:
     """A cell as a config of the scale."""

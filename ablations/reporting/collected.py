@@ -8,7 +8,8 @@ from pathlib import Path
 from ablations.reporting.asked import Science, Wanted, asked
 from ablations.reporting.judged import judged
 from ablations.reporting.placing import Known, place
-from ablations.reporting.sizes import sizes
+from ablations.reporting.settings import SettingTable, setting_tables
+from ablations.reporting.sizes import Sizes, sizes
 from ablations.reporting.tables import Table
 from pipeline import records
 from pipeline.config import choices
@@ -25,6 +26,7 @@ class Collected:
     scale: str
     tables: tuple[Table, ...]
     problems: tuple[str, ...]  # a line for each record that does not count
+    settings: tuple[SettingTable, ...]  # at the paper's scale: Tables 1 to 3
     others: tuple[str, ...]  # ids of sound records of the scale that belong to no table
     notes: tuple[str, ...]
     records: Mapping[str, Record]  # all that count, by id
@@ -51,11 +53,18 @@ def collect(
         scale=scale,
         tables=tuple(tables),
         problems=(*problems, *repeated),
+        settings=_settings(wanted, counts) if scale == "paper" else (),
         others=tuple(id for id, each in known.items() if each.record.scale == scale and id not in used),
         notes=counts.notes,
         records={id: each.record for id, each in known.items()},
         wanted=wanted,
     )
+
+
+def _settings(wanted: Wanted, counts: Sizes) -> tuple[SettingTable, ...]:
+    every = [each for _, cells in wanted.values() for each in cells]
+    pretraining = next(each for each in every if each.origin is None)
+    return setting_tables(pretraining.config, every, counts)
 
 
 def _read(directory: Path, wanted: Wanted) -> tuple[dict[str, Known], list[str]]:

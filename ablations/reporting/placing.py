@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from ablations.reporting.asked import Asked, Science, Wanted
+from ablations.reporting.asked import Asked, Science, Wanted, overrides_of
 from ablations.spec import Ablation, covered
 from pipeline.identity import is_run_id
 from pipeline.records import Record
@@ -79,8 +79,7 @@ def _near(each: Known, known: Mapping[str, Known], ablation: Ablation, cells: Se
         change = cell.science.changes(each.science)
         varied = any(covered(name, ablation.varies + ablation.follows) for name in change)
         if change and not varied and _starts_rightly(each, cell, known, change):
-            protocol = " ".join(f"{name}={value}" for name, value in change.items())
-            found.append(Match(each.record, protocol, cell))
+            found.append(Match(each.record, " ".join(overrides_of(change)), cell))
     return found
 
 
