@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from ablations.reporting import gaps, terminal, written
 from ablations.reporting.collected import SIZES, Collected, collect
-from ablations.reporting.grid import grid, setting_grid
+from ablations.reporting.grid import grid, printable, setting_grid
 from ablations.reporting.tables import Table
 from ablations.reporting.trail import why
 from ablations.reporting.verified import verified
@@ -62,7 +62,7 @@ def main(argv: Sequence[str]) -> int:
     failed = False
     if options.why:
         lines = why(found, options.why, code().commit)
-        print("\n".join(map(terminal.printable, lines)))
+        print("\n".join(map(printable, lines)))
     elif options.missing:
         _missing(found, options)
     elif options.verify:
@@ -70,7 +70,7 @@ def main(argv: Sequence[str]) -> int:
     else:
         _report(found, options.table, results)
     for line in (*found.problems, *found.notes):
-        print(f"report: {terminal.printable(line)}", file=sys.stderr)
+        print(f"report: {printable(line)}", file=sys.stderr)
     return int(failed or (options.strict and bool(found.problems)))
 
 
@@ -84,9 +84,7 @@ def _report(found: Collected, chosen: str | None, results: Path) -> None:
         + [grid(table) for table in _chosen(found, chosen)]
     )
     count = sum(1 for table in found.tables for entry in table.entries if entry.n)
-    print(
-        f"{len(found.records)} records, {count} figures measured at scale {found.scale}; files in {folder}/"
-    )
+    print(f"{len(found.records)} records, {count} figures of scale {found.scale}; files in {folder}/")
 
 
 def _chosen(found: Collected, name: str | None) -> list[Table]:
@@ -124,8 +122,8 @@ def _verify(found: Collected, runs: Path) -> bool:
     for line in done.wrong:
         print(f"wrong: {line}")
     print(
-        f"{len(done.same)} weights are as their records say, {len(done.wrong)} are not, {len(done.absent)} are "
-        f"not at hand in {runs}/"
+        f"{len(done.same)} weights are as recorded, {len(done.wrong)} are not, {len(done.absent)} are not at "
+        f"hand in {runs}/"
     )
     return bool(done.wrong)
 

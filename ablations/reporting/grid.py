@@ -34,19 +34,23 @@ def grid(table: Table) -> Grid:
     """Columns that would be empty are left out."""
     wide = len(table.columns) > 2
     head, lines = _by_column(table) if wide else _by_row(table)
-    kept = [place for place in range(len(head)) if place == 0 or any(line[place] != NONE for line in lines)]
+    kept = [
+        place
+        for place in range(len(head))
+        if place == 0 or any(line[place] not in (NONE, "") for line in lines)
+    ]
     if not wide:
         kept = [
             place for place in kept if head[place] != "measure" or len({line[place] for line in lines}) > 1
         ]
     return Grid(
         name=file_name(table),
-        title=heading(table),
+        title=printable(heading(table)),
         why=table.why,
         head=tuple(head[place] for place in kept),
         lines=tuple(tuple(line[place] for place in kept) for line in lines),
         text=1 + ("figure" in head),
-        notes=(*table.notes, *_said_orderings(table), *_said_sizes(table)),
+        notes=tuple(map(printable, (*table.notes, *_said_orderings(table), *_said_sizes(table)))),
     )
 
 
@@ -82,7 +86,7 @@ def _by_row(table: Table) -> tuple[list[str], list[list[str]]]:
         ]
         for entry in shown:
             first = entry is shown[0]
-            size = _size(row) if first else [NONE] * 4
+            size = _size(row) if first else [""] * 4
             figures = [_percent(entry.paper), _percent(entry.official), ours(entry), delta(entry)]
             label = row.label if first else ""
             lines.append([label, *size, COLUMNS[entry.column], *figures, entry.verdict])
@@ -102,7 +106,7 @@ def _by_column(table: Table) -> tuple[list[str], list[list[str]]]:
         if table.scale != "paper" or table.protocol:
             del kinds["paper"], kinds["Δ"]
         for place, (kind, figures) in enumerate(kinds.items()):
-            size = _size(row)[:2] if place == 0 else [NONE] * 2
+            size = _size(row)[:2] if place == 0 else [""] * 2
             lines.append(["" if place else row.label, kind, *size, *figures])
     return head, lines
 
@@ -124,6 +128,11 @@ def delta(entry: Entry) -> str:
     if entry.delta is None:
         return NONE
     return f"{entry.delta:+.2f}".replace("-", "−")
+
+
+def printable(text: str) -> str:
+    """In one line and without control characters: what stands in a record may come from anywhere."""
+    return "".join(letter if letter.isprintable() else "�" for letter in text)
 
 
 def _percent(value: float | None) -> str:

@@ -31,13 +31,8 @@ def show(grids: Iterable[Grid]) -> None:
                 Text(name), justify="left" if place < grid.text or name == "verdict" else "right"
             )
         for line in grid.lines:
-            table.add_row(*(Text(printable(value), style=STYLES.get(value, "")) for value in line))
+            table.add_row(*(Text(value, style=STYLES.get(value, "")) for value in line))
         console.print(table)
         for note in grid.notes:
-            console.print(Text(f"* {printable(note)}", style="dim"))
+            console.print(Text(f"* {note}", style="dim"))
         console.print()
-
-
-def printable(text: str) -> str:
-    """Without control characters: what stands in a record may come from anywhere."""
-    return "".join(letter if letter.isprintable() else "�" for letter in text)
