@@ -14,63 +14,58 @@ OURS, PAPER, LATER = "#0072b2", "#d55e00", "#009e73"
 
 def draw(table: Table, column: str) -> "Figure | None":
     """Nothing where no row has a value in that column."""
-    rows = [(row.label, entry) for row in table.rows for entry in row.entries if entry.column == column]
-    rows = [(label, entry) for label, entry in rows if _values(entry)]
-    if not rows:
+    found = [(row, entry) for row in table.rows if (entry := row.entry(column))]
+    rows = [(row.label, entry) for row, entry in found if _values(entry) or not row.peer]
+    entries = [entry for _, entry in rows]
+    if not any(map(_values, entries)):
         return None
-    longest = max(len(label) for label, _ in rows)
-    left = 0.25 + min(0.062 * longest, 1.5)
-    height = 1.22 + 0.24 * len(rows)
-    figure, axes = plots.new_plot(height, left, top=0.56, bottom=0.62, title=f"{table.title}: {column}")
-    start, end = _limits([entry for _, entry in rows])
-    for line, (_, entry) in enumerate(rows):
+    left = 0.2 + min(0.062 * max(len(label) for label, _ in rows), 1.5)
+    name = f"{plots.title(table, column)}: top-{'5' if column == 'top5' else '1'}"
+    figure, axes = plots.new_plot(1.22 + 0.26 * len(rows), left, top=0.5, bottom=0.62, title=name)
+    start, end = _limits(entries)
+    for line, entry in enumerate(entries):
         _draw_entry(axes, line, entry, start)
     axes.set_xlim(start, end)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_yticks(range(len(rows)), [label for label, _ in rows])
     axes.tick_params(axis="y", length=0)
     axes.grid(True, axis="x")
-    axes.set_xlabel("% right" if column not in ("top1", "top5") else f"{column.replace('p', 'p-')} (%)")
-    _legend(figure, [entry for _, entry in rows])
-    plots.say_below(figure, [f"The axis begins at {start:g} %: lengths of bars do not compare."])
+    axes.set_xlabel("%")
+    _legend(figure, axes, entries)
+    caution = ": lengths of bars do not compare" if any(entry.values for entry in entries) else ""
+    plots.say_below(figure, [f"The axis begins at {start:g} %{caution}."])
     return figure
 
 
 def _draw_entry(axes: "Axes", line: int, entry: Entry, start: float) -> None:
+    """Of a row that we run, the paper's marks in the upper half of its line and ours in the lower."""
+    above, below = line - 0.2 if entry.key else line, line + 0.16
     if entry.mean is not None:
-        axes.barh(line, entry.mean - start, left=start, height=0.56, color=OURS, alpha=0.3, linewidth=0)
-        axes.errorbar(entry.mean, line, xerr=entry.std or None, zorder=3, **plots.filled(OURS, "o", 5))
+        axes.barh(below, entry.mean - start, left=start, height=0.36, color=OURS, alpha=0.3, linewidth=0)
         for value in entry.values if entry.n > 1 else ():
-            axes.plot(value, line + 0.2, marker="|", markersize=4, color=plots.SOFT)
+            axes.plot(value, below, marker="|", markersize=5, color=OURS)
+        axes.errorbar(entry.mean, below, xerr=entry.std, zorder=3, **plots.filled(OURS, "o", 5))
+    elif entry.key:
+        axes.annotate(
+            "not run", (start, below), (3, 0), textcoords="offset points", color=plots.SOFT, fontsize=6,
+            va="center",
+        )  # fmt: skip
     if entry.paper is not None:
-        axes.plot(entry.paper, line, linestyle="", zorder=4, **plots.hollow(PAPER, "D"))
+        axes.plot(entry.paper, above, linestyle="", zorder=4, **plots.hollow(PAPER, "D", 4.5))
     if entry.official is not None:
-        axes.plot(entry.official, line, linestyle="", zorder=4, **plots.hollow(LATER, "^"))
+        axes.plot(entry.official, above, linestyle="", zorder=5, **plots.hollow(LATER, "^", 4.5))
 
 
-def _legend(figure: "Figure", entries: list[Entry]) -> None:
-    from_figure = figure.axes[0]
+def _legend(figure: "Figure", axes: "Axes", entries: list[Entry]) -> None:
     shown = []
-    if any(entry.mean is not None for entry in entries):
-        (mark,) = from_figure.plot([], [], linestyle="", marker="o", color=OURS, markeredgecolor=plots.INK)
-        shown.append((mark, "measured here, mean ± std over seeds"))
+    if any(entry.values for entry in entries):
+        shown.append((plots.filled(OURS, "o", 5), "measured here, mean ± std over seeds"))
     if any(entry.paper is not None for entry in entries):
-        (mark,) = from_figure.plot([], [], linestyle="", **plots.hollow(PAPER, "D"))
-        shown.append((mark, "the paper"))
+        shown.append((plots.hollow(PAPER, "D", 4.5), "the paper"))
     if any(entry.official is not None for entry in entries):
-        (mark,) = from_figure.plot([], [], linestyle="", **plots.hollow(LATER, "^"))
-        shown.append((mark, "its authors later"))
-    height = figure.get_size_inches()[1]
-    figure.legend(
-        *zip(*shown, strict=True),
-        loc="upper left",
-        bbox_to_anchor=(0.06 / plots.WIDTH, 1 - 0.25 / height),
-        borderpad=0,
-        borderaxespad=0,
-        ncols=len(shown),
-        handletextpad=0.3,
-        columnspacing=1.2,
-    )
+        shown.append((plots.hollow(LATER, "^", 4.5), "its authors later"))
+    marks = [axes.errorbar([], [], linestyle="", **mark) for mark, _ in shown]
+    plots.legend(figure, marks, [label for _, label in shown], len(shown))
 
 
 def _values(entry: Entry) -> list[float]:

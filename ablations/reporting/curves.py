@@ -1,4 +1,4 @@
-"""How the runs of a table learned: the loss of training and the accuracy after epochs, from their journals."""
+"""How the runs of a table learned: loss in training and accuracy after epochs, from the runs' journals."""
 
 import math
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from pipeline import journal
 if TYPE_CHECKING:
     from tnt.canvas import Figure
 
-LOSS = "loss"
+LOSS, ACCURACY = "loss", "accuracy"
 BINS = 150  # of a run's length: a loss is the mean within one of them
 
 
@@ -48,43 +48,40 @@ def read(table: Table, column: str, runs: Path) -> Learned:
 
 
 def draw(table: Table, column: str, learned: Learned, what: str) -> "Figure | None":
-    """`what` is the loss or the column; nothing where no journal is at hand."""
+    """The loss or the accuracy; nothing where no journal is at hand."""
     curves = [curve for curve in (learned.losses if what == LOSS else learned.accuracies) if curve.points]
     if not curves:
         return None
     labels = {curve.series: curve.label for curve in curves}
-    lines = math.ceil(len(labels) / 3)
-    title = f"{table.title}: {'training loss' if what == LOSS else 'validation accuracy'}"
-    figure, axes = plots.new_plot(
-        3.0 + 0.15 * lines, 0.5, top=0.4 + 0.15 * lines, bottom=0.68, title=title
-    )
+    columns = 4 if max(map(len, labels.values())) <= 12 else 2
+    lines = math.ceil(len(labels) / columns)
+    name = f"{plots.title(table, column)}: {'loss in training' if what == LOSS else 'accuracy in training'}"
+    figure, axes = plots.new_plot(2.9 + 0.15 * lines, 0.5, top=0.4 + 0.15 * lines, bottom=0.68, title=name)
     shown: dict[int, Any] = {}
     for curve in curves:
         colour, mark = plots.colour_and_mark(curve.series)
-        few = len(curve.points) <= 40
+        xs, ys = zip(*curve.points, strict=True)
+        end = len(xs) - 1
         (line,) = axes.plot(
-            *zip(*curve.points, strict=True),
-            color=colour,
-            linewidth=1.1,
-            marker=mark if few and what != LOSS else None,
-            markersize=3.2,
+            xs, ys, color=colour, linewidth=0.9, marker=mark, markersize=4, markevery=[end], alpha=0.85
         )
         shown.setdefault(curve.series, line)
     axes.set_xlabel("epoch")
-    axes.set_ylabel("cross-entropy" if what == LOSS else "top-1 (%)")
+    axes.set_ylabel("cross-entropy" if what == LOSS else "top-1 on the validation split (%)")
     axes.set_xlim(left=0)
+    if what == ACCURACY:
+        axes.set_ylim(bottom=_floor(curves))
     axes.grid(True)
-    figure.legend(
-        [shown[series] for series in sorted(shown)],
-        [labels[series] for series in sorted(shown)],
-        loc="upper left",
-        bbox_to_anchor=(0.06 / plots.WIDTH, 1 - 0.27 / figure.get_size_inches()[1]),
-        borderpad=0,
-        borderaxespad=0,
-        ncols=3,
-    )
+    series = sorted(shown)
+    plots.legend(figure, [shown[each] for each in series], [labels[each] for each in series], columns)
     plots.say_below(figure, [_note(what, len(curves), learned.missing)])
     return figure
+
+
+def _floor(curves: list[Curve]) -> float:
+    """Below all but the first quarter of each run: what is compared lies at its end."""
+    late = [value for curve in curves for epoch, value in curve.points if 4 * epoch >= curve.points[-1][0]]
+    return max(0.0, min(late) - 1)
 
 
 def binned(points: list[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
@@ -114,6 +111,6 @@ def _note(what: str, drawn: int, missing: tuple[str, ...]) -> str:
     text = f"{count}, a line each; " + (
         f"means within 1/{BINS} of a run, with what augmentation and smoothing add."
         if what == LOSS
-        else "of the averaged weights where a run has them."
+        else "of the averaged weights where a run has them; the axis leaves out its beginning."
     )
     return text + (f" Not at hand: {len(missing)} more." if missing else "")

@@ -1,4 +1,7 @@
-"""Figure 3: accuracy against size and against cost, a line a family; reported or measured is told by the mark."""
+"""Figure 3: accuracy against size and against cost, a line for each family of networks.
+
+What the paper reports is hollow, what was measured here is filled.
+"""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,6 +13,7 @@ if TYPE_CHECKING:
     from tnt.canvas import Axes, Figure
 
 COLUMN = "top1"
+NAMES = {"params": "parameters", "macs": "multiply-adds"}
 AXES = {"params": "parameters (millions)", "macs": "multiply-adds of one image (billions)"}
 UNITS = {"params": 1e6, "macs": 1e9}
 TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200)
@@ -53,15 +57,16 @@ def draw(table: Table, cost: str) -> "Figure | None":
     measured = {family.name: _points(table, family, cost, measured=True) for family in FAMILIES}
     if not any((*reported.values(), *measured.values())):
         return None
-    name = "parameters" if cost == "params" else "multiply-adds"
-    figure, axes = plots.new_plot(3.5, left=0.5, top=0.36, bottom=0.72, title=f"Top-1 against {name}")
+    figure, axes = plots.new_plot(3.5, left=0.5, top=0.36, bottom=0.72, title=f"Top-1 against {NAMES[cost]}")
     for family in FAMILIES:
         _draw_family(axes, family, reported[family.name], measured[family.name])
     axes.set_ylabel("top-1 (%)")
     axes.set_xlabel(AXES[cost])
     axes.grid(True)
     axes.margins(x=0.09, y=0.09)
-    _logarithmic(axes)
+    xs = [point.x for points in (*reported.values(), *measured.values()) for point in points]
+    if max(xs) > 3 * min(xs):
+        _logarithmic(axes)
     plots.say_below(figure, [_legend(any(reported.values()), any(measured.values()))])
     return figure
 
@@ -74,9 +79,13 @@ def _draw_family(axes: "Axes", family: Family, reported: list[Point], measured: 
             width = 1.6 if strong else 0.9
             axes.plot(xs, ys, color=family.colour, linewidth=width, linestyle=dashes, alpha=0.8)
     for point in reported:
-        axes.plot(point.x, point.y, linestyle="", **plots.hollow(family.colour, family.mark))
+        axes.plot(
+            point.x, point.y, linestyle="", **plots.hollow(family.colour, family.mark, 7 if strong else 5)
+        )
     for point in measured:
-        axes.errorbar(point.x, point.y, yerr=point.error or None, **plots.filled(family.colour, family.mark))
+        axes.errorbar(
+            point.x, point.y, yerr=point.error or None, **plots.filled(family.colour, family.mark, 4)
+        )
     last = max([*reported, *measured], key=lambda point: (point.x, point.y), default=None)
     if last is not None:
         axes.annotate(
@@ -94,7 +103,7 @@ def _draw_family(axes: "Axes", family: Family, reported: list[Point], measured: 
 def _points(table: Table, family: Family, cost: str, measured: bool) -> list[Point]:
     found = []
     for row in table.rows:
-        entry = next((entry for entry in row.entries if entry.column == COLUMN), None)
+        entry = row.entry(COLUMN)
         if entry is None or family_of(row.label) is not family:
             continue
         x, y = (_own(row, cost), entry.mean) if measured else (_printed(row, cost), entry.paper)

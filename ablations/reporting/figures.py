@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ablations.reporting import bars, curves, figure3, plots
+from ablations.reporting.grid import COLUMNS, file_name, heading
 from ablations.reporting.tables import Table
 from tnt import canvas
 
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
     from tnt.canvas import Figure
 
 DPI = 160
-BESIDE_OTHERS = "4"  # the table that Figure 3 draws
+BESIDE_OTHERS = "4"  # the number of the table that Figure 3 draws
 
 
 @dataclass(frozen=True)
@@ -52,38 +54,31 @@ def draw_all(tables: Sequence[Table], out: Path, runs: Path) -> list[Picture]:
 
 
 def _plans(table: Table, runs: Path) -> Iterator[Plan]:
-    stem = table.ablation + _suffix(table.protocol)
+    stem, title = file_name(table), heading(table)
     if table.number == BESIDE_OTHERS:
-        for cost, words in (("params", "parameters"), ("macs", "multiply-adds")):
-            name = f"figure3{_suffix(table.protocol)}-{cost}"
+        for cost, words in figure3.NAMES.items():
+            name = f"{stem.replace(table.name, 'figure3')}-{cost}"
             text = f"Figure 3: top-1 accuracy against {words}, a line for each family of networks"
-            yield Plan(name, table, text, lambda cost=cost: figure3.draw(table, cost), "nothing to compare")
+            yield Plan(name, table, text, partial(figure3.draw, table, cost), "nothing to compare yet")
+    for column in (name for name in table.columns if name != "top5" or _printed(table, name)):
+        text = f"{title}: {COLUMNS[column]} of every row, as measured and as the paper prints it"
+        yield Plan(f"{stem}-{column}", table, text, partial(bars.draw, table, column), "no figures yet")
     for column in table.columns:
-        text = f"{table.title}: {column} of every row, measured and as the paper prints it"
-        yield Plan(
-            f"{stem}-{column}", table, text, lambda column=column: bars.draw(table, column), "no values yet"
-        )
-    for column in table.columns:
-        if column == "top5":
-            continue  # the same runs as top1
-        learned = curves.read(table, column, runs)
-        otherwise = (
-            f"the journals of {len(learned.missing)} runs are not under {runs}"
-            if learned.missing
-            else "no run has finished"
-        )
-        data = "" if column == "top1" else f"-{column}"
-        for what in (curves.LOSS, "accuracy"):
-            yield Plan(
-                f"{stem}{data}-curve-{what}",
-                table,
-                f"{table.title}: {what} while training, a line for each run",
-                lambda column=column, learned=learned, what=what: curves.draw(table, column, learned, what),
-                otherwise,
-            )
+        if column != "top5":  # which the runs of top1 have too
+            yield from _curves(table, column, runs)
 
 
-def _suffix(protocol: str) -> str:
-    """Of a file's name, for a table of another protocol than the paper's."""
-    kept = "".join(letter if letter.isalnum() or letter in "._" else "-" for letter in protocol)
-    return f"-{kept}" if kept else ""
+def _printed(table: Table, column: str) -> bool:
+    return any(entry.paper is not None for entry in table.entries if entry.column == column)
+
+
+def _curves(table: Table, column: str, runs: Path) -> Iterator[Plan]:
+    learned = curves.read(table, column, runs)
+    otherwise = "no run has finished"
+    if learned.missing:
+        otherwise = f"no journal of {', '.join(learned.missing)} under {runs}/"
+    stem = file_name(table) if column == "top1" else f"{file_name(table)}-{column}"
+    for what in (curves.LOSS, curves.ACCURACY):
+        text = f"{heading(table)}: {what} in training, a line for each run"
+        draw = partial(curves.draw, table, column, learned, what)
+        yield Plan(f"{stem}-{what}", table, text, draw, otherwise)

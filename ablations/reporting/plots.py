@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from ablations.reporting.grid import COLUMNS
+from ablations.reporting.tables import Table
 from tnt import canvas
 
 if TYPE_CHECKING:
@@ -59,6 +61,30 @@ def new_plot(height: float, left: float, top: float, bottom: float, title: str) 
     axes = figure.add_axes((left / WIDTH, bottom / height, *size))
     figure.text(0.1 / WIDTH, 1 - 0.1 / height, title, fontsize=9, weight="bold", ha="left", va="top")
     return figure, axes
+
+
+def title(table: Table, column: str) -> str:
+    """Short: a picture is narrow, and its caption says the rest."""
+    name = f"Table {table.number}" if table.number else table.ablation
+    parts = [name, COLUMNS[column]] if column != "top1" else [name]
+    parts += [] if table.scale == "paper" else [f"scale={table.scale}"]
+    return ", ".join(parts) + (" (another protocol)" if table.protocol else "")
+
+
+def legend(figure: "Figure", marks: Sequence[Any], labels: Sequence[str], columns: int) -> None:
+    """Under the title."""
+    figure.legend(
+        marks,
+        labels,
+        loc="upper left",
+        bbox_to_anchor=(0.06 / WIDTH, 1 - 0.27 / figure.get_size_inches()[1]),
+        borderpad=0,
+        borderaxespad=0,
+        labelspacing=0.35,
+        handletextpad=0.4,
+        columnspacing=1.2,
+        ncols=columns,
+    )
 
 
 def say_below(figure: "Figure", lines: Sequence[str]) -> None:
