@@ -9,7 +9,7 @@ from ablations.reporting.tables import Entry, Table
 if TYPE_CHECKING:
     from tnt.canvas import Axes, Figure
 
-OURS, PAPER, LATER = "#0072b2", "#d55e00", "#009e73"
+OURS, PAPER, LATER = plots.BLUE, "#d55e00", "#009e73"
 
 
 def draw(table: Table, column: str) -> "Figure | None":

@@ -33,12 +33,12 @@ class Family:
 # By the beginning of a label, the first that fits.
 FAMILIES = (
     Family("TNT", "#d55e00", "o", (4, 6)),
-    Family("ResNet", "#5c7080", "s"),
+    Family("ResNet", plots.SOFT, "s"),
     Family("RegNetY", "#56b4e9", "^", (0, -11), "center"),
-    Family("GhostNet", "#7f6000", "v", (0, -11), "center"),
+    Family("GhostNet", plots.BROWN, "v", (0, -11), "center"),
     Family("EfficientNet", "#009e73", "D", (0, 7), "center"),
     Family("T2T-ViT", "#e69f00", "P", (-6, -3), "right"),
-    Family("DeiT", "#0072b2", "X", (0, -12), "center"),
+    Family("DeiT", plots.BLUE, "X", (0, -12), "center"),
     Family("ViT", "#cc79a7", "<", (-6, -3), "right"),
 )
 

@@ -22,7 +22,7 @@ from ablations.reporting.tables import Table
 from pipeline.publish import publish_bytes
 
 PARTS = Path(__file__).parent
-COLOURS = {plots.INK: "ink", plots.SOFT: "soft", plots.GRID: "grid", plots.PAPER: "paper"}
+COLOURS = {name.lower(): getattr(plots, name) for name in ("INK", "SOFT", "GRID", "PAPER", "BLUE", "BROWN")}
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def inlined(svg: Path, name: str) -> Any:
     prefix = re.sub(r"\W", "-", name)
     text = re.sub(r'\bid="', f'id="{prefix}-', text)
     text = re.sub(r'(href="#|url\(#)', rf"\g<1>{prefix}-", text)
-    for colour, part in COLOURS.items():
+    for part, colour in COLOURS.items():
         text = text.replace(colour, f"var(--figure-{part})")
     text = re.sub(r'^<svg [^>]*?viewBox="([^"]*)"[^>]*>', r'<svg viewBox="\1" aria-hidden="true">', text)
     return markupsafe.Markup(text)

@@ -16,10 +16,11 @@ from tnt import canvas
 if TYPE_CHECKING:
     from tnt.canvas import Axes, Figure
 
-# The page gives these four other values in the dark, so nothing else may have them.
+# The page gives these other values in the dark, so nothing else may have them.
 INK, SOFT, GRID, PAPER = "#1b2027", "#5c6670", "#dde1e6", "#fefefe"
-# Okabe and Ito's, without the yellow, which is too pale for a line.
-SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f6000")
+BLUE, BROWN = "#0072b2", "#7f6000"
+# Okabe and Ito's, with a brown for the yellow, which is too pale for a line.
+SERIES = (BLUE, "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", BROWN)
 MARKS = ("o", "s", "^", "D", "v", "P", "X")
 WIDTH = 4.4  # inches
 STYLE: dict[str, Any] = {

@@ -58,7 +58,7 @@ class Sheet:
 
     @property
     def groups(self) -> list[tuple[str, int]]:
-        """The upper line of the head, as texts and the columns that each spans; none where it says nothing."""
+        """The upper line of the head, as texts and how many columns each spans; none if it says nothing."""
         found: list[tuple[str, int]] = []
         for head in self.heads:
             if found and found[-1][0] == head.group:
