@@ -84,7 +84,8 @@ def _report(found: Collected, chosen: str | None, results: Path) -> None:
         + [grid(table) for table in _chosen(found, chosen)]
     )
     count = sum(1 for table in found.tables for entry in table.entries if entry.n)
-    print(f"{len(found.records)} records, {count} figures of scale {found.scale}; files in {folder}/")
+    here = sum(1 for record in found.records.values() if record.scale == found.scale)
+    print(f"{here} records at scale {found.scale} give {count} figures; files in {folder}/")
 
 
 def _chosen(found: Collected, name: str | None) -> list[Table]:

@@ -21,13 +21,13 @@ APART = ("seed", "recipe.init")
 class Science:
     """What decides a run's numbers, but for its seed and the run that its weights come from."""
 
-    settings: frozenset[tuple[str, Any]]  # (a.b.c, value); a list as its JSON
+    settings: frozenset[tuple[str, Any]]  # (a.b.c, value)
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "Science":
         return cls(
             frozenset(
-                (name, json.dumps(value) if isinstance(value, list) else value)
+                (name, tuple(value) if isinstance(value, list) else value)
                 for name, value in spec.flattened(values)
                 if name not in APART
             )

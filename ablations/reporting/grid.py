@@ -112,9 +112,16 @@ def _by_column(table: Table) -> tuple[list[str], list[list[str]]]:
 
 
 def _size(row: Row) -> list[str]:
-    params = NONE if row.params is None else f"{row.params / 1e6:.2f}"
-    macs = NONE if row.macs is None else f"{row.macs / 1e9:.2f}"
-    return [params, _percent(row.paper_params), macs, _percent(row.paper_macs)]
+    return [
+        _counted(row.params, 1e6),
+        _percent(row.paper_params),
+        _counted(row.macs, 1e9),
+        _percent(row.paper_macs),
+    ]
+
+
+def _counted(count: int | None, unit: float) -> str:
+    return NONE if count is None else f"{count / unit:.{2 if count >= unit else 4}f}"
 
 
 def ours(entry: Entry) -> str:

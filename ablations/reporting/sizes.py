@@ -1,13 +1,13 @@
 """Parameters and multiply-adds of every network in the tables, counted here; and what the paper prints.
 
-Counting needs torch and timm and takes half a minute, so its results are kept in a file, which holds as long
-as the versions and the code that counted are the same.
+Counting needs torch, and half a minute for those of timm, so its results are kept in a file, which holds as
+long as the versions and the code behind them are the same.
 """
 
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,8 +21,11 @@ from tnt.config import TNTConfig
 from tnt.formulas import model_macs
 from tnt.paper import Baseline
 
-PACKAGES = ("torch", "timm", "fvcore")
-CODE = ("config", "attention", "embed", "block", "model", "flops", "complexity", "formulas", "paper")
+# Whose versions, and which files of tnt/, decide a count.
+MAKERS = {
+    "tnt": ((), ("config", "attention", "embed", "block", "model")),
+    "timm": (("torch", "timm", "fvcore"), ("flops", "paper")),
+}
 
 
 @dataclass(frozen=True)
@@ -53,24 +56,24 @@ def sizes(networks: Iterable[TNTConfig], path: Path, refresh: bool = False) -> S
     wanted = {_key(network): network for network in networks}
     peers = {_peer_key(peer): peer for peer in tnt.paper.BASELINES if peer.timm is not None}
     held, made_by = _read(path)
-    now = _made_by()
-    known = held if made_by == now and not refresh else {}
+    now = {kind: _made_by(*parts) for kind, parts in MAKERS.items()}
+    current = {kind for kind in MAKERS if made_by.get(kind) == now[kind] and not refresh}
+    known = {name: size for name, size in held.items() if name.split()[0] in current}
     missing = (wanted.keys() | peers.keys()) - known.keys()
     if not missing:
         return Sizes(known)
     try:
         from tnt.complexity import measure_baseline, params_of
-    except ImportError as error:
-        return Sizes(held, (f"sizes that {path} does not hold are not counted: {error.name} is missing",))
-    fresh = {}
-    for name in sorted(missing):
-        if name in wanted:
-            network = wanted[name]
-            params = params_of(network)
-            fresh[name] = Size(params, params + network.patches * network.patch_dim)
-        else:
+
+        fresh = {}
+        for name in sorted(missing & wanted.keys()):
+            params = params_of(wanted[name])
+            fresh[name] = Size(params, params + wanted[name].patches * wanted[name].patch_dim)
+        for name in sorted(missing & peers.keys()):
             peer = measure_baseline(peers[name])
             fresh[name] = Size(peer.params, macs=peer.counted, faults=peer.faults)
+    except ImportError as error:
+        return Sizes(held, (f"sizes may be missing or old: to count them needs {error.name}",))
     _write(path, known | fresh, now)
     return Sizes(known | fresh)
 
@@ -102,15 +105,15 @@ def _peer_key(peer: Baseline) -> str:
     return f"timm {peer.timm} {peer.resolution}"
 
 
-def _made_by() -> dict[str, str]:
+def _made_by(packages: Sequence[str], modules: Sequence[str]) -> dict[str, str]:
     found = {}
-    for package in PACKAGES:
+    for package in packages:
         try:
             found[package] = version(package)
         except PackageNotFoundError:
             found[package] = "missing"
     folder = Path(tnt.paper.__file__).parent
-    code = b"".join((folder / f"{name}.py").read_bytes() for name in CODE)
+    code = b"".join((folder / f"{name}.py").read_bytes() for name in modules)
     return found | {"code": hashlib.sha256(code).hexdigest()}
 
 
@@ -118,13 +121,14 @@ def _read(path: Path) -> tuple[dict[str, Size], dict[str, Any]]:
     """What cannot be read holds nothing: it is counted again."""
     try:
         content = json.loads(path.read_bytes())
-        found = {name: build(Size, values, name) for name, values in content["sizes"].items()}
+        return {name: build(Size, values, name) for name, values in content["sizes"].items()}, content[
+            "made_by"
+        ]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}, {}
-    return found, content.get("made_by", {})
 
 
-def _write(path: Path, found: Mapping[str, Size], made_by: Mapping[str, str]) -> None:
+def _write(path: Path, found: Mapping[str, Size], made_by: Mapping[str, Any]) -> None:
     content = {
         "made_by": made_by,
         "sizes": {name: dataclasses.asdict(found[name]) for name in sorted(found)},

@@ -1,0 +1,16 @@
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.ablations.recorded import Shelf
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def shelf(tmp_path) -> Shelf:
+    """A folder of records, beside a copy of the sizes that were counted."""
+    (tmp_path / "results").mkdir()
+    shutil.copy(ROOT / "results" / "sizes.json", tmp_path / "results" / "sizes.json")
+    return Shelf(tmp_path / "results" / "records")
