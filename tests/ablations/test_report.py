@@ -2,8 +2,10 @@
 
 import csv
 import hashlib
+import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -305,3 +307,37 @@ def test_cells_are_known_by_one_name_each():
     for name, ablation in spec.load("all").items():
         columns = [row.column for row in ablation.rows if isinstance(row, Cell)]
         assert all(columns) or not any(columns), name
+
+
+def documented(heading: str) -> list[str]:
+    """The names in the first column of a table of results/README.md."""
+    section = (ROOT / "results" / "README.md").read_text().split(f"## {heading}\n")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| (`.+?) \|", section, flags=re.M)
+    return [name for row in rows for name in re.findall(r"`([^`]+)`", row)]
+
+
+def test_the_record_is_documented_field_by_field(shelf):
+    record = shelf.add("inner_heads", "4", 81.3)
+    held = json.loads(records.record_path(shelf.folder, record.id).read_text())
+    assert documented("A record") == list(held)
+    text = (ROOT / "results" / "README.md").read_text()
+    assert all(f"`{name}`" in text for name in [*held["raw"], *held["science"]])
+    assert f"| `schema` | {records.SCHEMA};" in text
+
+
+def test_the_csv_is_documented_column_by_column(shelf):
+    run(shelf)
+    assert sorted(documented("The tables")) == sorted(
+        files(shelf)["table6.csv"].decode().split("\n")[0].split(",")
+    )
+
+
+@pytest.mark.parametrize("scale", ["paper", "demo"])
+def test_the_tables_that_are_committed_are_those_of_the_records(scale, tmp_path):
+    """Else: python ablations/report.py (--scale demo), and commit results/."""
+    shutil.copy(ROOT / "results" / "sizes.json", tmp_path / "sizes.json")
+    report.main(["--records", str(ROOT / "results/records"), "--results", str(tmp_path), "--scale", scale])
+    own = Path("tables", *([] if scale == "paper" else [scale]))
+    kept = {path.name: path.read_bytes() for path in (ROOT / "results" / own).glob("*.*")}
+    if kept or scale == "paper":
+        assert kept == {path.name: path.read_bytes() for path in (tmp_path / own).glob("*.*")}
