@@ -30,7 +30,7 @@ def why(collected: Collected, key: str, head: str = "") -> list[str]:
             if not entries or (table.protocol and not any(entry.values for entry in entries)):
                 continue
             lines += [*([""] if lines else []), f"{heading(table)}: {row.label}"]
-            lines += [f"  {_figures(entry)}" for entry in entries]
+            lines += [f"  {arithmetic(entry)}" for entry in entries]
             if row.peer:
                 lines.append("  reported by the paper; nothing here runs it")
             for cell in dict.fromkeys(entry.key for entry in entries if entry.key):
@@ -92,7 +92,7 @@ def _meant(table: Table, row: Row, entry: Entry, key: str) -> bool:
     return key in names or key in entry.records
 
 
-def _figures(entry: Entry) -> str:
+def arithmetic(entry: Entry) -> str:
     """An entry in a line, with the arithmetic of its verdict."""
     parts = [COLUMNS.get(entry.column, entry.column) + ":"]
     if entry.paper is not None:
