@@ -55,7 +55,7 @@ def collect(
         problems=(*problems, *repeated),
         settings=_settings(wanted, counts) if scale == "paper" else (),
         others=tuple(id for id, each in known.items() if each.record.scale == scale and id not in used),
-        notes=counts.notes,
+        notes=counts.notes if Path(directory).is_dir() else (*counts.notes, f"there is no {directory} yet"),
         records={id: each.record for id, each in known.items()},
         wanted=wanted,
     )

@@ -1,12 +1,21 @@
+import functools
 import shutil
 from pathlib import Path
 
 import pytest
 
+from ablations.reporting.asked import asked
 from tests.ablations.drawn import Scene, scene
 from tests.ablations.recorded import Shelf
 
 ROOT = Path(__file__).parents[2]
+ASKED = functools.cache(asked)
+
+
+@pytest.fixture(autouse=True)
+def composed_once(monkeypatch):
+    """What the tables ask for is the same in every test, and takes a second to compose."""
+    monkeypatch.setattr("ablations.reporting.collected.asked", ASKED)
 
 
 @pytest.fixture
