@@ -42,7 +42,8 @@ def collect(
     wanted = asked(scale)
     known, problems = _read(Path(directory), wanted)
     places, repeated = place(known, scale, wanted)
-    counts = sizes((each.network for _, cells in wanted.values() for each in cells), counted, refresh)
+    networks = [each.network for _, cells in wanted.values() for each in cells if each.network is not None]
+    counts = sizes(networks, counted, refresh)
     tables = []
     for name, (ablation, cells) in wanted.items():
         for protocol in ["", *sorted({at.protocol for at in places if at.ablation == name} - {""})]:

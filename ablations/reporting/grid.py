@@ -1,5 +1,6 @@
 """A table as lines of text, the same for the terminal, Markdown and LaTeX."""
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -8,6 +9,7 @@ from ablations.reporting.settings import SettingTable
 from ablations.reporting.tables import Entry, Row, Table
 
 NONE = "–"
+LONGEST = 100  # characters of a protocol in a file's name
 COLUMNS = {
     "top1": "top-1",
     "top5": "top-5",
@@ -71,8 +73,10 @@ def heading(table: Table) -> str:
 
 
 def file_name(table: Table) -> str:
-    """A protocol's characters that a file's name should not have are written as '-'."""
-    kept = "".join(letter if letter.isalnum() or letter in "._=" else "-" for letter in table.protocol)
+    """A protocol that a file's name cannot hold is cut and told apart by its hash."""
+    kept = "".join(letter if letter.isalnum() or letter in "._=-" else "-" for letter in table.protocol)
+    if len(kept) > LONGEST or kept != table.protocol.replace(" ", "-"):
+        kept = f"{kept[:LONGEST]}-{hashlib.sha256(table.protocol.encode()).hexdigest()[:8]}"
     return f"{table.name}--{kept}" if kept else table.name
 
 
@@ -134,7 +138,7 @@ def ours(entry: Entry) -> str:
 def delta(entry: Entry) -> str:
     if entry.delta is None:
         return NONE
-    return f"{entry.delta:+.2f}".replace("-", "−")
+    return f"{round(entry.delta, 2) + 0.0:+.2f}".replace("-", "−")  # + 0.0: no −0.00
 
 
 def printable(text: str) -> str:

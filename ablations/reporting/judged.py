@@ -7,7 +7,7 @@ from itertools import combinations, groupby
 from ablations.reporting import verdicts
 from ablations.reporting.asked import Asked
 from ablations.reporting.guards import notes
-from ablations.reporting.sizes import Sizes, printed, printed_peer
+from ablations.reporting.sizes import Size, Sizes, printed, printed_peer
 from ablations.reporting.tables import Entry, Ordering, Row, Table
 from ablations.reporting.verdicts import MEASURED, REPORTED
 from ablations.spec import Ablation, Cell, Peer
@@ -54,8 +54,14 @@ def table_is_the_papers(table: Table) -> bool:
 def _row(table: Table, label: str, cells: Sequence[Asked], held: Held, sizes: Sizes) -> Row:
     entries = [entry for each in cells for entry in _entries(table, each, held.get(each.cell.name, ()))]
     network = cells[0].network
-    size = sizes.of(network)
-    params, macs = printed(table.number, network) if table_is_the_papers(table) else (None, None)
+    if network is None:
+        # timm's own, which the run itself counted.
+        records = [record for each in cells for record in held.get(each.cell.name, ())]
+        size = Size(records[0].params, macs=records[0].macs) if records else Size()
+    else:
+        size = sizes.of(network)
+    papers = table_is_the_papers(table)
+    params, macs = printed(table.number, network) if network is not None and papers else (None, None)
     name, column = cells[0].cell.name, cells[0].cell.column
     return Row(
         key=f"{table.name}/{name.removesuffix(f'-{column}') if column else name}",

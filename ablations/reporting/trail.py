@@ -35,6 +35,9 @@ def why(collected: Collected, key: str, head: str = "") -> list[str]:
                 lines.append("  reported by the paper; nothing here runs it")
             for cell in dict.fromkeys(entry.key for entry in entries if entry.key):
                 lines += _origins(collected, table, row, cell, head)
+    if not lines and key in collected.records:
+        lines = [f"run {key} belongs to no table of scale {collected.scale}"]
+        lines += _aligned(provenance(collected.records[key]))
     if not lines:
         keys = [entry.key for table in collected.tables for entry in table.entries if entry.key]
         raise unknown_name("cell", key, dict.fromkeys(keys))
@@ -122,9 +125,13 @@ def _origins(collected: Collected, table: Table, row: Row, key: str, head: str) 
         ]
         if head and record.commit != head:
             lines.insert(-1, ("of code", f"git checkout {record.commit}"))
-        width = max(len(name) for name, _ in lines)
         yield ""
-        yield from (f"  {name.ljust(width)}  {value}" for name, value in lines)
+        yield from _aligned(lines)
+
+
+def _aligned(lines: Sequence[tuple[str, str]]) -> Iterator[str]:
+    width = max(len(name) for name, _ in lines)
+    return (f"  {name.ljust(width)}  {value}" for name, value in lines)
 
 
 def _measured(record: Record) -> Iterator[str]:

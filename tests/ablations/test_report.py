@@ -168,6 +168,16 @@ def test_why_of_a_cell_that_was_not_run_says_what_would_run_it(shelf, capsys):
     assert "model.patch_position=false model.word_position=false" in out
 
 
+def test_why_knows_runs_of_no_table_and_networks_that_nobody_runs(shelf, capsys):
+    record = shelf.add("inner_heads", "4", 79.2, overrides=["recipe.epochs=100"], asked=False)
+    assert run(shelf, "--why", record.id) == 0
+    out = capsys.readouterr().out
+    assert f"run {record.id} belongs to no table of scale paper" in out
+    assert record.weights_sha256 in out
+    assert run(shelf, "--why", "table4/DeiT-S") == 0
+    assert "paper 79.8, reported" in capsys.readouterr().out
+
+
 def test_why_refuses_what_is_no_cell_with_the_nearest(shelf):
     with pytest.raises(UserError, match=r"unknown cell 'table6/16' \(did you mean 'table6/1'\?\)"):
         run(shelf, "--why", "table6/16")

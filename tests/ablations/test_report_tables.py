@@ -5,7 +5,10 @@ import json
 
 import pytest
 
+import ablations
 from ablations import spec
+from ablations.reporting import grid
+from ablations.reporting.asked import asked
 from ablations.reporting.collected import Collected, collect
 from ablations.reporting.tables import Entry, Table
 from pipeline.errors import UserError
@@ -239,3 +242,47 @@ def test_a_control_is_judged_by_its_range(shelf):
 def test_an_unknown_scale_is_refused(shelf):
     with pytest.raises(UserError, match=r"unknown scale 'demp' \(did you mean 'demo'\?\)"):
         collected(shelf, "demp")
+
+
+OWN = """
+from ablations.spec import Ablation, Cell
+
+ABLATION = Ablation(
+    table="",
+    title="Ours and theirs",
+    why="A reader's own question.",
+    varies=("model",),
+    rows=(
+        Cell("deit", ("model=timm:deit_small_patch16_224",), "DeiT-S"),
+        Cell("tnt", ("model=tnt_s",), "TNT-S"),
+    ),
+)
+"""
+
+
+def test_a_file_of_ones_own_is_a_table_too_with_networks_of_timms(shelf, tmp_path, monkeypatch):
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "mine_and_theirs.py").write_text(OWN)
+    monkeypatch.setattr(ablations, "__path__", [*ablations.__path__, str(tmp_path / "own")])
+    monkeypatch.setattr("ablations.reporting.collected.asked", asked)
+    shelf.add("mine_and_theirs", "deit", 79.7, params=22_050_664, macs=4_598_882_304)
+    found = table(collected(shelf), "mine_and_theirs")
+    assert [row.params for row in found.rows] == [22_050_664, 23_768_584]
+    assert entry(found, "deit").verdict == "measured"
+    assert entry(found, "tnt").verdict == "not run"
+
+
+def test_names_of_files_stay_short_and_apart():
+    def named(protocol: str) -> str:
+        return grid.file_name(Table("se", "", "", "", "paper", ("top1",), (), protocol))
+
+    assert named("") == "se"
+    assert named("recipe.epochs=100 seed=1") == "se--recipe.epochs=100-seed=1"
+    names = [named("data.name=a/b"), named("data.name=a b"), named("data.name=a:b"), named("x" * 500)]
+    assert len(set(names)) == 4
+    assert all(len(name) < 130 and "/" not in name for name in names)
+
+
+def test_a_difference_of_nothing_has_no_minus():
+    entry = Entry("table6/1", "top1", paper=81.0, values=(80.9999,))
+    assert grid.delta(entry) == "+0.00"
