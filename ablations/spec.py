@@ -35,6 +35,7 @@ class Cell:
     paper: Mapping[str, float] = field(default_factory=dict)
     starts_from: tuple[str, ...] | None = None  # the overrides of the run whose weights it goes on with
     within: tuple[float, float] | None = None  # where top-1 must lie, where no paper says it
+    column: str = ""  # where several cells share a row, and so a label: the column that its top-1 stands in
 
 
 @dataclass(frozen=True)

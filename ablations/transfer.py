@@ -18,9 +18,10 @@ def fine_tunes(model: str, label: str, top1: tuple[float, ...]) -> tuple[Cell, .
         Cell(
             f"{model}-{data}",
             (f"model={model}", f"data={data}", f"recipe={recipe}"),
-            f"{label}↑384 {data}",
+            f"{label}↑384",
             {"top1": value},
             starts_from=(f"model={model}",),
+            column=data,
         )
         for (data, recipe), value in zip(COLUMNS.items(), top1, strict=True)
     )

@@ -201,6 +201,11 @@ def open_journal(rank: int, directory: Path, config: LoggingConfig, plan: Plan, 
     return Quiet() if rank else Journal(directory, config, plan, **more)
 
 
+def metrics(directory: Path) -> list[dict[str, Any]]:
+    """What a run wrote of its steps and its evaluations, in their order; nothing where it left nothing."""
+    return [row for _, row in _rows(directory / METRICS)]
+
+
 def spent(directory: Path) -> Spent:
     """What the attempts of a run took so far: each from its start to the last line it wrote."""
     rates, waits, hours, attempts = [], [], 0.0, 0

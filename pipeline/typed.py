@@ -1,6 +1,7 @@
 """Plain values to dataclasses and back, each checked against its annotation: configs and records."""
 
 import dataclasses
+import functools
 import types
 import typing
 from typing import Any, TypeVar
@@ -14,7 +15,7 @@ def build(kind: type[T], values: Any, path: str, **made: Any) -> T:
     """A dataclass from a dict, each field checked against its annotation."""
     if not isinstance(values, dict):
         raise UserError(f"{path}={values!r} is no section; set its values one by one")
-    hints = typing.get_type_hints(kind)
+    hints = _hints(typing.cast(Any, kind))
     prefix = f"{path}." if path else ""
     for name in values:
         if name not in hints:
@@ -31,6 +32,11 @@ def build(kind: type[T], values: Any, path: str, **made: Any) -> T:
         raise
     except ValueError as error:
         raise UserError(f"{prefix}{error}") from None
+
+
+@functools.cache  # slow, and asked for once a record
+def _hints(kind: type) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
 
 
 def typed(hint: Any, value: Any, path: str) -> Any:

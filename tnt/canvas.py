@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from torch import Tensor
-
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from torch import Tensor
 
 SUFFIXES = (".png", ".svg")
 STYLE: dict[str, Any] = {
@@ -33,11 +32,11 @@ class Note(NamedTuple):
 
 
 @contextmanager
-def style() -> Iterator[None]:
-    """Our style on matplotlib's defaults, whatever the user's own settings are."""
+def style(more: Mapping[str, Any] | None = None) -> Iterator[None]:
+    """Our style, and more, on matplotlib's defaults, whatever the user's own settings are."""
     import matplotlib
 
-    settings: Any = {**matplotlib.rcParamsDefault, "backend": "agg"} | STYLE
+    settings: Any = {**matplotlib.rcParamsDefault, "backend": "agg"} | STYLE | dict(more or {})
     with matplotlib.rc_context(settings):
         yield
 
@@ -124,7 +123,7 @@ def save(figure: Figure, out: Path, dpi: int) -> list[Path]:
     for path in wanted:
         temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
         # Neither the date nor the version of the program may change the bytes.
-        metadata = {"Date": None} if path.suffix == ".svg" else {"Software": None}
+        metadata = {"Date": None, "Creator": None} if path.suffix == ".svg" else {"Software": None}
         try:
             figure.savefig(temporary, dpi=dpi, metadata=metadata)
             temporary.replace(path)

@@ -105,6 +105,11 @@ def _count_tnt(config: TNTConfig) -> tuple[int, Count]:
     return _params(model), count_macs(model, config.channels, config.image_size)
 
 
+def params_of(config: TNTConfig) -> int:
+    with torch.device("meta"):
+        return _params(TNT(config))
+
+
 def _params(model: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 

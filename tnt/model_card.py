@@ -15,33 +15,40 @@ from tnt.model import TNT
 from tnt.weights import name_of
 
 UNKNOWN = "not known"
-# What the card says of a run, and where its record may hold it (the first path that is there counts).
+# What the card says of a run, and where its record (`results/README.md`) holds it.
 NUMBERS = {
-    "top-1, moving average": ("top1_ema", "metrics.top1_ema", "ema.top1"),
-    "top-5, moving average": ("top5_ema", "metrics.top5_ema", "ema.top5"),
-    "loss, moving average": ("loss_ema", "metrics.loss_ema", "ema.loss"),
-    "top-1": ("top1", "metrics.top1", "raw.top1"),
-    "top-5": ("top5", "metrics.top5", "raw.top5"),
-    "loss": ("loss", "metrics.loss", "raw.loss"),
-    "GPU-hours": ("gpu_hours", "metrics.gpu_hours"),
-    "images per second": ("images_per_second", "metrics.images_per_second", "images_per_s"),
+    "top-1, moving average": "ema.top1",
+    "top-5, moving average": "ema.top5",
+    "loss, moving average": "ema.loss",
+    "top-1": "raw.top1",
+    "top-5": "raw.top5",
+    "loss": "raw.loss",
+    "measured on images": "raw.images",
+    "device-hours": "device_hours",
+    "images per second": "images_per_second",
 }
 PROVENANCE = {
-    "run": ("run_id",),
-    "scale": ("scale",),
-    "ablation": ("ablation",),
-    "cell": ("cell",),
-    "seed": ("seed", "config.seed"),
-    "git commit": ("git_commit", "git.commit", "commit"),
-    "uncommitted changes": ("git_dirty", "git.dirty", "dirty"),
-    "data manifest": ("manifest_fingerprint", "manifest.fingerprint", "manifest"),
-    "checkpoint SHA-256": ("checkpoint_sha256", "checkpoint.sha256"),
-    "devices": ("device",),
-    "world size": ("world_size",),
-    "versions": ("versions",),
-    "start": ("start", "started"),
-    "end": ("end", "ended", "finished"),
+    "run": "id",
+    "scale": "scale",
+    "ablation": "ablation",
+    "cell": "cell",
+    "seed": "seed",
+    "weights here": "exported",
+    "weights' SHA-256 when the run ended": "weights_sha256",
+    "git commit": "commit",
+    "uncommitted changes": "dirty",
+    "data fingerprint": "fingerprint",
+    "devices": "device",
+    "world size": "world",
+    "hosts": "hosts",
+    "jobs": "jobs",
+    "attempts": "attempts",
+    "versions": "versions",
+    "start": "started",
+    "end": "ended",
 }
+# The network has a table of its own; the rest would be no news to a reader.
+UNSAID = ("schema", "sha256", "science", "params", "macs")
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -53,6 +60,8 @@ def read_record(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is no record: {error}") from None
     if not isinstance(record, dict):
         raise ValueError(f"{path} is no record: it holds a {type(record).__name__}, not named fields")
+    if "schema" not in record or "id" not in record:
+        raise ValueError(f"{path} is no record of a run: it names no schema, or no id")
     return record
 
 
@@ -80,11 +89,11 @@ def model_card(model: TNT, title: str, record: dict[str, Any] | None = None) -> 
                     "parameters": f"{parameters / 1e6:.3f} M",
                     "multiply-adds": f"{model_macs(config) / 1e9:.3f} G",
                 }
-                | {name: _found(record, paths) for name, paths in NUMBERS.items()}
+                | {name: _found(record, path) for name, path in NUMBERS.items()}
             ),
             "",
             *("## Where it comes from", ""),
-            *_table({name: _found(record, paths) for name, paths in PROVENANCE.items()} | _others(record)),
+            *_table({name: _found(record, path) for name, path in PROVENANCE.items()} | _others(record)),
             *("", "## The network", ""),
             *_table({name: str(value) for name, value in dataclasses.asdict(config).items()}),
             "",
@@ -99,22 +108,17 @@ def _table(rows: dict[str, str]) -> list[str]:
     return ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())]
 
 
-def _found(record: dict[str, Any], paths: tuple[str, ...]) -> str:
-    for path in paths:
-        value: Any = record
-        for name in path.split("."):
-            value = value.get(name) if isinstance(value, dict) else None
-        if value is not None:
-            return _cell(value)
-    return UNKNOWN
+def _found(record: dict[str, Any], path: str) -> str:
+    value: Any = record
+    for name in path.split("."):
+        value = value.get(name) if isinstance(value, dict) else None
+    return UNKNOWN if value is None else _cell(value) or "none"
 
 
 def _others(record: dict[str, Any]) -> dict[str, str]:
-    """What else the record says, under its own names; its config stands in the table of the network."""
-    named = {
-        path.split(".")[0] for table in (NUMBERS, PROVENANCE) for paths in table.values() for path in paths
-    }
-    return {_cell(name): _cell(value) for name, value in record.items() if name not in named | {"config"}}
+    """What else the record says, under its own names."""
+    named = {path.split(".")[0] for table in (NUMBERS, PROVENANCE) for path in table.values()}
+    return {_cell(name): _cell(value) for name, value in record.items() if name not in named | {*UNSAID}}
 
 
 def _cell(value: Any) -> str:

@@ -1,4 +1,3 @@
-import json
 import re
 
 import pytest
@@ -6,6 +5,9 @@ import timm
 import torch
 
 import tnt
+from pipeline import records
+from pipeline.config import compose
+from tests.ablations.recorded import record_of
 from tnt import export, weights
 from tnt.export import main, to_hub_folder, to_onnx, to_program, to_timm
 from tnt.images import centre, picture_of, to_tensor
@@ -99,28 +101,45 @@ def test_a_hub_folder_is_weights_for_us_too(tmp_path):
 
 
 def test_the_card_holds_the_records_numbers_and_says_what_is_not_known(tmp_path):
-    record = {
-        "run_id": "0123456789ab",
-        "scale": "paper",
-        "metrics": {"top1_ema": 81.31, "top5_ema": 95.6},
-        "git": {"commit": "abc123", "dirty": False},
-        "versions": {"torch": "2.15", "timm": "1.0"},
-        "hosts": ["a|b", "c\nd"],
-    }
-    (tmp_path / "record.json").write_text(json.dumps(record))
+    config = compose(["scale=demo", "seed=3"])
+    changes = {"hosts": ("a|b", "c\nd"), "jobs": (), "versions": {"torch": "2.15", "timm": "1.0"}}
+    record = record_of(config, 81.31, top5=95.6, **changes)
+    path = records.publish(record, tmp_path)
     weights.save(small(), tmp_path / "w.safetensors")
     command = [str(tmp_path / "hub"), "--to", "hub-folder", "--weights", str(tmp_path / "w.safetensors")]
-    assert main([*command, "--record", str(tmp_path / "record.json")]) == 0
+    assert main([*command, "--record", str(path)]) == 0
     card = (tmp_path / "hub" / "README.md").read_text()
     rows = dict(re.findall(r"^\| (.+?) \| (.+) \|$", card, flags=re.M))
     assert rows["top-1, moving average"] == "81.31"
-    assert rows["run"] == "0123456789ab"
-    assert rows["git commit"] == "abc123"
+    assert rows["top-1"] == f"{record.raw.top1:.6g}"
+    assert rows["run"] == record.id
+    assert rows["seed"] == "3"
+    assert rows["git commit"] == record.commit
     assert rows["uncommitted changes"] == "no"
     assert rows["versions"] == "torch 2.15, timm 1.0"
     assert rows["hosts"] == "a\\|b, c d"
-    assert rows["GPU-hours"] == rows["checkpoint SHA-256"] == "not known"
+    assert rows["jobs"] == "none"
+    assert rows["weights' SHA-256 when the run ended"] == record.weights_sha256
+    assert "not known" not in card
+    assert "science" not in rows
     assert card.startswith("---\nlibrary_name: timm\n")
+
+
+def test_the_card_of_a_model_without_a_record_says_that_nothing_is_known(tmp_path):
+    weights.save(small(), tmp_path / "w.safetensors")
+    command = [str(tmp_path / "hub"), "--to", "hub-folder", "--weights", str(tmp_path / "w.safetensors")]
+    assert main(command) == 0
+    card = (tmp_path / "hub" / "README.md").read_text()
+    rows = dict(re.findall(r"^\| (.+?) \| (.+) \|$", card, flags=re.M))
+    assert rows["top-1, moving average"] == rows["run"] == rows["device-hours"] == "not known"
+
+
+def test_what_is_no_record_is_refused(tmp_path, capsys):
+    weights.save(small(), tmp_path / "w.safetensors")
+    (tmp_path / "other.json").write_text('{"top1": 99.9}')
+    command = [str(tmp_path / "hub"), "--to", "hub-folder", "--weights", str(tmp_path / "w.safetensors")]
+    assert main([*command, "--record", str(tmp_path / "other.json")]) == 2
+    assert "is no record of a run" in capsys.readouterr().err
 
 
 def test_what_differs_from_the_model_is_not_published(tmp_path, monkeypatch):

@@ -1,0 +1,151 @@
+"""Tables 1 to 8 from the records of finished runs, beside what the paper reports.
+
+python ablations/report.py                          # prints them and writes results/tables/
+python ablations/report.py --scale demo --table 6
+python ablations/report.py --html                   # and draws them: one page, results/report.html
+python ablations/report.py --why table6/4           # where a figure comes from
+python pipeline/launch.py $(python ablations/report.py --missing --launch-args)
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from ablations.reporting import figures, gaps, page, terminal, written
+from ablations.reporting.collected import SIZES, Collected, collect
+from ablations.reporting.grid import grid, printable, setting_grid
+from ablations.reporting.tables import Table
+from ablations.reporting.trail import why
+from ablations.reporting.verified import verified
+from pipeline.errors import UserError, command, unknown_name
+from pipeline.provenance import code
+
+
+class _Arguments(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see --help")
+
+
+def arguments(argv: Sequence[str]) -> argparse.Namespace:
+    parser = _Arguments(
+        prog="python ablations/report.py",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--scale", default="paper", help="of the runs: paper (default), demo, or your own")
+    parser.add_argument("--table", metavar="NAME", help="print one: a number of the paper's, or an ablation")
+    parser.add_argument(
+        "--why", metavar="KEY", help="what is behind a cell, as table6/4, or behind a run's id"
+    )
+    parser.add_argument("--missing", action="store_true", help="what has not been run")
+    parser.add_argument(
+        "--launch-args", action="store_true", help="with --missing: as arguments of launch.py"
+    )
+    parser.add_argument("--seeds", default="0", metavar="0,1,2", help="with --missing: that each cell needs")
+    parser.add_argument("--verify", action="store_true", help="weights at hand against the records' hashes")
+    parser.add_argument("--figures", action="store_true", help="draw them too, into results/figures/")
+    parser.add_argument("--html", action="store_true", help="and put all on one page, results/report.html")
+    parser.add_argument("--strict", action="store_true", help="exit 1 where a record does not count")
+    parser.add_argument("--refresh", action="store_true", help="count parameters and multiply-adds again")
+    folders = parser.add_argument_group("folders")
+    folders.add_argument("--records", default="results/records", metavar="FOLDER")
+    folders.add_argument("--results", default="results", metavar="FOLDER", help="where tables go")
+    folders.add_argument(
+        "--runs", default="runs", metavar="FOLDER", help="where runs lie, for --verify and curves"
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str]) -> int:
+    options = arguments(argv)
+    if options.launch_args and not options.missing:
+        raise UserError("--launch-args goes with --missing")
+    results = Path(options.results)
+    found = collect(options.records, options.scale, counted=results / SIZES.name, refresh=options.refresh)
+    failed = False
+    if options.why:
+        lines = why(found, options.why, code().commit)
+        print("\n".join(map(printable, lines)))
+    elif options.missing:
+        _missing(found, options)
+    elif options.verify:
+        failed = _verify(found, Path(options.runs))
+    else:
+        _report(found, options.table, results)
+        if options.figures or options.html:
+            _draw(found, results, Path(options.runs), options.html)
+    for line in (*found.problems, *found.notes):
+        print(f"report: {printable(line)}", file=sys.stderr)
+    return int(failed or (options.strict and bool(found.problems)))
+
+
+def _report(found: Collected, chosen: str | None, results: Path) -> None:
+    """Writes all tables and prints them, or the one that was asked for."""
+    fixed = list(map(setting_grid, found.settings))
+    folder = results / "tables" / ("" if found.scale == "paper" else found.scale)
+    written.write(folder, found.tables, fixed)
+    terminal.show(
+        [each for each in fixed if chosen in (None, each.name, each.name.removeprefix("table"))]
+        + [grid(table) for table in _chosen(found, chosen)]
+    )
+    count = sum(1 for table in found.tables for entry in table.entries if entry.n)
+    here = sum(1 for record in found.records.values() if record.scale == found.scale)
+    print(f"{here} records at scale {found.scale} give {count} figures; files in {folder}/")
+
+
+def _draw(found: Collected, results: Path, runs: Path, html: bool) -> None:
+    own = "" if found.scale == "paper" else found.scale
+    folder = results / "figures" / own
+    pictures = figures.draw_all(found.tables, folder, runs)
+    print(f"{sum(1 for picture in pictures if picture.svg)} figures in {folder}/")
+    if html:
+        path = results / f"report{own and f'-{own}'}.html"
+        page.write(path, found, pictures)
+        print(f"the page: {path.absolute().as_uri()}")
+
+
+def _chosen(found: Collected, name: str | None) -> list[Table]:
+    """By the paper's number, as 6 or table6, or by the ablation's name."""
+    tables = [
+        table for table in found.tables if name in (None, table.number or None, table.name, table.ablation)
+    ]
+    fixed = [each.number for each in found.settings]
+    if name is not None and not tables and name.removeprefix("table") not in fixed:
+        known = [*fixed, *(table.number or table.ablation for table in found.tables)]
+        raise unknown_name("table", name, dict.fromkeys(known))
+    return tables
+
+
+def _missing(found: Collected, options: argparse.Namespace) -> None:
+    try:
+        seeds = [int(text) for text in options.seeds.split(",")]
+    except ValueError:
+        raise UserError(f"--seeds {options.seeds!r} is no list of whole numbers, as 0,1,2") from None
+    wanting = gaps.missing(_chosen(found, options.table), seeds)
+    if options.launch_args:
+        if not wanting:
+            print("report: nothing is missing; these arguments only show the plan", file=sys.stderr)
+        print(gaps.launch_arguments(found, wanting))
+        return
+    for (ablation, cell), lacking in wanting.items():
+        print(f"{ablation}/{cell}  seeds {', '.join(map(str, lacking))}")
+    print(f"{len(wanting)} cells lack runs at scale {found.scale}" if wanting else "nothing is missing")
+
+
+def _verify(found: Collected, runs: Path) -> bool:
+    """Whether weights at hand are not those that the records tell of."""
+    here = [record for record in found.records.values() if record.scale == found.scale]
+    done = verified(here, runs)
+    for line in done.wrong:
+        print(f"wrong: {line}")
+    print(
+        f"{len(done.same)} weights are as recorded, {len(done.wrong)} are not, {len(done.absent)} are not at "
+        f"hand in {runs}/"
+    )
+    return bool(done.wrong)
+
+
+if __name__ == "__main__":
+    command(main)

@@ -1,0 +1,181 @@
+"""A table as lines of text, the same for the terminal, Markdown and LaTeX."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ablations.reporting import verdicts
+from ablations.reporting.settings import SettingTable
+from ablations.reporting.tables import Entry, Row, Table
+
+NONE = "–"
+LONGEST = 100  # characters of a protocol in a file's name
+COLUMNS = {
+    "top1": "top-1",
+    "top5": "top-5",
+    "imagenet": "ImageNet",
+    "cifar10": "CIFAR-10",
+    "cifar100": "CIFAR-100",
+    "flowers": "Flowers",
+    "pets": "Pets",
+}
+
+
+@dataclass(frozen=True)
+class Grid:
+    name: str  # of its files
+    title: str
+    why: str
+    head: tuple[str, ...]
+    lines: tuple[tuple[str, ...], ...]
+    text: int  # how many columns from the left are text; the others are figures
+    notes: tuple[str, ...]
+
+
+def grid(table: Table) -> Grid:
+    """Columns that would be empty are left out."""
+    wide = len(table.columns) > 2
+    head, lines = _by_column(table) if wide else _by_row(table)
+    kept = [
+        place
+        for place in range(len(head))
+        if place == 0 or any(line[place] not in (NONE, "") for line in lines)
+    ]
+    if not wide:
+        kept = [
+            place for place in kept if head[place] != "measure" or len({line[place] for line in lines}) > 1
+        ]
+    return Grid(
+        name=file_name(table),
+        title=printable(heading(table)),
+        why=table.why,
+        head=tuple(head[place] for place in kept),
+        lines=tuple(tuple(line[place] for place in kept) for line in lines),
+        text=1 + ("figure" in head),
+        notes=tuple(map(printable, (*table.notes, *_said_orderings(table), *_said_sizes(table)))),
+    )
+
+
+def setting_grid(table: SettingTable) -> Grid:
+    lines = [
+        (each.row, each.name, each.paper, each.ours, "yes" if each.agrees else "no")
+        for each in table.settings
+    ]
+    head = ("", "setting", "paper", "ours", "agree")
+    return Grid(table.name, f"Table {table.number}. {table.title}", "", head, tuple(lines), 2, table.notes)
+
+
+def heading(table: Table) -> str:
+    number = f"Table {table.number}. " if table.number else ""
+    protocol = f" [{table.protocol}]" if table.protocol else ""
+    scale = "" if table.scale == "paper" else f" (scale={table.scale})"
+    return f"{number}{table.title}{scale}{protocol}"
+
+
+def file_name(table: Table) -> str:
+    """A protocol that a file's name cannot hold is cut and told apart by its hash."""
+    kept = "".join(letter if letter.isalnum() or letter in "._=-" else "-" for letter in table.protocol)
+    if len(kept) > LONGEST or kept != table.protocol.replace(" ", "-"):
+        kept = f"{kept[:LONGEST]}-{hashlib.sha256(table.protocol.encode()).hexdigest()[:8]}"
+    return f"{table.name}--{kept}" if kept else table.name
+
+
+def _by_row(table: Table) -> tuple[list[str], list[list[str]]]:
+    """A line for each measure that the paper prints, of each row."""
+    head = ["", "M", "paper M", "G", "paper G", "measure", "paper", "later", "ours", "Δ", "verdict"]
+    lines = []
+    for row in table.rows:
+        shown = [
+            entry for entry in row.entries if entry.column == table.columns[0] or entry.paper is not None
+        ]
+        for entry in shown:
+            first = entry is shown[0]
+            size = _size(row) if first else [""] * 4
+            figures = [_percent(entry.paper), _percent(entry.official), ours(entry), delta(entry)]
+            label = row.label if first else ""
+            lines.append([label, *size, COLUMNS[entry.column], *figures, entry.verdict])
+    return head, lines
+
+
+def _by_column(table: Table) -> tuple[list[str], list[list[str]]]:
+    """A line for each kind of figure, of each row; a column for each set."""
+    head = ["", "figure", "M", "paper M", *(COLUMNS.get(name, name) for name in table.columns)]
+    lines = []
+    for row in table.rows:
+        kinds = {"paper": [_percent(entry.paper) for entry in row.entries]}
+        if not row.peer:
+            kinds["ours"] = [ours(entry) for entry in row.entries]
+            kinds["Δ"] = [delta(entry) for entry in row.entries]
+            kinds["verdict"] = [entry.verdict for entry in row.entries]
+        if table.scale != "paper" or table.protocol:
+            del kinds["paper"], kinds["Δ"]
+        for place, (kind, figures) in enumerate(kinds.items()):
+            size = _size(row)[:2] if place == 0 else [""] * 2
+            lines.append(["" if place else row.label, kind, *size, *figures])
+    return head, lines
+
+
+def _size(row: Row) -> list[str]:
+    return [
+        _counted(row.params, 1e6),
+        _percent(row.paper_params),
+        _counted(row.macs, 1e9),
+        _percent(row.paper_macs),
+    ]
+
+
+def _counted(count: int | None, unit: float) -> str:
+    return NONE if count is None else f"{count / unit:.{2 if count >= unit else 4}f}"
+
+
+def ours(entry: Entry) -> str:
+    if entry.mean is None:
+        return NONE
+    spread = "" if entry.std is None else f" ± {entry.std:.2f}"
+    return f"{entry.mean:.2f}{spread} (n={entry.n})"
+
+
+def delta(entry: Entry) -> str:
+    if entry.delta is None:
+        return NONE
+    return f"{round(entry.delta, 2) + 0.0:+.2f}".replace("-", "−")  # + 0.0: no −0.00
+
+
+def printable(text: str) -> str:
+    """In one line and without control characters: what stands in a record may come from anywhere."""
+    return "".join(letter if letter.isprintable() else "�" for letter in text)
+
+
+def _percent(value: float | None) -> str:
+    return NONE if value is None else f"{value:.1f}"
+
+
+def _said_orderings(table: Table) -> Iterator[str]:
+    """One line for each pair whose rows were both run."""
+    labels = {entry.key: row.label for row in table.rows for entry in row.entries}
+    for each in table.orderings:
+        if each.ours is None or each.noise is None:
+            continue
+        sign = ">" if each.ours > 0 else "<" if each.ours < 0 else "="
+        ours = f"{abs(each.ours):.2f}"
+        yield (
+            f"{COLUMNS.get(each.column, each.column)}: paper {labels[each.better]} > {labels[each.worse]} by "
+            f"{each.paper:.1f}; ours {sign} by {ours}, 2σ {verdicts.FACTOR * each.noise:.2f}: {each.verdict}"
+        )
+
+
+def _said_sizes(table: Table) -> Iterator[str]:
+    said: dict[str, list[str]] = {}
+    for row in table.rows:
+        for note in row.notes:
+            said.setdefault(note, []).append(row.label)
+        if row.paper_params and row.params_frozen and row.params:
+            shown, printed = round(row.params / 1e6, 1), round(row.params_frozen / 1e6, 1)
+            if shown != row.paper_params == printed:
+                said.setdefault(
+                    f"the paper's {printed} M are with the tensor that the authors' code registers and never "
+                    f"reads, {row.params_frozen / 1e6:.3f} M",
+                    [],
+                ).append(row.label)
+    for note, labels in said.items():
+        yield f"{', '.join(labels)}: {note}"

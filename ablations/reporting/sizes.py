@@ -1,0 +1,140 @@
+"""Parameters and multiply-adds of every network in the tables, counted here; and what the paper prints.
+
+Counting needs torch, and half a minute for those of timm, so its results are kept in a file, which holds as
+long as the versions and the code behind them are the same.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import tnt.paper
+from pipeline.errors import UserError
+from pipeline.publish import publish_bytes
+from pipeline.typed import build
+from tnt.config import TNTConfig
+from tnt.formulas import model_macs
+from tnt.paper import Baseline
+
+# Whose versions, and which files of tnt/, decide a count.
+MAKERS = {
+    "tnt": ((), ("config", "attention", "embed", "block", "model")),
+    "timm": (("torch", "timm", "fvcore"), ("flops", "paper")),
+}
+
+
+@dataclass(frozen=True)
+class Size:
+    """`None` where it was not counted: timm does not have the network, or torch is not here."""
+
+    params: int | None = None
+    params_frozen: int | None = None  # with the tensor that the authors' code registers and never reads
+    macs: int | None = None  # of one image
+    faults: tuple[str, ...] = ()  # operators that were not counted
+
+
+@dataclass(frozen=True)
+class Sizes:
+    counted: Mapping[str, Size]
+    notes: tuple[str, ...] = ()
+
+    def of(self, network: TNTConfig) -> Size:
+        """Multiply-adds by formula; `tnt.complexity` holds it to a count."""
+        return dataclasses.replace(self.counted.get(_key(network), Size()), macs=model_macs(network))
+
+    def of_peer(self, peer: Baseline) -> Size:
+        return self.counted.get(_peer_key(peer), Size())
+
+
+def sizes(networks: Iterable[TNTConfig], path: Path, refresh: bool = False) -> Sizes:
+    """Of these networks and of those that the paper compares with; what the file does not hold is counted."""
+    wanted = {_key(network): network for network in networks}
+    peers = {_peer_key(peer): peer for peer in tnt.paper.BASELINES if peer.timm is not None}
+    held, made_by = _read(path)
+    now = {kind: _made_by(*parts) for kind, parts in MAKERS.items()}
+    current = {kind for kind in MAKERS if made_by.get(kind) == now[kind] and not refresh}
+    known = {name: size for name, size in held.items() if name.split()[0] in current}
+    missing = (wanted.keys() | peers.keys()) - known.keys()
+    if not missing:
+        return Sizes(known)
+    try:
+        from tnt.complexity import measure_baseline, params_of
+
+        fresh = {}
+        for name in sorted(missing & wanted.keys()):
+            params = params_of(wanted[name])
+            fresh[name] = Size(params, params + wanted[name].patches * wanted[name].patch_dim)
+        for name in sorted(missing & peers.keys()):
+            peer = measure_baseline(peers[name])
+            fresh[name] = Size(peer.params, macs=peer.counted, faults=peer.faults)
+    except ImportError as error:
+        return Sizes(held, (f"sizes may be missing or old: to count them needs {error.name}",))
+    _write(path, known | fresh, now)
+    return Sizes(known | fresh)
+
+
+def printed(table: str, network: TNTConfig) -> tuple[float | None, float | None]:
+    """Millions of parameters and billions of multiply-adds that a table prints; 4 is as 1."""
+    bare, tables = _bare(network), {table, "1"} if table == "4" else {table}
+    for row in tnt.paper.ROWS:
+        if row.table in tables and _bare(row.config) == bare:
+            return row.params, row.flops
+    return None, None
+
+
+def printed_peer(table: str, label: str) -> Baseline | None:
+    return next((one for one in tnt.paper.BASELINES if (one.table, one.name) == (table, label)), None)
+
+
+def _bare(network: TNTConfig) -> TNTConfig:
+    return network.replace(classes=0, drop_path=0.0)
+
+
+def _key(network: TNTConfig) -> str:
+    fields = dataclasses.asdict(network.replace(drop_path=0.0))
+    default = dataclasses.asdict(TNTConfig())
+    return "tnt " + " ".join(f"{name}={value}" for name, value in fields.items() if value != default[name])
+
+
+def _peer_key(peer: Baseline) -> str:
+    return f"timm {peer.timm} {peer.resolution}"
+
+
+def _made_by(packages: Sequence[str], modules: Sequence[str]) -> dict[str, str]:
+    found = {}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "missing"
+    folder = Path(tnt.paper.__file__).parent
+    code = b"".join((folder / f"{name}.py").read_bytes() for name in modules)
+    return found | {"code": hashlib.sha256(code).hexdigest()}
+
+
+def _read(path: Path) -> tuple[dict[str, Size], dict[str, Any]]:
+    """What cannot be read holds nothing: it is counted again."""
+    try:
+        content = json.loads(path.read_bytes())
+        return {name: build(Size, values, name) for name, values in content["sizes"].items()}, content[
+            "made_by"
+        ]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}, {}
+
+
+def _write(path: Path, found: Mapping[str, Size], made_by: Mapping[str, Any]) -> None:
+    content = {
+        "made_by": made_by,
+        "sizes": {name: dataclasses.asdict(found[name]) for name in sorted(found)},
+    }
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        publish_bytes(path, (json.dumps(content, indent=1) + "\n").encode())
+    except OSError as error:
+        raise UserError(f"sizes cannot be kept in {path}: {error.strerror}") from error

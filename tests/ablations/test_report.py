@@ -1,0 +1,353 @@
+"""The report's command: what it prints, what it writes, and what it refuses."""
+
+import csv
+import hashlib
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ablations import report, spec
+from ablations.reporting import sizes as counting
+from ablations.reporting.settings import setting_tables
+from ablations.spec import Cell
+from pipeline import records
+from pipeline.config import compose
+from pipeline.errors import UserError
+from pipeline.identity import science
+from tests.ablations.recorded import Shelf
+from tnt.config import get_config
+from tnt.model import TNT
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(shelf: Shelf, *arguments: str) -> int:
+    results = shelf.folder.parent
+    return report.main(["--records", str(shelf.folder), "--results", str(results), *arguments])
+
+
+def files(shelf: Shelf, folder: str = "tables") -> dict[str, bytes]:
+    found = shelf.folder.parent / folder
+    return {path.name: path.read_bytes() for path in found.iterdir() if path.is_file()}
+
+
+@pytest.fixture
+def some(shelf: Shelf) -> Shelf:
+    shelf.fill("inner_heads", {"1": [81.0, 81.1], "4": [81.3, 81.2, 81.4], "8": [80.2]})
+    shelf.fill("inner_heads", {"2": [79.0]}, ["recipe.epochs=100"])
+    return shelf
+
+
+def test_it_prints_the_papers_value_ours_the_difference_and_a_verdict(some, capsys):
+    assert run(some, "--table", "6") == 0
+    out = capsys.readouterr().out
+    rows = [line.split() for line in out.splitlines() if line.startswith("8 ")]
+    assert rows[0][3:] == ["81.1", "80.20", "(n=1)", "−0.90", "differs"]
+    assert "81.30 ± 0.10 (n=3)" in out
+    assert "paper 4 > 8 by 0.2; ours > by 1.10" in out
+    assert "[recipe.epochs=100]" in out
+    assert "Table 5" not in out
+
+
+def test_it_writes_each_table_as_markdown_latex_and_csv(some):
+    assert run(some) == 0
+    names = set(files(some))
+    for table in ("table4", "table5", "table6", "table6--recipe.epochs=100", "table7", "table8", "se"):
+        assert {f"{table}.md", f"{table}.tex", f"{table}.csv"} <= names
+    assert {"table1.md", "table2.md", "table3.tex"} <= names
+    markdown = files(some)["table6.md"].decode()
+    assert "| 4 | 23.77 | 5.22 | 81.3 | 81.30 ± 0.10 (n=3) | +0.00 | reproduced |" in markdown
+    latex = files(some)["table6.tex"].decode()
+    assert r"\toprule" in latex
+    assert r"81.30 $\pm$ 0.10 (n=3)" in latex
+    lines = list(csv.DictReader(files(some)["table6.csv"].decode().splitlines()))
+    top1 = {line["row"]: line for line in lines if line["column"] == "top1"}
+    assert (top1["4"]["mean"], top1["4"]["n"], top1["4"]["paper"]) == ("81.3", "3", "81.3")
+    assert top1["2"]["mean"] == ""
+    assert len(top1["4"]["runs"].split()) == 3
+
+
+def test_latex_is_ascii_and_its_braces_match(some):
+    run(some)
+    for name, data in files(some).items():
+        if name.endswith(".tex"):
+            body = "".join(line for line in data.decode().splitlines() if not line.startswith("%"))
+            assert body.isascii(), name
+            assert body.count("{") == body.count("}")
+            rows = [line for line in data.decode().splitlines() if line.endswith(r"\\")]
+            assert len({len(re.findall(r"(?<!\\)&", row)) for row in rows}) == 1
+
+
+def test_the_same_records_give_the_same_bytes(some):
+    run(some)
+    first = files(some)
+    run(some)
+    assert files(some) == first
+    for name in first:
+        (some.folder.parent / "tables" / name).unlink()
+    run(some)
+    assert files(some) == first
+
+
+def test_files_of_a_table_that_is_no_more_go(some):
+    run(some)
+    for record in records.read_all(some.folder)[0]:
+        if record.science["recipe"]["epochs"] == 100:
+            records.record_path(some.folder, record.id).unlink()
+    run(some)
+    assert not [name for name in files(some) if "epochs" in name]
+
+
+def test_the_demos_tables_stand_apart(shelf):
+    shelf.add("inner_heads", "4", 97.0, overrides=["scale=demo"])
+    assert run(shelf, "--scale", "demo") == 0
+    assert b"97.00 (n=1)" in files(shelf, "tables/demo")["table6.md"]
+    assert run(shelf) == 0
+    assert b"97" not in files(shelf)["table6.md"]
+
+
+def test_tables_1_to_3_agree_with_the_configuration(shelf, capsys):
+    for number in ("1", "2", "3"):
+        assert run(shelf, "--table", number) == 0
+        lines = [line for line in capsys.readouterr().out.splitlines() if line.endswith(("  yes", "  no"))]
+        assert len(lines) >= 8
+        assert all(line.endswith("  yes") for line in lines)
+
+
+def test_a_setting_that_is_not_the_papers_is_said():
+    config = compose(["recipe.epochs=301"])
+    *_, table3 = setting_tables(config, [], counting.Sizes({}))
+    (epochs,) = [one for one in table3.settings if one.name == "epochs"]
+    assert (epochs.paper, epochs.ours, epochs.agrees) == ("300", "301", False)
+
+
+def test_why_leads_back_to_the_run_and_to_the_command_that_makes_it_again(some, capsys):
+    assert run(some, "--why", "table6/8") == 0
+    out = capsys.readouterr().out
+    (record,) = [r for r in records.read_all(some.folder)[0] if r.science["model"]["inner_heads"] == 8]
+    for said in (record.id, record.commit, record.fingerprint, record.weights_sha256, "4711_3", "node17"):
+        assert said in out
+    assert "model.inner_heads=8" in out
+    assert "paper 81.1, ours 80.20 (n=1) on 50,000 images, Δ −0.90, 2e 0.35, 2σ" in out
+    assert run(some, "--why", "inner_heads/8") == 0
+    assert capsys.readouterr().out == out
+    assert run(some, "--why", record.id) == 0
+    assert record.id in capsys.readouterr().out
+
+
+def again(out: str) -> list[str]:
+    (line,) = [line for line in out.splitlines() if line.strip().startswith("again")]
+    return shlex.split(line.split(maxsplit=1)[1])
+
+
+def test_the_command_asks_for_the_very_run(some, capsys):
+    """Its science, composed from the command's words, is that of the record."""
+    for record in records.read_all(some.folder)[0]:
+        run(some, "--why", record.id)
+        for out in capsys.readouterr().out.split("\n\nTable "):
+            held = [block for block in out.split("\n\n") if record.id in block]
+            words = dict(word.split("=", 1) for word in again(held[0])[2:])
+            ablation = spec.load(words.pop("ablation"))
+            (each,) = ablation.values()
+            cell, seed = each.cell(words.pop("cells")), words.pop("seeds")
+            rest = [f"{name}={value}" for name, value in words.items()]
+            assert science(spec.composed(each, cell, [*rest, f"seed={seed}"])) == record.science
+
+
+def test_why_of_a_cell_that_was_not_run_says_what_would_run_it(shelf, capsys):
+    assert run(shelf, "--why", "table5/none", "--scale", "demo") == 0
+    out = capsys.readouterr().out
+    command = "python pipeline/launch.py ablation=position_encoding cells=none seeds=0 scale=demo"
+    assert f"to run it  {command}" in out
+    assert "model.patch_position=false model.word_position=false" in out
+
+
+def test_why_knows_runs_of_no_table_and_networks_that_nobody_runs(shelf, capsys):
+    record = shelf.add("inner_heads", "4", 79.2, overrides=["recipe.epochs=100"], asked=False)
+    assert run(shelf, "--why", record.id) == 0
+    out = capsys.readouterr().out
+    assert f"run {record.id} belongs to no table of scale paper" in out
+    assert record.weights_sha256 in out
+    assert run(shelf, "--why", "table4/DeiT-S") == 0
+    assert "paper 79.8, reported" in capsys.readouterr().out
+
+
+def test_why_refuses_what_is_no_cell_with_the_nearest(shelf):
+    with pytest.raises(UserError, match=r"unknown cell 'table6/16' \(did you mean 'table6/1'\?\)"):
+        run(shelf, "--why", "table6/16")
+
+
+def test_missing_lists_what_lacks_seeds(some, capsys):
+    assert run(some, "--missing", "--table", "inner_heads", "--seeds", "0,1,2") == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "inner_heads/1  seeds 2",
+        "inner_heads/2  seeds 0, 1, 2",
+        "inner_heads/8  seeds 1, 2",
+        "3 cells lack runs at scale paper",
+    ]
+
+
+def test_missing_feeds_launch(some, capsys):
+    assert run(some, "--missing", "--launch-args", "--table", "6") == 0
+    assert capsys.readouterr().out == "ablation=inner_heads cells=2 seeds=0\n"
+    assert run(some, "--missing", "--launch-args", "--scale", "demo") == 0
+    assert capsys.readouterr().out == "ablation=all seeds=0 scale=demo\n"
+    assert run(some, "--missing", "--launch-args", "--scale", "demo", "--table", "control") == 0
+    assert capsys.readouterr().out == "ablation=control cells=with,without seeds=0\n"
+
+
+def test_where_nothing_is_missing_launch_is_given_nothing_to_start(some, capsys):
+    some.add("inner_heads", "2", 81.3)
+    assert run(some, "--missing", "--launch-args", "--table", "6") == 0
+    out, err = capsys.readouterr()
+    assert out == "ablation=all action=plan\n"
+    assert "nothing is missing" in err
+
+
+def test_verify_finds_weights_that_are_not_the_records(shelf, capsys, tmp_path):
+    good = shelf.add("inner_heads", "4", 81.3, weights_sha256=hashlib.sha256(b"weights").hexdigest())
+    bad = shelf.add("inner_heads", "2", 81.3)
+    shelf.add("inner_heads", "1", 81.0)
+    for record in (good, bad):
+        (tmp_path / "runs" / record.id).mkdir(parents=True)
+        (tmp_path / "runs" / record.id / "model.safetensors").write_bytes(b"weights")
+    assert run(shelf, "--verify", "--runs", str(tmp_path / "runs")) == 1
+    out = capsys.readouterr().out
+    assert "1 weights are as recorded, 1 are not, 1 are not at hand" in out
+    assert bad.id in out
+    assert good.id not in out
+
+
+def test_strict_fails_where_a_record_does_not_count_and_the_record_is_named(some, capsys):
+    assert run(some, "--strict", "--table", "6") == 0
+    (some.folder / "0123456789ab.json").write_text("{")
+    capsys.readouterr()
+    assert run(some, "--table", "6") == 0
+    assert "0123456789ab.json is damaged" in capsys.readouterr().err
+    assert run(some, "--strict", "--table", "6") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--table", "9"], "unknown table '9'"),
+        (["--scale", "papr"], "did you mean 'paper'"),
+        (["--nonsense"], "unrecognized arguments: --nonsense"),
+        (["--launch-args"], "--launch-args goes with --missing"),
+        (["--missing", "--seeds", "a,b"], "is no list of whole numbers"),
+    ],
+)
+def test_a_mistake_is_one_line(shelf, arguments, said):
+    with pytest.raises(UserError) as caught:
+        run(shelf, *arguments)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_a_record_holds_cannot_break_out_of_a_table(shelf, capsys):
+    shelf.add("inner_heads", "1", 81.0, commit="<script>|\n\\input{x}\x1b[31m")
+    shelf.add("inner_heads", "2", 81.0)
+    assert run(shelf, "--table", "6") == 0
+    assert "\x1b" not in capsys.readouterr().out
+    assert b"<script>" not in files(shelf)["table6.md"]
+    for line in files(shelf)["table6.tex"].decode().splitlines():
+        assert not line.startswith("\\input")
+    run(shelf, "--why", "table6/1")
+    assert "\x1b" not in capsys.readouterr().out
+
+
+def test_a_login_node_gets_its_report_without_torch(some):
+    code = (
+        "import sys; from ablations import report; report.main(sys.argv[1:]); "
+        "print([m for m in ('torch', 'deepspeed', 'timm', 'matplotlib', 'submitit') if m in sys.modules])"
+    )
+    results = some.folder.parent
+    command = [sys.executable, "-c", code, "--records", some.folder, "--results", results]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert not done.stderr
+
+
+def test_sizes_are_counted_once_and_again_where_the_code_is_another(tmp_path, monkeypatch):
+    monkeypatch.setattr("tnt.paper.BASELINES", ())
+    network, path = get_config("tnt_ti"), tmp_path / "sizes.json"
+    found = counting.sizes([network], path).of(network)
+    assert found.params == sum(parameter.numel() for parameter in TNT(network).parameters())
+    before = path.read_bytes()
+
+    def refuse(config: object) -> int:
+        raise AssertionError("counted again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tnt.complexity.params_of", refuse)
+        assert counting.sizes([network], path).of(network) == found
+        patch.setitem(counting.MAKERS, "tnt", ((), ("config",)))
+        with pytest.raises(AssertionError, match="counted again"):
+            counting.sizes([network], path)
+        path.write_text("{")
+        with pytest.raises(AssertionError, match="counted again"):
+            counting.sizes([network], path)
+    assert counting.sizes([network], path).of(network) == found
+    assert path.read_bytes() == before
+
+
+def test_the_sizes_that_are_kept_are_what_counting_gives():
+    """Of our networks all; of timm's the quickest, since its versions are in the file."""
+    from tnt.complexity import measure_baseline, params_of
+    from tnt.paper import BASELINES
+
+    path = ROOT / "results" / "sizes.json"
+    kept = counting.sizes([], path)
+    for ablation in spec.load("all").values():
+        for cell in ablation.cells:
+            network = spec.composed(ablation, cell).model.network
+            assert kept.of(network).params == params_of(network), cell.name
+    (deit,) = [one for one in BASELINES if one.name == "DeiT-S"]
+    measured = measure_baseline(deit)
+    assert kept.of_peer(deit) == counting.Size(measured.params, macs=measured.counted, faults=())
+
+
+def test_cells_are_known_by_one_name_each():
+    for name, ablation in spec.load("all").items():
+        columns = [row.column for row in ablation.rows if isinstance(row, Cell)]
+        assert all(columns) or not any(columns), name
+
+
+def documented(heading: str) -> list[str]:
+    """The names in the first column of a table of results/README.md."""
+    section = (ROOT / "results" / "README.md").read_text().split(f"## {heading}\n")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| (`.+?) \|", section, flags=re.M)
+    return [name for row in rows for name in re.findall(r"`([^`]+)`", row)]
+
+
+def test_the_record_is_documented_field_by_field(shelf):
+    record = shelf.add("inner_heads", "4", 81.3)
+    held = json.loads(records.record_path(shelf.folder, record.id).read_text())
+    assert documented("A record") == list(held)
+    text = (ROOT / "results" / "README.md").read_text()
+    assert all(f"`{name}`" in text for name in [*held["raw"], *held["science"]])
+    assert f"| `schema` | {records.SCHEMA};" in text
+
+
+def test_the_csv_is_documented_column_by_column(shelf):
+    run(shelf)
+    assert sorted(documented("The tables")) == sorted(
+        files(shelf)["table6.csv"].decode().split("\n")[0].split(",")
+    )
+
+
+@pytest.mark.parametrize("scale", ["paper", "demo"])
+def test_the_tables_that_are_committed_are_those_of_the_records(scale, tmp_path):
+    """Else: python ablations/report.py (--scale demo), and commit results/."""
+    shutil.copy(ROOT / "results" / "sizes.json", tmp_path / "sizes.json")
+    report.main(["--records", str(ROOT / "results/records"), "--results", str(tmp_path), "--scale", scale])
+    own = Path("tables", *([] if scale == "paper" else [scale]))
+    kept = {path.name: path.read_bytes() for path in (ROOT / "results" / own).glob("*.*")}
+    if kept or scale == "paper":
+        assert kept == {path.name: path.read_bytes() for path in (tmp_path / own).glob("*.*")}
