@@ -2,6 +2,7 @@
 
 python ablations/report.py                          # prints them and writes results/tables/
 python ablations/report.py --scale demo --table 6
+python ablations/report.py --html                   # and draws them: one page, results/report.html
 python ablations/report.py --why table6/4           # where a figure comes from
 python pipeline/launch.py $(python ablations/report.py --missing --launch-args)
 """
@@ -12,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from ablations.reporting import gaps, terminal, written
+from ablations.reporting import figures, gaps, page, terminal, written
 from ablations.reporting.collected import SIZES, Collected, collect
 from ablations.reporting.grid import grid, printable, setting_grid
 from ablations.reporting.tables import Table
@@ -44,12 +45,16 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--seeds", default="0", metavar="0,1,2", help="with --missing: that each cell needs")
     parser.add_argument("--verify", action="store_true", help="weights at hand against the records' hashes")
+    parser.add_argument("--figures", action="store_true", help="draw them too, into results/figures/")
+    parser.add_argument("--html", action="store_true", help="and put all on one page, results/report.html")
     parser.add_argument("--strict", action="store_true", help="exit 1 where a record does not count")
     parser.add_argument("--refresh", action="store_true", help="count parameters and multiply-adds again")
     folders = parser.add_argument_group("folders")
     folders.add_argument("--records", default="results/records", metavar="FOLDER")
     folders.add_argument("--results", default="results", metavar="FOLDER", help="where tables go")
-    folders.add_argument("--runs", default="runs", metavar="FOLDER", help="where runs lie, for --verify")
+    folders.add_argument(
+        "--runs", default="runs", metavar="FOLDER", help="where runs lie, for --verify and curves"
+    )
     return parser.parse_args(argv)
 
 
@@ -69,6 +74,8 @@ def main(argv: Sequence[str]) -> int:
         failed = _verify(found, Path(options.runs))
     else:
         _report(found, options.table, results)
+        if options.figures or options.html:
+            _draw(found, results, Path(options.runs), options.html)
     for line in (*found.problems, *found.notes):
         print(f"report: {printable(line)}", file=sys.stderr)
     return int(failed or (options.strict and bool(found.problems)))
@@ -86,6 +93,17 @@ def _report(found: Collected, chosen: str | None, results: Path) -> None:
     count = sum(1 for table in found.tables for entry in table.entries if entry.n)
     here = sum(1 for record in found.records.values() if record.scale == found.scale)
     print(f"{here} records at scale {found.scale} give {count} figures; files in {folder}/")
+
+
+def _draw(found: Collected, results: Path, runs: Path, html: bool) -> None:
+    own = "" if found.scale == "paper" else found.scale
+    folder = results / "figures" / own
+    pictures = figures.draw_all(found.tables, folder, runs)
+    print(f"{sum(1 for picture in pictures if picture.svg)} figures in {folder}/")
+    if html:
+        path = results / f"report{own and f'-{own}'}.html"
+        page.write(path, found, pictures)
+        print(f"the page: {path.absolute().as_uri()}")
 
 
 def _chosen(found: Collected, name: str | None) -> list[Table]:

@@ -20,7 +20,7 @@ def draw(table: Table, column: str) -> "Figure | None":
     if not any(map(_values, entries)):
         return None
     left = 0.2 + min(0.062 * max(len(label) for label, _ in rows), 1.5)
-    name = f"{plots.title(table, column)}: top-{'5' if column == 'top5' else '1'}"
+    name = plots.title(table, column) + ("" if column == "top5" else ": top-1")
     figure, axes = plots.new_plot(1.22 + 0.26 * len(rows), left, top=0.5, bottom=0.62, title=name)
     start, end = _limits(entries)
     for line, entry in enumerate(entries):

@@ -56,7 +56,7 @@ def draw(table: Table, column: str, learned: Learned, what: str) -> "Figure | No
     columns = 4 if max(map(len, labels.values())) <= 12 else 2
     lines = math.ceil(len(labels) / columns)
     name = f"{plots.title(table, column)}: {'loss in training' if what == LOSS else 'accuracy in training'}"
-    figure, axes = plots.new_plot(2.9 + 0.15 * lines, 0.5, top=0.4 + 0.15 * lines, bottom=0.68, title=name)
+    figure, axes = plots.new_plot(3.0 + 0.15 * lines, 0.5, top=0.4 + 0.15 * lines, bottom=0.78, title=name)
     shown: dict[int, Any] = {}
     for curve in curves:
         colour, mark = plots.colour_and_mark(curve.series)
@@ -74,7 +74,7 @@ def draw(table: Table, column: str, learned: Learned, what: str) -> "Figure | No
     axes.grid(True)
     series = sorted(shown)
     plots.legend(figure, [shown[each] for each in series], [labels[each] for each in series], columns)
-    plots.say_below(figure, [_note(what, len(curves), learned.missing)])
+    plots.say_below(figure, _notes(what, len(curves), learned.missing))
     return figure
 
 
@@ -106,11 +106,15 @@ def _accuracies(rows: list[dict[str, Any]]) -> tuple[tuple[float, float], ...]:
     return tuple((float(epoch), value) for epoch, value in found if value is not None)
 
 
-def _note(what: str, drawn: int, missing: tuple[str, ...]) -> str:
-    count = f"{drawn} run{'s' if drawn > 1 else ''}"
-    text = f"{count}, a line each; " + (
-        f"means within 1/{BINS} of a run, with what augmentation and smoothing add."
-        if what == LOSS
-        else "of the averaged weights where a run has them; the axis leaves out its beginning."
-    )
-    return text + (f" Not at hand: {len(missing)} more." if missing else "")
+def _notes(what: str, drawn: int, missing: tuple[str, ...]) -> list[str]:
+    count = f"A line for each of {drawn} runs" if drawn > 1 else "One run"
+    gap = f"; of {len(missing)} more the journals are not at hand" if missing else ""
+    if what == LOSS:
+        return [
+            f"{count}{gap}.",
+            f"Means within 1/{BINS} of a run, with what augmentation and smoothing add.",
+        ]
+    return [
+        f"{count}{gap}.",
+        "Of the averaged weights where a run has them; the axis leaves out its beginning.",
+    ]

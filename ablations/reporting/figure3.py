@@ -57,7 +57,9 @@ def draw(table: Table, cost: str) -> "Figure | None":
     measured = {family.name: _points(table, family, cost, measured=True) for family in FAMILIES}
     if not any((*reported.values(), *measured.values())):
         return None
-    figure, axes = plots.new_plot(3.5, left=0.5, top=0.36, bottom=0.72, title=f"Top-1 against {NAMES[cost]}")
+    figure, axes = plots.new_plot(
+        3.5, left=0.5, top=0.36, bottom=0.72, title=f"Figure 3: top-1 against {NAMES[cost]}"
+    )
     for family in FAMILIES:
         _draw_family(axes, family, reported[family.name], measured[family.name])
     axes.set_ylabel("top-1 (%)")

@@ -46,6 +46,8 @@ def draw_all(tables: Sequence[Table], out: Path, runs: Path) -> list[Picture]:
             for plan in _plans(table, runs):
                 figure = plan.draw()
                 if figure is None:
+                    for suffix in canvas.SUFFIXES:  # of records that are no longer there
+                        (out / f"{plan.name}{suffix}").unlink(missing_ok=True)
                     pictures.append(Picture(plan.name, table, plan.otherwise))
                     continue
                 canvas.save(figure, out / plan.name, DPI)

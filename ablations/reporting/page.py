@@ -61,6 +61,7 @@ def render(collected: Collected, pictures: Sequence[Picture]) -> str:
         pictures={each.name: _of(each.table, pictures) for each in sheets},
         trails=list(_trails(collected)),
         counts=_counts(sheets),
+        not_run=verdicts.NOT_RUN,
         tones=TONES,
         style=(PARTS / "page.css").read_text(),
         script=script,

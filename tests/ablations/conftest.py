@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from ablations.reporting.asked import asked
+from tests.ablations.drawn import Scene, scene
 from tests.ablations.recorded import Shelf
 
 ROOT = Path(__file__).parents[2]
@@ -23,3 +24,8 @@ def shelf(tmp_path) -> Shelf:
     (tmp_path / "results").mkdir()
     shutil.copy(ROOT / "results" / "sizes.json", tmp_path / "results" / "sizes.json")
     return Shelf(tmp_path / "results" / "records")
+
+
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory) -> Scene:
+    return scene(tmp_path_factory.mktemp("drawn"))
