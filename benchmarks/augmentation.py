@@ -10,12 +10,15 @@ ImageNet's usual size (500 × 375) and weight (about 110 KB). `jpegtran` adds th
 
 import argparse
 import io
+import os
 import shutil
 import statistics
 import subprocess
 import time
 from collections.abc import Callable
 from typing import TypeVar
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
@@ -31,7 +34,7 @@ from pipeline.draws import ViewDraws, draw_batch, draw_views
 from pipeline.jpeg import read_frame, restart_interval, restart_rows
 from pipeline.manifest import ImageKind
 from pipeline.policy import OPERATIONS
-from pipeline.randaugment import apply_operation
+from pipeline.randaugment import apply_operation, use_one_thread
 from pipeline.resample import resize_into
 
 Stage = Callable[[int], object]  # takes the round's number
@@ -171,7 +174,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--rounds", type=int, default=40)
     rounds = parser.parse_args().rounds
-    views.use_one_thread()
+    use_one_thread()
     images = photographs()
     draws = draw_views(AUG, 0, 0, np.arange(VIEWS), np.full(VIEWS, 500), np.full(VIEWS, 375))
     print(f"payloads: {', '.join(str(len(image.payload)) for image in images)} bytes")

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 # Below the range from which the kernel deals out ports of outgoing connections (32768 on Linux).
 PORTS = range(20000, 32000)
+JOB = r"\d+(_\d+)?"
 T = TypeVar("T")
 LAUNCHERS = ("plain", "torchrun", "slurm", "submitit")
 
@@ -261,6 +262,18 @@ def _processor() -> str:
 def requeue(place: Place) -> bool:
     """Ask Slurm to start this job again; False where there is no job, or Slurm will not."""
     scontrol = shutil.which("scontrol")
-    if not scontrol or not re.fullmatch(r"\d+(_\d+)?", place.job):
+    if not scontrol or not re.fullmatch(JOB, place.job):
         return False
     return subprocess.run([scontrol, "requeue", place.job], stdin=subprocess.DEVNULL).returncode == 0
+
+
+def preempted(place: Place) -> bool:
+    """Whether Slurm wants this job's nodes for another one. It starts the job again by itself only if that is
+    still there when its time of grace is over: one that ends before counts as completed."""
+    scontrol = shutil.which("scontrol")
+    if not scontrol or not re.fullmatch(JOB, place.job):
+        return False
+    asked = [scontrol, "--oneliner", "show", "job", place.job]
+    said = subprocess.run(asked, stdin=subprocess.DEVNULL, capture_output=True, text=True).stdout
+    # SIGNALING: while the signal is on its way. A cancelled job is COMPLETING or CANCELLED by then.
+    return bool(re.search(r" JobState=(RUNNING|SIGNALING) .* PreemptTime=\d", said))

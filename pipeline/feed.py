@@ -68,8 +68,8 @@ def dataset(feed: "Feed") -> Any:
 
 
 def begin_worker(_: int) -> None:
-    """Signals are the trainer's business; its other processes need no threads of ours."""
-    from pipeline.views import use_one_thread
+    """Signals are the trainer's business; torch's own threads are off already, OpenCV's are not."""
+    from pipeline.randaugment import use_one_thread
 
     for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)

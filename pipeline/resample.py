@@ -1,17 +1,10 @@
-"""Interpolation of uint8 images [rows, columns, 3] as Pillow does it: torch's door for the workers."""
-
-from collections.abc import Callable
+"""Interpolation of uint8 images [rows, columns, 3] as Pillow does it, by torch's kernels."""
 
 import numpy as np
-import torch
-from torch import Tensor
+
+from pipeline.kernels import NONE, call, several, tensor
 
 BARELY = 1e-3  # added before truncation: float32 sums of weights may fall short of 1
-
-
-def use_one_thread() -> None:
-    """A worker is one of many: torch's own threads would only contend."""
-    torch.set_num_threads(1)
 
 
 def resize_into(slot: np.ndarray, pixels: np.ndarray, interpolation: str) -> None:
@@ -19,18 +12,9 @@ def resize_into(slot: np.ndarray, pixels: np.ndarray, interpolation: str) -> Non
 
     torch takes channels-last uint8 without converting; nearly all pixels equal Pillow's.
     """
-    rows, columns = slot.shape[:2]
-    out = torch.from_numpy(slot).permute(2, 0, 1)[None]
-    kernel: Callable[..., Tensor] = {
-        "bicubic": torch.ops.aten._upsample_bicubic2d_aa.out,
-        "bilinear": torch.ops.aten._upsample_bilinear2d_aa.out,
-    }[interpolation]
-    result = kernel(_channels_last(pixels), [rows, columns], False, None, None, out=out)
-    assert result.data_ptr() == slot.ctypes.data, "torch resized into memory of its own"
-
-
-def _channels_last(pixels: np.ndarray) -> Tensor:
-    return torch.from_numpy(pixels).permute(2, 0, 1)[None]
+    image, out = (tensor(array.transpose(2, 0, 1)[None]) for array in (pixels, slot))
+    size, corners = several(slot.shape[:2]), False
+    call(f"aten::_upsample_{interpolation}2d_aa", "out", [image, size, corners, NONE, NONE, out], returned=1)
 
 
 def cubic_weights(fraction: np.ndarray) -> np.ndarray:
@@ -46,13 +30,15 @@ def weigh_rows(neighbours: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
     neighbours is float32 [rows, columns + 3, 3], the result float32 [rows, columns * 3].
     """
-    rows, columns = neighbours.shape[0], neighbours.shape[1] - 3
-    flat = torch.from_numpy(neighbours.reshape(rows, -1))
-    first, *others = torch.from_numpy(weights)[:, :, None]
-    total = flat[:, : 3 * columns] * first
-    for tap, weight in enumerate(others, 1):
-        total.addcmul_(flat[:, 3 * tap : 3 * (tap + columns)], weight)
-    return total.numpy()
+    rows, columns, taps = neighbours.shape[0], neighbours.shape[1] - 3, len(weights)
+    flat, sums = neighbours.reshape(rows, -1), np.zeros((rows, 3 * columns), np.float32)
+    shifted = several([tensor(flat[:, 3 * tap : 3 * (tap + columns)]) for tap in range(taps)])
+    factors = several([tensor(row) for row in weights[:, :, None]])
+    # One after the other into the same sums; NumPy would need three times as long.
+    totals = several([tensor(sums) for _ in range(taps)])
+    ones = np.ones(taps, np.float32)
+    call("aten::_foreach_addcmul_", "Tensor", [totals, shifted, factors, tensor(ones)], returned=0)
+    return sums
 
 
 def truncated(values: np.ndarray) -> np.ndarray:

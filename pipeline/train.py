@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 COLLECTIVES = 1800.0  # seconds; what is dead or frozen is found by the vigil long before
 LAST_RESORT = 90.0  # seconds from a signal to the next boundary; then the job is requeued as it stands
-REQUEUING = (signal.SIGUSR1, signal.SIGUSR2)  # SIGTERM: Slurm requeues by itself, or somebody cancelled
+REQUEUING = (signal.SIGUSR1, signal.SIGUSR2)  # SIGTERM: a preemption, or somebody cancelled
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,9 @@ def stop(run: Run, trainer: "Trainer", journal: "Quiet", interrupt: Interrupt) -
     step, ranks = trainer.standing.step, run.ranks
     received = [signal for signal in ranks.gather(interrupt.received) if signal]
     journal.note(f"ended by {received[0].name} after step {step:,}; the same command goes on from there")
-    if any(signal in REQUEUING for signal in received) and ranks.place.job:
+    if not ranks.place.job:
+        return
+    if any(signal in REQUEUING for signal in received) or ranks.lead(lambda: cluster.preempted(ranks.place)):
         if ranks.lead(lambda: attempts.fruitless(run.directory, step)):
             raise WorkFailed(
                 f"{attempts.FRUITLESS} starts in a row came no further than step {step}: too short a time "
@@ -214,7 +216,7 @@ def opened(run: Run) -> Iterator[None]:
 def give_up(place: cluster.Place, interrupt: Interrupt) -> None:
     """No boundary came, and the scheduler is about to kill: the last checkpoint is what is left."""
     print("error: no step ended in time; the last checkpoint is where the run goes on", file=sys.stderr)
-    if place.rank == 0 and interrupt.received in REQUEUING:
+    if place.rank == 0 and (interrupt.received in REQUEUING or cluster.preempted(place)):
         cluster.requeue(place)
     os._exit(1)
 

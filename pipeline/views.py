@@ -15,12 +15,6 @@ from pipeline.draws import ViewDraws
 from pipeline.policy import NOTHING
 
 
-def use_one_thread() -> None:
-    """For a worker process: torch's and OpenCV's own threads would only contend with the other workers."""
-    resample.use_one_thread()
-    randaugment.use_one_thread()
-
-
 def render_views(
     image: StoredImage,
     draws: ViewDraws,

@@ -1,9 +1,9 @@
 """The processes that render: one that imports what is needed, and the workers that it forks.
 
-Importing torch takes seconds and hundreds of megabytes; forked workers share both. They take tasks from one
-common socket, whoever is free first, and keep nothing between them. Signals that are meant for the trainer do
-not stop them (a scheduler signals every process of a job, and the trainer still needs batches to reach its
-next step); they end when the trainer closes its end of the sockets or is gone.
+They share what that one imported, of torch its kernels alone. They take tasks from one common socket, whoever
+is free first, and keep nothing between them. Signals that are meant for the trainer do not stop them (a
+scheduler signals every process of a job, and the trainer still needs batches to reach its next step); they
+end when the trainer closes its end of the sockets or is gone.
 """
 
 import contextlib
@@ -106,7 +106,7 @@ def work(index: int, setup: Setup, tasks: socket.socket, results: socket.socket,
 
 def prepare(rendering: Rendering) -> None:
     """Import what rendering needs, so that forked workers share it; one thread each, as they are many."""
-    from pipeline.views import use_one_thread
+    from pipeline.randaugment import use_one_thread
 
     use_one_thread()
     render_nothing(rendering)

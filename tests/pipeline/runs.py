@@ -18,14 +18,14 @@ SMALL = (
     "data.augmentation.erase=0.25",
     "recipe.drop_path=0.1",
     "recipe.global_batch=96",
-    "recipe.epochs=3",
+    "recipe.epochs=2",
     "recipe.evaluate_every=1",
     "recipe.warmup_epochs=1",
     "logging.every=1",
     "logging.tensorboard=false",
     "engine.checkpoint_minutes=1e-9",  # after every step
 )
-STEPS = 42  # 14 in an epoch
+STEPS = 28  # 14 in an epoch
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ from pipeline.engine import FOLDER, _Files, micro_batch
 from pipeline.errors import UserError
 from tests.pipeline.launching import environment, run_ranks
 
+pytestmark = pytest.mark.xdist_group("engine")  # its runs are shared
+
 STAGES = (0, 1, 2, 3)
 WORKER = Path(__file__).parent / "engine_run.py"
 

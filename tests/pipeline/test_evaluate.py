@@ -19,6 +19,8 @@ from pipeline.config import compose
 from pipeline.errors import UserError
 from pipeline.loader import EvaluationLoader, Loading
 
+pytestmark = pytest.mark.xdist_group("evaluate")  # one run is measured by all
+
 ROOT = Path(__file__).parents[2]
 RUN = "0123456789ab"
 

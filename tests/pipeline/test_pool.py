@@ -4,9 +4,11 @@ import os
 import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
+from pipeline.augment import Augmentation
 from pipeline.loader import Loading, TrainLoader
 from pipeline.pool import WorkerLost
 from pipeline.ring import TICKET
@@ -109,6 +111,22 @@ def test_workers_that_cannot_start_are_an_error_and_not_a_wait(digits, monkeypat
         pytest.raises(WorkerLost, match="ended together"),
     ):
         next(iter(loader))
+
+
+def test_a_worker_holds_less_than_300_mb_and_none_of_cudas_libraries(digits):
+    """With batches of the size that ImageNet's training has: 128 images of 224² pixels, six of them."""
+    sampling = Sampling(seed=5, global_batch=128)
+    with TrainLoader(digits, sampling, Augmentation(), loading=Loading(workers=2)) as loader:
+        batches = iter(loader)
+        for _ in range(7):
+            next(batches)
+        for pid in loader._renderers.pids:
+            resident = Path(f"/proc/{pid}/smaps_rollup").read_text().split("Rss:")[1].split()[0]
+            assert 100_000 < int(resident) < 300_000
+            mapped = Path(f"/proc/{pid}/maps").read_text()
+            assert "libtorch_cpu" in mapped
+            assert "libtorch_cuda" not in mapped
+            assert "libtorch_python" not in mapped
 
 
 def test_signals_to_the_whole_job_do_not_stop_the_workers(digits):

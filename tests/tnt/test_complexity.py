@@ -10,6 +10,8 @@ from tnt.flops import Count, count_macs
 from tnt.formulas import eq14_flops, eq15_flops, eq16_params, eq17_flops, eq18_params, model_macs
 from tnt.paper import BASELINES, ROWS
 
+pytestmark = pytest.mark.xdist_group("complexity")  # counted once
+
 
 @pytest.fixture(scope="module")
 def sizes():

@@ -153,13 +153,6 @@ def test_compiles_without_graph_breaks(tiny, form, training):
         torch.testing.assert_close(compiled_gradients[f"_orig_mod.{name}"], gradient)
 
 
-@pytest.mark.slow
-def test_inductors_code_gives_the_same_logits(tiny):
-    model, images = tiny(depth=1), torch.randn(2, 3, 24, 24)
-    with torch.no_grad():
-        torch.testing.assert_close(torch.compile(model, fullgraph=True)(images), model(images))
-
-
 @pytest.mark.parametrize("form", ["official", "legacy"])
 def test_exports_with_a_free_batch(tiny, form):
     model = tiny(form=form)

@@ -8,6 +8,8 @@ from torch.nn.functional import cross_entropy
 import tnt
 from tnt.formats import TIMM
 
+pytestmark = pytest.mark.xdist_group("parity")  # networks are built once
+
 PEERS = {
     "tnt_s": "tnt_s_patch16_224",
     "tnt_b": "tnt_b_patch16_224",

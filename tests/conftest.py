@@ -1,0 +1,14 @@
+"""For all tests: torch takes one thread, as `make test` runs several at once, and groups stay together."""
+
+import os
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Tests of one xdist_group share a worker: pytest-xdist writes the group into their ids."""
+    for item in session.items:
+        if session.config.getoption("loadgroup", False) and item.get_closest_marker("xdist_group"):
+            assert "@" in item.nodeid, "this pytest-xdist does not keep groups together under this pytest"

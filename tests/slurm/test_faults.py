@@ -1,0 +1,199 @@
+"""Training as jobs of a real scheduler: whatever happens to them, they end to the bit where they would have.
+
+What a run leaves (weights, their average, optimizer state, metrics) is compared with what an undisturbed one
+of the same shape leaves. A run meets several faults in turn: a start takes longer than all of its steps.
+"""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from pipeline.pack import make
+from pipeline.shard_plan import Packing
+from pipeline.sources_digits import digits
+from pipeline.vigil import LOST
+from tests.pipeline.launching import ROOT
+from tests.pipeline.runs import Left, Place
+from tests.slurm.training import PATIENCE, Job
+
+TINY = ("model.depth=1", "model.patch_dim=64", "model.outer_heads=2", "engine.zero_stage=1")
+TWO_NODES = ("--nodes=2", "--ntasks-per-node=1", "--gpus-per-node=1")
+FOUR_TASKS = ("--nodes=2", "--ntasks-per-node=2", "--gpus-per-node=2")
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("digits")
+    make(digits(), folder, Packing(workers=1))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def gold(cluster, shards, tmp_path_factory):
+    """What an undisturbed run on two nodes leaves."""
+    job = Job(cluster, tmp_path_factory.mktemp("gold"), shards, *TWO_NODES)
+    job.submit(*TINY)
+    left = Left.by(job.complete())
+    assert job.record["attempts"] == 1
+    assert job.record["jobs"] == [job.id]
+    return left
+
+
+def preemption_during_imports(job):
+    job.slurm.wait(lambda: len(job.ranks()) == 2 and all(map(_imports_torch, job.ranks().values())), PATIENCE)
+    _preempt(job, "SIGUSR1")
+
+
+def signalled_preemption(job):
+    _preempt(job, "SIGUSR1")
+
+
+def preemption_by_sigterm(job):
+    job.slurm.send_user_signal(False)
+    _preempt(job, "SIGTERM")
+
+
+def time_limit(job):
+    """Its last minutes begin at once: the script asks for a signal three minutes before the end."""
+    hours, minutes, _ = (int(part) for part in job.slurm.job(job.id)["RunTime"].split(":"))
+    log = job.slurm.folder / "log/slurmctld.log"
+    warnings, ends = log.read_text().count("warning signal"), job.ends("SIGUSR1")
+    with job.frozen():
+        limit = 60 * hours + minutes + 2
+        job.slurm.run("scontrol", "update", f"jobid={job.id}", f"timelimit={limit}")
+        job.slurm.wait(lambda: log.read_text().count("warning signal") > warnings, PATIENCE, "a warning")
+    job.slurm.wait(lambda: job.ends("SIGUSR1") > ends, PATIENCE, f"an end of job {job.id}")
+    job.slurm.run("scontrol", "update", f"jobid={job.id}", "timelimit=60")
+
+
+def _preempt(job, name):
+    """Slurm wakes what it signals."""
+    ends = job.ends(name)
+    with job.frozen():
+        job.urgent()
+        job.slurm.wait(lambda: job.ends(name) > ends, PATIENCE, f"an end of job {job.id} by {name}")
+
+
+def _imports_torch(pid):
+    return "libtorch" in Path(f"/proc/{pid}/maps").read_text()
+
+
+def lost_node(job):
+    """That of rank 0 and of the batch script; two others are left."""
+    job.slurm.kill_node(job.slurm.job(job.id)["BatchHost"])
+
+
+def killed_rank(job):
+    """The job ends at once and as failed: whoever watches it starts it again."""
+    os.kill(job.ranks()[1], signal.SIGKILL)
+    ended = job.slurm.wait_for(job.id, "FAILED", seconds=PATIENCE)
+    assert ended["ExitCode"] in (f"{LOST}:0", "137:0")
+    assert not job.ranks()
+    job.slurm.run("scontrol", "requeue", job.id)
+
+
+def controller_away(job):
+    """Nothing happens to the job while the controller is down."""
+    job.slurm.restart_controller(lambda: job.newest() > 4, PATIENCE)
+
+
+FAULTS = {
+    "the scheduler's": (preemption_during_imports, signalled_preemption, preemption_by_sigterm, time_limit),
+    "the machines'": (controller_away, lost_node, killed_rank),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)  # many starts, and on a busy machine each takes half a minute
+@pytest.mark.parametrize("whose", FAULTS)
+def test_a_job_ends_to_the_bit_where_it_would_have(slurm, shards, gold, tmp_path, whose):
+    job = Job(slurm, tmp_path, shards, *TWO_NODES)
+    job.submit(*TINY)
+    restarts = 0
+    for fault in FAULTS[whose]:
+        if fault is not preemption_during_imports:
+            job.passes(2)
+        fault(job)
+        if fault is not controller_away:
+            restarts += 1
+            job.starts_again(restarts)
+    assert Left.by(job.complete()) == gold
+    assert slurm.restarts(job.id) == restarts  # each fault started it once
+    assert job.record["jobs"] == [job.id]
+    assert job.record["events"] == []
+
+
+ASK = """import signal, time; from pipeline.cluster import find_place, preempted; asked = []
+signal.signal(signal.SIGTERM, lambda *_: asked.append(preempted(find_place())))
+print("ready", flush=True)
+while not asked: time.sleep(0.05)
+print("preempted", asked[0], flush=True)
+"""
+
+
+@pytest.mark.parametrize("by", ["scancel", "an urgent job"])
+def test_a_job_tells_a_preemption_from_its_cancellation(slurm, tmp_path, by):
+    """Both come as SIGTERM. To requeue a cancelled job would bring it back."""
+    out = tmp_path / "out.txt"
+    out.touch()
+    (tmp_path / "ask.py").write_text(ASK)
+    script = f"#!/bin/bash\nexport PYTHONPATH={ROOT}\nsrun python {tmp_path / 'ask.py'}\n"
+    job = slurm.submit("--output", str(out), "--exclusive", script=script)
+    slurm.wait(lambda: "ready" in out.read_text(), PATIENCE, "the task")
+    if by == "scancel":
+        slurm.run("scancel", job)
+    else:
+        slurm.send_user_signal(False)
+        slurm.submit("--partition=urgent", "--nodes=3", "--exclusive", "--wrap", "true")
+    slurm.wait(lambda: "preempted " in out.read_text(), PATIENCE, "an answer")
+    assert f"preempted {by == 'an urgent job'}" in out.read_text()
+
+
+@pytest.mark.slow
+def test_two_nodes_with_two_tasks_train_as_one_process_would(slurm, shards, tmp_path):
+    """The same batches, their gradients summed in another order: float32's rounding is all that differs."""
+    short = (*TINY, "recipe.epochs=1", "recipe.warmup_epochs=0.5")
+    job = Job(slurm, tmp_path / "four", shards, *FOUR_TASKS)
+    job.submit(*short)
+    one = Place(tmp_path / "one", shards).train(*short)
+    four = job.complete()
+    assert job.record["world"] == 4
+    losses = [[row["loss"] for row in _steps(run)] for run in (four, one)]
+    assert len(losses[0]) == 14
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    ours, theirs = (load_file(run / "model.safetensors") for run in (four, one))
+    for name, weights in theirs.items():
+        np.testing.assert_allclose(ours[name], weights, rtol=0, atol=1e-6, err_msg=name)
+        assert not name.endswith("bias") or np.abs(weights).max() > 1e-3, (
+            f"{name} began at 0 and learned nothing"
+        )
+
+
+def _steps(run):
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [row for row in rows if "lr" in row]
+
+
+TELL = (
+    "import dataclasses, json, pipeline.cluster as c; print(json.dumps(dataclasses.asdict(c.find_place())))"
+)
+
+
+def test_every_rank_knows_its_place(slurm, tmp_path):
+    """Node names mean nothing outside this Slurm, so the ranks meet at the launching node's address."""
+    script = f"#!/bin/bash\ncd {ROOT}\nsrun --label python -c '{TELL}'\n"
+    job = slurm.submit("--output", str(tmp_path / "out.txt"), *FOUR_TASKS, script=script)
+    assert slurm.wait_for(job)["JobState"] == "COMPLETED"
+    said = dict(line.split(": ", 1) for line in (tmp_path / "out.txt").read_text().splitlines())
+    places = [json.loads(said[str(rank)]) for rank in range(4)]
+    assert [place["rank"] for place in places] == [0, 1, 2, 3]
+    assert [place["local_rank"] for place in places] == [0, 1, 0, 1]
+    shared = {"launcher": "slurm", "world": 4, "master": "127.0.0.1", "job": job, "restarts": 0}
+    for place in places:
+        assert place.items() >= shared.items()
+        assert place["port"] == places[0]["port"] > 0
