@@ -63,7 +63,7 @@ def _plans(table: Table, runs: Path) -> Iterator[Plan]:
             text = f"Figure 3: top-1 accuracy against {words}, a line for each family of networks"
             yield Plan(name, table, text, partial(figure3.draw, table, cost), "nothing to compare yet")
     for column in (name for name in table.columns if name != "top5" or _printed(table, name)):
-        text = f"{title}: {COLUMNS[column]} of every row, as measured and as the paper prints it"
+        text = f"{title}: {COLUMNS.get(column, column)} of every row, as measured and as the paper prints it"
         yield Plan(f"{stem}-{column}", table, text, partial(bars.draw, table, column), "no figures yet")
     for column in table.columns:
         if column != "top5":  # which the runs of top1 have too

@@ -67,7 +67,7 @@ def new_plot(height: float, left: float, top: float, bottom: float, title: str) 
 def title(table: Table, column: str) -> str:
     """Short: a picture is narrow, and its caption says the rest."""
     name = f"Table {table.number}" if table.number else table.ablation
-    parts = [name, COLUMNS[column]] if column != "top1" else [name]
+    parts = [name, COLUMNS.get(column, column)] if column != "top1" else [name]
     parts += [] if table.scale == "paper" else [f"scale={table.scale}"]
     return ", ".join(parts) + (" (another protocol)" if table.protocol else "")
 

@@ -102,7 +102,7 @@ def _cells(table: Table, row: Row, columns: Sequence[str]) -> Iterator[Shown]:
     yield _size(Head("params, M"), row.params, row.paper_params, 1e6)
     yield _size(Head("MACs, G"), row.macs, row.paper_macs, 1e9)
     for column in columns:
-        group = COLUMNS[column]
+        group = COLUMNS.get(column, column)
         entry = row.entry(column) or Entry("", column, verdict="")
         yield _percent(Head("paper", group), entry.paper)
         yield _percent(Head("later", group), entry.official)
