@@ -83,16 +83,17 @@ def main(argv: Sequence[str]) -> int:
 
 def _report(found: Collected, chosen: str | None, results: Path) -> None:
     """Writes all tables and prints them, or the one that was asked for."""
-    fixed = list(map(setting_grid, found.settings))
+    tables, fixed = _chosen(found, chosen), list(map(setting_grid, found.settings))
     folder = results / "tables" / ("" if found.scale == "paper" else found.scale)
     written.write(folder, found.tables, fixed)
     terminal.show(
         [each for each in fixed if chosen in (None, each.name, each.name.removeprefix("table"))]
-        + [grid(table) for table in _chosen(found, chosen)]
+        + [grid(table) for table in tables]
     )
     count = sum(1 for table in found.tables for entry in table.entries if entry.n)
     here = sum(1 for record in found.records.values() if record.scale == found.scale)
-    print(f"{here} records at scale {found.scale} give {count} figures; files in {folder}/")
+    rest = f", {len(found.others)} belong to no table" if found.others else ""
+    print(f"{here} records at scale {found.scale} give {count} values{rest}; tables in {folder}/")
 
 
 def _draw(found: Collected, results: Path, runs: Path, html: bool) -> None:

@@ -298,7 +298,7 @@ def test_sizes_are_counted_once_and_again_where_the_code_is_another(tmp_path, mo
 
 
 def test_the_sizes_that_are_kept_are_what_counting_gives():
-    """Of our networks all; of timm's the quickest, since its versions are in the file."""
+    """Of the paper's TNTs all; of timm's the quickest, since its versions are in the file."""
     from tnt.complexity import measure_baseline, params_of
     from tnt.paper import BASELINES
 
@@ -307,7 +307,9 @@ def test_the_sizes_that_are_kept_are_what_counting_gives():
     for ablation in spec.load("all").values():
         for cell in ablation.cells:
             network = spec.composed(ablation, cell).model.network
-            assert kept.of(network).params == params_of(network), cell.name
+            held = kept.of(network).params
+            if ablation.table or held is not None:  # what is not of the paper may be counted when asked for
+                assert held == params_of(network), cell.name
     (deit,) = [one for one in BASELINES if one.name == "DeiT-S"]
     measured = measure_baseline(deit)
     assert kept.of_peer(deit) == counting.Size(measured.params, macs=measured.counted, faults=())
