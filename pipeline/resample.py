@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pipeline.kernels import NONE, call, several, tensor
+from pipeline.libtorch import NONE, call, several, tensor
 
 BARELY = 1e-3  # added before truncation: float32 sums of weights may fall short of 1
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.kernels import NONE, call, several, tensor
+from pipeline.libtorch import NONE, call, several, tensor
 from pipeline.resample import cubic_weights, resize_into, weigh_rows
 from tests.pipeline.launching import environment
 from tests.pipeline.photographs import pixels
