@@ -4,8 +4,8 @@ The class is the patch, of four, that a mark stands in. The official form cuts p
 them, so that without patch positions nothing can tell the classes apart: one guess in four is right.
 
 With them it is learned late and at once: when training begins, a patch's position is a fiftieth of what the
-patch shows. Batches of some size and a rate that does not fall find it within two to four hundred
-steps.
+patch shows. Batches of some size and a rate that does not fall find it within two to five hundred steps;
+there are nine hundred. With a single outer head one seed of three never did.
 """
 
 from ablations.spec import Ablation, Cell
@@ -21,16 +21,16 @@ ABLATION = Ablation(
         "model.patch_size=8",
         "data.augmentation.smoothing=0",
         "recipe.global_batch=128",
-        "recipe.epochs=40",
+        "recipe.epochs=56",
         "recipe.warmup_epochs=2",
         "recipe.lr=3e-3",
         "recipe.min_lr=3e-3",
         "recipe.beta2=0.95",
         "recipe.weight_decay=0",
         "recipe.ema=0",
-        "recipe.evaluate_every=20",
+        "recipe.evaluate_every=28",
         "engine.micro_batch=128",
-        "engine.checkpoint_every=20",
+        "engine.checkpoint_every=28",
     ),
     varies=("model.patch_position",),
     rows=(

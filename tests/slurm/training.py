@@ -13,11 +13,10 @@ from tests.slurm.daemons import environment, processes
 
 PATIENCE = 120.0  # seconds for a step or a start; only a failing test waits for it
 
-# A task that is signalled before Python has its handlers up must not die of it: then nobody requeues the job.
 SCRIPT = f"""#!/bin/bash
 #SBATCH --requeue --open-mode=append --signal=USR1@180 --time=60
 cd {ROOT}
-srun --kill-on-bad-exit=1 env --ignore-signal=USR1 python pipeline/train.py "$@"
+srun --kill-on-bad-exit=1 sh slurm/rank.sh pipeline/train.py "$@"
 """
 
 
