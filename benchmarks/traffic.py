@@ -66,11 +66,10 @@ def main() -> None:
     parser.add_argument("--bandwidth", type=float, default=4.8, help="TB/s of the chip's memory")
     parser.add_argument("--peak", type=float, default=989, help="TFLOP/s of the chip, dense bf16")
     options = parser.parse_args()
-    print(
-        f"one inner block, batch {options.batch}, bf16 autocast, drop path 0.1; a chip of {options.bandwidth} TB/s"
-        f" and {options.peak:g} TFLOP/s\n"
-        "| model | pass | path | GB moved | GFLOP | memory, µs | arithmetic, µs |\n|---|---|---|---|---|---|---|"
-    )
+    chip = f"a chip of {options.bandwidth} TB/s and {options.peak:g} TFLOP/s"
+    print(f"one inner block, batch {options.batch}, bf16 autocast, drop path 0.1; {chip}")
+    print("| model | pass | path | GB moved | GFLOP | memory, µs | arithmetic, µs |")
+    print("|---|---|---|---|---|---|---|")
     for name in options.models:
         config = tnt.get_config(name)
         moved = plain(TNTBlock(config, 0.1).train(), config)
@@ -82,10 +81,8 @@ def main() -> None:
             rows = (("plain", bytes_plain, operations), ("fused", streams * stream, operations + repeated))
             for path, size, times in rows:
                 gb, gflop = size * options.batch / 1e9, times * macs(config) * options.batch / 1e9
-                print(
-                    f"| {name} | {part} | {path} | {gb:.3f} | {gflop:.1f} | {gb / options.bandwidth * 1e3:.0f} "
-                    f"| {gflop / options.peak * 1e3:.0f} |"
-                )
+                floor = f"{gb / options.bandwidth * 1e3:.0f} | {gflop / options.peak * 1e3:.0f}"
+                print(f"| {name} | {part} | {path} | {gb:.3f} | {gflop:.1f} | {floor} |")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Without a GPU Triton's kernels run in its interpreter; that has to be said before Triton is first imported."""
+"""Without a GPU Triton's kernels run in its interpreter; that has to be said before Triton is imported."""
 
 import os
 

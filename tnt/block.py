@@ -65,7 +65,7 @@ class TransformerBlock(nn.Module):
         return self.training and self.drop_path > 0
 
     def kept(self, sequences: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-        """S, 1, 1: 0 for sequences that leave a residual out; others scale it so that its expectation stays."""
+        """S, 1, 1: 0 for sequences without a residual; others scale it so that its expectation stays."""
         keep = 1 - self.drop_path
         return torch.empty(sequences, 1, 1, dtype=dtype, device=device).bernoulli_(keep) / keep
 

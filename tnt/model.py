@@ -70,13 +70,14 @@ class TNT(nn.Module):
     def set_kernels(self, name: str) -> None:
         """Inner blocks by PyTorch's kernels ("torch") or, on a GPU, by those of `tnt.fused` ("fused").
 
-        The numbers are the same but for rounding. Elsewhere than on a GPU, and in exports, it is always PyTorch.
+        The numbers are the same but for rounding. Without a GPU, and in exports, it is always PyTorch's.
         """
         if name not in KERNELS:
             raise ValueError(f"unknown kernels {name!r}; valid: {', '.join(KERNELS)}")
         if name == "fused" and (reason := misfit(self.config)):
             raise ValueError(f"no fused kernels: {reason}")
         for block in self.blocks:
+            assert isinstance(block, TNTBlock)
             block.fused = name == "fused"
 
     def forward(self, images: Tensor) -> Tensor:

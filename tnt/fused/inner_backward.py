@@ -50,12 +50,16 @@ def attention_backward(
     for head in range(heads):
         row = head * e + across
         at = row[:, None] * c + columns[None, :]  # of one head's queries in the weights
-        q = operand(product(x, transposed(qkv, row, columns, c, of_head, inside, ROUND, DOT), ACC), ROUND, DOT)
+        q = operand(
+            product(x, transposed(qkv, row, columns, c, of_head, inside, ROUND, DOT), ACC), ROUND, DOT
+        )
         k = operand(
             product(x, transposed(qkv + c * c, row, columns, c, of_head, inside, ROUND, DOT), ACC), ROUND, DOT
         )
         v = operand(
-            product(x, transposed(qkv + 2 * c * c, row, columns, c, of_head, inside, ROUND, DOT), ACC), ROUND, DOT
+            product(x, transposed(qkv + 2 * c * c, row, columns, c, of_head, inside, ROUND, DOT), ACC),
+            ROUND,
+            DOT,
         )
         weights = softmax(product(q, tl.trans(k), ACC) * (e**-0.5), together)  # R, R
         rounded = operand(weights, ROUND, DOT)
@@ -66,7 +70,9 @@ def attention_backward(
             inside[:, None] & of_head[None, :],
         )
 
-        d_out = operand(product(gradient, matrix(proj, columns, row, c, inside, of_head, ROUND, DOT), ACC), ROUND, DOT)
+        d_out = operand(
+            product(gradient, matrix(proj, columns, row, c, inside, of_head, ROUND, DOT), ACC), ROUND, DOT
+        )
         d_v = operand(product(tl.trans(rounded), d_out, ACC), ROUND, DOT)
         d_weights = product(d_out, tl.trans(v), ACC)  # R, R
         d_scores = weights * (d_weights - tl.sum(weights * d_weights, axis=1)[:, None])
@@ -117,8 +123,9 @@ def mlp_backward(
 
 @triton.jit
 def inner_backward(
-    dy_ptr, x_ptr, dx_ptr, into, kept, norm1, norm1_bias, qkv, proj, proj_bias, norm2, norm2_bias, fc1, fc1_bias,
-    fc2, patches, programs,
+    dy_ptr, x_ptr, dx_ptr, into, kept,
+    norm1, norm1_bias, qkv, proj, proj_bias, norm2, norm2_bias, fc1, fc1_bias, fc2,
+    patches, programs,
     m: tl.constexpr, c: tl.constexpr, heads: tl.constexpr, hidden: tl.constexpr, eps: tl.constexpr,
     R: tl.constexpr, C: tl.constexpr, E: tl.constexpr, J: tl.constexpr, DROP: tl.constexpr,
     ROUND: tl.constexpr, DOT: tl.constexpr, ACC: tl.constexpr,
@@ -158,8 +165,8 @@ def inner_backward(
         add_to(into_fc2 + c * hidden + columns, tl.sum(dt, axis=0), inside)
         n2 = x2_hat * vector(norm2, columns, inside, ACC) + vector(norm2_bias, columns, inside, ACC)
         dn = mlp_backward(
-            operand(dt, ROUND, DOT), operand(n2, ROUND, DOT), fc1, fc1_bias, fc2, into_fc1, into_fc1 + hidden * c,
-            into_fc2, columns, c, hidden, J, ROUND, DOT, ACC,
+            operand(dt, ROUND, DOT), operand(n2, ROUND, DOT), fc1, fc1_bias, fc2,
+            into_fc1, into_fc1 + hidden * c, into_fc2, columns, c, hidden, J, ROUND, DOT, ACC,
         )  # fmt: skip
         dx += norm_backward(dn, x2_hat, scale2, norm2, into_norm2, columns, c, ACC)
 

@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from tnt.fused.layers import gelu, matrix, operand, product, softmax, standardised, transposed, vector
+from tnt.fused.layers import gelu, operand, product, softmax, standardised, transposed, vector
 
 
 @triton.jit
@@ -14,7 +14,7 @@ def attention(
 ):  # fmt: skip
     """Eq. 1 and the projection, without its bias, of words `x` that are operands; R, C → R, C
 
-    A head after the other, so that no more than one head's queries, keys, values and scores are there at once.
+    A head after the other, so that only one head's queries, keys, values and scores are there at once.
     """
     e: tl.constexpr = c // heads
     inside = columns < c
@@ -56,7 +56,8 @@ def mlp(
 
 @triton.jit
 def inner_forward(
-    x_ptr, y_ptr, kept, norm1, norm1_bias, qkv, proj, proj_bias, norm2, norm2_bias, fc1, fc1_bias, fc2, fc2_bias,
+    x_ptr, y_ptr, kept,
+    norm1, norm1_bias, qkv, proj, proj_bias, norm2, norm2_bias, fc1, fc1_bias, fc2, fc2_bias,
     patches,
     m: tl.constexpr, c: tl.constexpr, heads: tl.constexpr, hidden: tl.constexpr, eps: tl.constexpr,
     R: tl.constexpr, C: tl.constexpr, E: tl.constexpr, J: tl.constexpr, DROP: tl.constexpr,

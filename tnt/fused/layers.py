@@ -1,6 +1,6 @@
 """What the kernels have in common: LayerNorm, one head of attention, GELU, products on the tensor cores.
 
-R words (rows) of a tile, c wide, padded to C columns; heads e wide, padded to E; the padding is zero throughout.
+R words (rows) of a tile, c wide, padded to C columns; heads e wide, padded to E; the padding is zero.
 ROUND is what operands of a product are rounded to, DOT what the product takes: they differ only in Triton's
 interpreter, whose products know no bf16.
 """
@@ -20,8 +20,10 @@ def product(a, b, ACC: tl.constexpr):
 
 
 @triton.jit
-def matrix(pointer, rows, columns, row_stride, inside_rows, inside_columns, ROUND: tl.constexpr, DOT: tl.constexpr):
-    """A part of a weight matrix; rows and columns may be exchanged by exchanging strides, see `transposed`."""
+def matrix(
+    pointer, rows, columns, row_stride, inside_rows, inside_columns, ROUND: tl.constexpr, DOT: tl.constexpr
+):
+    """A part of a weight matrix, as an operand."""
     inside = inside_rows[:, None] & inside_columns[None, :]
     part = tl.load(pointer + rows[:, None] * row_stride + columns[None, :], mask=inside, other=0.0)
     return operand(part, ROUND, DOT)

@@ -112,7 +112,7 @@ def _(dy, words, kept, weights, heads, dtype):  # type: ignore[no-untyped-def]
 def _norm_backward(
     dy: Tensor, x: Tensor, other: Tensor | None, gain: Tensor, tokens: int
 ) -> tuple[Tensor, Tensor]:
-    """The gradient of x, plus `other`, and those of gain and bias; with `tokens`, dy has a class token's row."""
+    """The gradient of x, plus `other`, and those of gain and bias; where there are `tokens`, dy has all."""
     width = gain.numel()
     rows, height = x.numel() // width, norm_rows(width)
     programs = _programs(x, triton.cdiv(rows, height))

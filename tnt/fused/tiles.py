@@ -1,4 +1,4 @@
-"""How much a program holds at a time. Sizes of tiles are powers of two, and at least 16, for the tensor cores."""
+"""How much a program holds at a time: powers of two of at least 16, as the tensor cores want them."""
 
 from __future__ import annotations
 
