@@ -10,8 +10,7 @@ import triton.language as tl
 from tnt.fused.inner_forward import attention
 from tnt.fused.layers import (
     add_to,
-    gelu,
-    gelu_slope,
+    gelu_and_slope,
     matrix,
     operand,
     product,
@@ -61,7 +60,7 @@ def attention_backward(
             ROUND,
             DOT,
         )
-        weights = softmax(product(q, tl.trans(k), ACC) * (e**-0.5), together)  # R, R
+        weights = softmax(product(q, tl.trans(k), ACC), e**-0.5, together)  # R, R
         rounded = operand(weights, ROUND, DOT)
         out = operand(product(rounded, v, ACC), ROUND, DOT)  # R, E
         add_to(
@@ -103,13 +102,14 @@ def mlp_backward(
         there = unit < hidden
         z = product(x, transposed(fc1, unit, columns, c, there, inside, ROUND, DOT), ACC)  # R, J
         z += vector(fc1_bias, unit, there, ACC)[None, :]
+        u, slope = gelu_and_slope(z, ROUND)
         add_to(
             into_fc2 + columns[:, None] * hidden + unit[None, :],
-            product(tl.trans(gradient), operand(gelu(z), ROUND, DOT), ACC),
+            product(tl.trans(gradient), operand(u, ROUND, DOT), ACC),
             inside[:, None] & there[None, :],
         )
         d_u = product(gradient, matrix(fc2, columns, unit, hidden, inside, there, ROUND, DOT), ACC)
-        d_z = d_u * gelu_slope(z)
+        d_z = d_u * slope
         add_to(into_fc1_bias + unit, tl.sum(d_z, axis=0), there)
         d_z = operand(d_z, ROUND, DOT)
         add_to(

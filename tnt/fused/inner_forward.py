@@ -27,7 +27,7 @@ def attention(
         k = product(x, transposed(qkv + c * c, row, columns, c, of_head, inside, ROUND, DOT), ACC)
         v = product(x, transposed(qkv + 2 * c * c, row, columns, c, of_head, inside, ROUND, DOT), ACC)
         scores = product(operand(q, ROUND, DOT), tl.trans(operand(k, ROUND, DOT)), ACC)  # R, R
-        weights = softmax(scores * (e**-0.5), together)
+        weights = softmax(scores, e**-0.5, together)
         out = product(operand(weights, ROUND, DOT), operand(v, ROUND, DOT), ACC)  # R, E
         share = transposed(proj, columns, row, c, inside, of_head, ROUND, DOT)  # E, C
         mixed += product(operand(out, ROUND, DOT), share, ACC)
@@ -47,7 +47,7 @@ def mlp(
         unit = start + tl.arange(0, J)
         there = unit < hidden
         z = product(x, transposed(fc1, unit, columns, c, there, inside, ROUND, DOT), ACC)  # R, J
-        u = gelu(z + vector(fc1_bias, unit, there, ACC)[None, :])
+        u = gelu(z + vector(fc1_bias, unit, there, ACC)[None, :], ROUND)
         out += product(
             operand(u, ROUND, DOT), transposed(fc2, columns, unit, hidden, inside, there, ROUND, DOT), ACC
         )
