@@ -6,6 +6,7 @@ all shapes are compiled and run.
 
 import copy
 import itertools
+from functools import partial
 
 import pytest
 import torch
@@ -15,11 +16,11 @@ from torch import Tensor, nn
 import tnt
 from tnt import TNT
 from tnt.block import TransformerBlock
-from tnt.fused.tiles import backward_tile, forward_tile, misfit
+from tnt.fused.tiles import misfit, tile_for
 
 GPU = torch.cuda.is_available()
 DEVICE = "cuda" if GPU else "cpu"
-DTYPE = torch.float32 if GPU else torch.float64
+DTYPE = torch.float32 if GPU else torch.float64  # as exact as it gets there
 WORDS, WIDTHS = (4, 16, 64), (6, 12, 24, 40, 96)
 ALL = [(m, c, h) for m, c, h in itertools.product(WORDS, WIDTHS, range(1, 9)) if c % h == 0]
 FEW = [(4, 6, 3), (4, 12, 4), (4, 96, 8), (16, 6, 2), (16, 12, 6), (16, 24, 4), (16, 40, 5), (16, 24, 1),
@@ -52,11 +53,11 @@ def plain(block: TransformerBlock, words: Tensor, kept: Tensor, norm: nn.LayerNo
     return words, norm(words.flatten(1)).view_as(words)
 
 
-def fused(block, words, kept, norm):
+def fused(block, words, kept, norm, dtype):
     from tnt.fused.ops import inner
 
     weights = list(block.parameters())
-    return inner(words, kept, weights, norm.weight, norm.bias, block.attn.heads, words.dtype)
+    return inner(words, kept, weights, norm.weight, norm.bias, block.attn.heads, dtype)
 
 
 def gradients(function, block, words, kept, norm, seeds) -> list[Tensor]:
@@ -65,29 +66,47 @@ def gradients(function, block, words, kept, norm, seeds) -> list[Tensor]:
     block, norm = copy.deepcopy(block).to(dtype), copy.deepcopy(norm).to(dtype)
     words = words.clone().requires_grad_()
     outputs = function(block, words, kept, norm)
-    torch.autograd.backward(outputs, [seed.to(dtype) for seed in seeds])
+    torch.autograd.backward(outputs, [seed.to(out.dtype) for seed, out in zip(seeds, outputs, strict=True)])
     every = [*block.parameters(), *norm.parameters()]
     return [*(out.detach() for out in outputs), words.grad, *(p.grad for p in every)]
 
 
-@pytest.mark.parametrize(("m", "c", "heads"), ALL if GPU else FEW)
-def test_outputs_and_every_gradient_are_those_of_the_plain_block(m, c, heads, poison):
+def cases():
+    """Rounding to bf16 too; the largest tile of all is too large for a processor's memory with 32 bits."""
+    for m, c, heads in ALL if GPU else FEW:
+        if not (GPU and (m, c) == (64, 96)):
+            yield m, c, heads, DTYPE
+        if GPU or (m, c) in ((16, 24), (4, 96)):
+            yield m, c, heads, torch.bfloat16
+
+
+@pytest.mark.parametrize(("m", "c", "heads", "dtype"), list(cases()))
+def test_outputs_and_every_gradient_are_those_of_the_plain_block(m, c, heads, dtype, poison):
     block = block_of(c, heads)
     norm = nn.LayerNorm(m * c).to(DEVICE, torch.float64)
     nn.init.normal_(norm.weight)
     nn.init.normal_(norm.bias)
-    a_tile = backward_tile(m, c, heads).R // m
-    patches = 2 * a_tile + 1  # three tiles for two programs, the last of them nearly empty
+    patches = 2 * (tile_for(m, c, heads).R // m) + 1  # three tiles for two programs, the last nearly empty
     make = {"device": DEVICE, "dtype": torch.float64}
     words = torch.randn(patches, m, c, **make)
     kept = torch.rand(2, patches, **make).sub(0.3).clamp(min=0) * 2
     seeds = torch.randn(2, patches, m, c, **make).unbind(0)
     expected = gradients(plain, block, words, kept, norm, seeds)
-    found = gradients(fused, block, words.to(DTYPE), kept.to(DTYPE), norm, seeds)
-    for name, ours, theirs in zip(names(block), found, expected, strict=True):
-        scale = theirs.abs().max().clamp(min=1e-3)
-        gap = ((ours.double() - theirs).abs().max() / scale).item()
-        assert gap < (1e-11 if torch.float64 == DTYPE else 2e-5), f"{name}: {gap:.1e}"
+    held = torch.float64 if dtype == torch.float64 else torch.float32  # as under autocast
+    found = gradients(partial(fused, dtype=dtype), block, words.to(held), kept.to(held), norm, seeds)
+    allowed = [{torch.float64: 1e-11, torch.float32: 2e-5}.get(dtype, 0.0)] * len(found)
+    if dtype == torch.bfloat16:  # what PyTorch's own rounding does to the same block
+        with torch.autocast(DEVICE, torch.bfloat16):
+            rounded = gradients(plain, block, words.float(), kept.float(), norm, seeds)
+        slack = 1.5 if GPU else 3.0  # the interpreter cuts off what a GPU rounds
+        allowed = [slack * gap + 1e-3 for gap in gaps(rounded, expected)]
+    for name, gap, most in zip(names(block), gaps(found, expected), allowed, strict=True):
+        assert gap < most, f"{name}: {gap:.1e}"
+
+
+def gaps(ours: list[Tensor], theirs: list[Tensor]) -> list[float]:
+    """Relative, root of mean square."""
+    return [((a.double() - b).norm() / b.norm()).item() for a, b in zip(ours, theirs, strict=True)]
 
 
 def names(block: nn.Module) -> list[str]:
@@ -97,7 +116,7 @@ def names(block: nn.Module) -> list[str]:
 
 def pair(tiny, **changes) -> tuple[TNT, TNT]:
     """The same network twice, the second with fused kernels."""
-    a = tiny(**changes).to(DEVICE).train()
+    a = tiny(**{"depth": 1, **changes}).to(DEVICE).train()
     b = copy.deepcopy(a)
     b.set_kernels("fused")
     return a, b
@@ -114,16 +133,18 @@ def trained(model: TNT, images: Tensor, autocast: bool = False) -> tuple[Tensor,
 
 def images_for(dtype: torch.dtype = DTYPE) -> Tensor:
     torch.manual_seed(3)
-    return torch.randn(2, 3, 24, 24, dtype=dtype, device=DEVICE)
+    return torch.randn(2, 3, 16, 24, dtype=dtype, device=DEVICE)
 
 
 @pytest.mark.parametrize(
     "changes",
     [
-        {"drop_path": 0.4},
+        {"drop_path": 0.4, "depth": 2},
         {"form": "legacy"},
         {"se": "outer", "patch_dim": 12, "outer_heads": 4},
-        {"word_position": False, "depth": 1},
+        {
+            "word_position": False,
+        },
     ],
     ids=str,
 )
@@ -149,7 +170,7 @@ def test_it_is_really_the_kernels_that_ran(tiny, monkeypatch):
 
 
 def test_under_autocast_fused_is_no_farther_from_the_truth_than_plain(tiny):
-    a, b = pair(tiny, depth=2, drop_path=0.2)
+    a, b = pair(tiny)
     images = images_for(torch.float32)
     truth, _ = trained(copy.deepcopy(a).double(), images.double())
     by_plain, _ = trained(a, images, autocast=True)
@@ -171,7 +192,7 @@ def test_with_checkpointing_the_gradients_are_the_same_bit_by_bit(tiny):
 
 def test_the_rest_compiles_without_a_break(tiny):
     """What torch.compile sees, derivative and all; that it also makes code of it takes half a minute more."""
-    _, b = pair(tiny, depth=2)
+    _, b = pair(tiny)
     images = images_for(torch.float32)
     logits, gradients = trained(b, images)
     again = copy.deepcopy(b)
@@ -197,7 +218,7 @@ def test_backward_keeps_the_input_and_the_output_and_nothing_between(tiny):
     from tnt.fused.block import words_to_patches
 
     _, b = pair(tiny)
-    block = b.blocks[1]
+    block = b.blocks[0]
     words = torch.randn(18, 16, 6, device=DEVICE, requires_grad=True)
     patches = torch.randn(2, 10, 10, device=DEVICE, requires_grad=True)
     kept: dict[int, int] = {}
@@ -244,11 +265,11 @@ def test_unknown_kernels_are_refused(tiny):
 
 @pytest.mark.parametrize(("m", "c", "heads"), ALL)
 def test_a_tile_holds_whole_patches(m, c, heads):
-    for tile in (forward_tile(m, c, heads), backward_tile(m, c, heads)):
-        assert tile.R % m == 0
-        assert c <= tile.C
-        assert c // heads <= tile.E
-        assert 4 * c % tile.J == 0 or 4 * c % tile.J < tile.J  # the last hidden units may be fewer
+    tile = tile_for(m, c, heads)
+    assert tile.R % m == 0
+    assert c <= tile.C
+    assert c // heads <= tile.E
+    assert tile.warps in (1, 2, 4, 8)
 
 
 def curve(model: TNT, steps: int, batch: int, lr: float, autocast: bool) -> list[float]:
@@ -272,8 +293,8 @@ def curve(model: TNT, steps: int, batch: int, lr: float, autocast: bool) -> list
 
 
 def test_a_short_training_shows_the_same_losses(tiny):
-    a, b = pair(tiny, depth=1, drop_path=0.1)
-    by_plain, by_fused = (curve(model, 6, 2, 1e-2, autocast=False) for model in (a, b))
+    a, b = pair(tiny, image_size=16)
+    by_plain, by_fused = (curve(model, 5, 2, 1e-2, autocast=False) for model in (a, b))
     assert by_fused == pytest.approx(by_plain, rel=1e-3)
     assert by_plain[-1] < by_plain[0]
 

@@ -16,7 +16,9 @@ def operand(x, ROUND: tl.constexpr, DOT: tl.constexpr):
 
 @triton.jit
 def product(a, b, ACC: tl.constexpr):
-    return tl.dot(a, b, input_precision="ieee", out_dtype=ACC)
+    # Numbers of 32 bits as sums of three of 19: on the tensor cores, and nearly as exact as without them.
+    PRECISION: tl.constexpr = "tf32x3" if a.dtype == tl.float32 else "ieee"
+    return tl.dot(a, b, input_precision=PRECISION, out_dtype=ACC)
 
 
 @triton.jit
@@ -74,15 +76,15 @@ def softmax(scores, scale: tl.constexpr, together):
 def normal(z, ROUND: tl.constexpr):
     """The normal distribution, cumulated, and its density times √2π.
 
-    Where operands have 16 bits, erf would take more instructions than the rest of the block: then it is formula
-    7.1.26 of Abramowitz and Stegun, off by 1.5e-7 at most, which shares its exponential with the density.
+    Where operands have 16 bits, erf would be what the block spends most instructions on: then it is formula
+    7.1.26 of Abramowitz and Stegun, off by 1e-7 at most, which shares its exponential with the density.
     """
     bell = tl.exp2(-0.7213475204444817 * z * z)
     if ROUND.primitive_bitwidth == 16:
         t = tl.rsqrt(1.0 + 0.23164189 * tl.abs(z))
         t *= t  # a division would be seven instructions
-        tail = t * (0.127414796 + t * (-0.142248368 + t * (0.710706870 + t * (-0.726576014 + t * 0.530702715))))
-        tail *= bell
+        tail = -0.142248368 + t * (0.710706870 + t * (-0.726576014 + t * 0.530702715))
+        tail = t * (0.127414796 + t * tail) * bell
         return tl.where(z < 0, tail, 1.0 - tail), bell
     else:
         return 0.5 * (1.0 + tl.erf(z * 0.7071067811865476)), bell

@@ -17,7 +17,7 @@ from torch import Tensor
 from tnt.fused.inner_backward import inner_backward
 from tnt.fused.inner_forward import inner_forward
 from tnt.fused.row_norm import norm_backward, norm_forward
-from tnt.fused.tiles import Tile, backward_tile, forward_tile, norm_rows, power
+from tnt.fused.tiles import Tile, norm_rows, power, tile_for
 
 EPS = 1e-5
 PER_PROCESSOR = 4  # programs that share the gradients of the weights among them
@@ -62,7 +62,7 @@ def _inner(
 ) -> tuple[Tensor, Tensor]:
     y, normed = _inner_shapes(words, kept, weights, gain, bias, heads, dtype)
     patches, m, c = words.shape
-    tile = forward_tile(m, c, heads)
+    tile = tile_for(m, c, heads)
     with _on(words):
         inner_forward[(triton.cdiv(patches, tile.R // m),)](
             words, y, kept, *weights, patches, **_sizes(words, kept, weights, heads, tile, dtype)
@@ -90,7 +90,7 @@ def _inner_backward(
 ) -> tuple[Tensor, Tensor]:
     """The gradient of the words, and those of the weights one after another."""
     patches, m, c = words.shape
-    tile = backward_tile(m, c, heads)
+    tile = tile_for(m, c, heads)
     programs = _programs(words, triton.cdiv(patches, tile.R // m))
     dx = torch.empty_like(words)
     sums = words.new_zeros(programs, sum(weight.numel() for weight in weights), dtype=_accumulator(dtype))
@@ -207,7 +207,7 @@ def _sizes(
         "m": m, "c": c, "heads": heads, "hidden": weights[-2].shape[1], "eps": EPS,
         "R": tile.R, "C": tile.C, "E": tile.E, "J": tile.J, "DROP": kept is not None,
         "ROUND": rounded, "DOT": rounded if words.is_cuda else TYPES[_accumulator(dtype)],
-        "ACC": TYPES[_accumulator(dtype)], "num_warps": tile.warps,
+        "ACC": TYPES[_accumulator(dtype)], "num_warps": tile.warps, "num_stages": tile.stages,
     }  # fmt: skip
 
 

@@ -12,32 +12,32 @@ MOST_WIDTH = 128
 
 @dataclass(frozen=True)
 class Tile:
-    """R words (whole patches), C wide; heads E wide; J hidden units of the MLP; warps of 32 threads."""
+    """R words (whole patches), C wide; heads E wide; J hidden units of the MLP at a time.
+
+    warps: of 32 threads; stages: how many of a loop's weights are under way at once.
+    """
 
     R: int
     C: int
     E: int
     J: int
     warps: int
+    stages: int
+
+
+def tile_for(words: int, width: int, heads: int) -> Tile:
+    """Chosen by the instructions and registers of the code compiled for sm_90 (benchmarks/compiled.py).
+
+    A warp has 32 words of up to 32: fewer, and fetching weights weighs more; more, and registers spill. Where
+    patches allow it a warp works alone, and waits for no other.
+    """
+    R, C = max(32, power(words)), power(width)
+    return Tile(R, C, power(width // heads), 32, R * max(C, 32) // 1024, 2 if C <= 64 else 1)
 
 
 def power(least: int) -> int:
     """The power of two, 16 or more, that has room for `least`."""
     return max(16, 1 << (least - 1).bit_length())
-
-
-def forward_tile(words: int, width: int, heads: int) -> Tile:
-    C = power(width)
-    R = power(words)
-    # One warp works alone, without waiting for others; a row of scores is no longer than a patch then.
-    warps = 1 if C <= 32 and R == 16 else 4
-    return Tile(R if warps == 1 else max(R, 32), C, power(width // heads), 32, warps)
-
-
-def backward_tile(words: int, width: int, heads: int) -> Tile:
-    """Larger: the weights' gradients are added up once a tile."""
-    C = power(width)
-    return Tile(max(power(words), 64 if C <= 64 else 32), C, power(width // heads), 32, 4 if C <= 32 else 8)
 
 
 def norm_rows(width: int) -> int:
