@@ -6,7 +6,11 @@ all shapes are compiled and run.
 
 import copy
 import itertools
+import os
+import subprocess
+import sys
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -18,6 +22,7 @@ from tnt import TNT
 from tnt.block import TransformerBlock
 from tnt.fused.tiles import misfit, tile_for
 
+ROOT = Path(__file__).parents[2]
 GPU = torch.cuda.is_available()
 DEVICE = "cuda" if GPU else "cpu"
 DTYPE = torch.float32 if GPU else torch.float64  # as exact as it gets there
@@ -98,8 +103,8 @@ def test_outputs_and_every_gradient_are_those_of_the_plain_block(m, c, heads, dt
     if dtype == torch.bfloat16:  # what PyTorch's own rounding does to the same block
         with torch.autocast(DEVICE, torch.bfloat16):
             rounded = gradients(plain, block, words.float(), kept.float(), norm, seeds)
-        slack = 1.5 if GPU else 3.0  # the interpreter cuts off what a GPU rounds
-        allowed = [slack * gap + 1e-3 for gap in gaps(rounded, expected)]
+        slack = 1.5 if GPU else 4.0  # the interpreter cuts off what a GPU rounds
+        allowed = [slack * gap + 5e-3 for gap in gaps(rounded, expected)]
     for name, gap, most in zip(names(block), gaps(found, expected), allowed, strict=True):
         assert gap < most, f"{name}: {gap:.1e}"
 
@@ -270,6 +275,17 @@ def test_a_tile_holds_whole_patches(m, c, heads):
     assert c <= tile.C
     assert c // heads <= tile.E
     assert tile.warps in (1, 2, 4, 8)
+
+
+def test_the_kernels_compile_for_a_hopper_gpu_and_fit_into_it(tmp_path):
+    """With Triton's own compiler, which needs no GPU: the interpreter takes what it would refuse."""
+    command = [sys.executable, "benchmarks/compiled.py", "--shapes", "16,24,4"]
+    env = {**os.environ, "TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    forward, backward = (line.split(" | ") for line in done.stdout.splitlines()[2:])
+    assert (forward[1], backward[1]) == ("forward", "backward")
+    assert forward[4] == "0"  # nothing of the forward pass is spilled
 
 
 def curve(model: TNT, steps: int, batch: int, lr: float, autocast: bool) -> list[float]:
