@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -145,12 +145,21 @@ def _(patches, update, gain, bias):  # type: ignore[no-untyped-def]
     return torch.empty_like(patches)
 
 
+def _derivative_of(operator: Any, saved: Callable[..., None]) -> Callable[[Any], Any]:
+    def register(derivative: Any) -> Any:
+        operator.register_autograd(derivative, setup_context=saved)
+        return derivative
+
+    return register
+
+
 def _inner_saved(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     words, kept, weights, gain, _, ctx.heads, ctx.dtype = inputs
     ctx.set_materialize_grads(False)  # nothing follows the last block's words
     ctx.save_for_backward(words, kept, output[0], gain, *weights)
 
 
+@_derivative_of(_inner, _inner_saved)
 def _inner_derivative(ctx: Any, dy: Tensor | None, d_normed: Tensor | None) -> tuple[Any, ...]:
     words, kept, y, gain, *weights = ctx.saved_tensors
     d_gain = d_bias = None
@@ -172,15 +181,12 @@ def _enrich_saved(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     ctx.save_for_backward(update, gain)
 
 
+@_derivative_of(_enrich, _enrich_saved)
 def _enrich_derivative(ctx: Any, dy: Tensor) -> tuple[Tensor, ...]:
     update, gain = ctx.saved_tensors
     dy = dy.contiguous()
     dx, (d_gain, d_bias) = _norm_backward(dy, update, None, gain, ctx.tokens)
     return dy, dx, d_gain.to(gain.dtype), d_bias.to(gain.dtype)
-
-
-_inner.register_autograd(_inner_derivative, setup_context=_inner_saved)
-_enrich.register_autograd(_enrich_derivative, setup_context=_enrich_saved)
 
 
 def _norm(x: Tensor, added: Tensor | None, out: Tensor, gain: Tensor, bias: Tensor, tokens: int) -> None:
