@@ -26,7 +26,7 @@ import torch
 from contests import MODES, PIXELS, RIVALS, Contest, Entry, matrix_peak
 
 PRESETS = {
-    "gpu": {"models": ["tnt_s", "tnt_b", "tnt_s_legacy"], "batches": [256], "repeats": 20, "minutes": 7.5},
+    "gpu": {"models": ["tnt_s", "tnt_b", "tnt_s_legacy"], "batches": [256], "repeats": 20, "minutes": 6.5},
     "cpu": {"batches": [8], "repeats": 5, "modes": ["plain"]},
 }
 
