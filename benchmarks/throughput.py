@@ -1,96 +1,185 @@
-"""Images per second of our TNT beside timm's, in the same process, inference and training.
+"""Images per second of our TNT beside timm's TNT and DeiT, in one process, inference and training.
 
-    python benchmarks/throughput.py --batch 16 --repeats 15
+    python benchmarks/throughput.py                          on what there is: the GPU, else the CPU
+    python benchmarks/throughput.py --preset gpu --csv out   what is promised for a GPU, in under 8 minutes
+    python benchmarks/throughput.py --preset gpu --models tnt_b tnt_s_legacy --csv out2
 
-Each round times every model once, in turn, so that a machine whose speed drifts drifts for all; the medians'
-ratio is the figure.
+Each round times every network once, in turn, so that a machine whose speed drifts drifts for all; the medians
+count. `of promise` is the ratio to DeiT over the ratio of their multiply-adds, `of peak` the multiply-adds a
+second (three times as many in training) over those of one large product, measured here too. A CSV has the
+columns of timm's own benchmark tables. What the time does not allow is left out, and said.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
+import gc
 import os
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from pathlib import Path
 
 import timm
 import torch
-from torch import Tensor, nn
+from contests import MODES, PIXELS, RIVALS, Contest, Entry, matrix_peak
 
-import tnt
-
-# Our variant and timm's model of the same network.
-PAIRS = {
-    "tnt_s": "tnt_s_patch16_224",
-    "tnt_b": "tnt_b_patch16_224",
-    "tnt_s_legacy": "tnt_s_legacy_patch16_224",
+PRESETS = {
+    "gpu": {"models": ["tnt_s", "tnt_b", "tnt_s_legacy"], "batches": [256], "repeats": 20, "minutes": 6.5},
+    "cpu": {"batches": [8], "repeats": 5, "modes": ["plain"]},
 }
 
 
-def inference(model: nn.Module, images: Tensor, labels: Tensor) -> Callable[[], None]:
-    model.eval()
-
-    def step() -> None:
-        with torch.inference_mode():
-            model(images)
-
-    return step
-
-
-def training(model: nn.Module, images: Tensor, labels: Tensor) -> Callable[[], None]:
-    model.train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
-
-    def step() -> None:
-        optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(model(images), labels).backward()
-        optimizer.step()
-
-    return step
-
-
-def compare(steps: dict[str, Callable[[], None]], repeats: int) -> dict[str, float]:
-    """Median seconds of each step, all steps taking turns."""
-    for step in steps.values():
-        step()
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for _ in range(repeats):
-        for name, step in steps.items():
-            start = time.perf_counter()
-            step()
-            seconds[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in seconds.items()}
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--models", nargs="+", choices=list(PAIRS), default=["tnt_s"])
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--repeats", type=int, default=9)
-    parser.add_argument("--drop-path", type=float, default=0.1, help="in training, on both sides")
-    options = parser.parse_args()
+    options = parsed()
+    device = torch.device(options.device)
+    deadline = time.monotonic() + 60 * options.minutes
+    peak = matrix_peak(device, options.precision)
+    print(described(device, options.precision, peak))
+    for batch in options.batches:
+        for variant in options.models:
+            for phase in options.phases:
+                contest = Contest(
+                    variant,
+                    phase == "training",
+                    batch,
+                    options.precision,
+                    device,
+                    options.drop_path if phase == "training" else 0.0,
+                    tuple(mode for mode in MODES if mode in options.modes),
+                )
+                report(contest, run(contest, options.repeats, deadline), peak, options.csv)
+                torch.compiler.reset()
+                gc.collect()
 
-    versions = f"torch {torch.__version__}, timm {timm.__version__}"
-    print(f"CPU {platform.machine()}, {os.cpu_count()} cores, {versions}, fp32")
-    images = torch.randn(options.batch, 3, 224, 224)
-    labels = torch.randint(0, 1000, (options.batch,))
-    print(f"{'model':14} {'mode':10} {'ours img/s':>10} {'timm img/s':>10} {'ratio':>6}")
-    for ours, theirs in PAIRS.items():
-        if ours not in options.models:
-            continue
-        models = {
-            "ours": tnt.create_model(ours, drop_path=options.drop_path),
-            "timm": timm.create_model(theirs, drop_path_rate=options.drop_path),
-        }
-        for mode in (inference, training):
-            seconds = compare(
-                {name: mode(model, images, labels) for name, model in models.items()}, options.repeats
+
+def run(contest: Contest, repeats: int, deadline: float) -> list[Entry]:
+    entries = []
+    for side, name, mode in contest.sides():
+        if time.monotonic() > deadline:
+            print(f"not measured, the time is up: {contest.variant} {phase_of(contest)}: {name} {mode}")
+        else:
+            entries.append(contest.enter(side, name, mode))
+    for _ in range(repeats if entries else 0):
+        for entry in entries:
+            contest.time(entry)
+    return entries
+
+
+def report(contest: Contest, entries: list[Entry], peak: float, folder: Path | None) -> None:
+    if not entries:
+        return
+    deits = {entry.mode: entry for entry in entries if entry.side == "deit"}
+    print(f"\n{contest.variant}, {phase_of(contest)}, batch {contest.batch}")
+    columns = f"{'images/s':>9} {'to DeiT':>8} {'of promise':>11} {'of peak':>8} {'GiB':>6}"
+    print(f"{'network':26} {'mode':15} {columns}")
+    for entry in entries:
+        rate = speed(contest, entry)
+        deit = deits.get("compiled" if "compiled" in entry.mode else "plain")
+        ratio = rate / speed(contest, deit) if deit else float("nan")
+        promise = ratio * entry.macs / deit.macs if deit else float("nan")
+        share = rate * entry.macs * (3 if contest.training else 1) / peak
+        print(
+            f"{entry.name:26} {entry.mode:15} {rate:9.1f} {ratio:8.2f} {promise:11.2f} {share:8.1%} "
+            f"{entry.memory / 2**30:6.1f}"
+        )
+    summary(contest, entries)
+    if folder:
+        write(contest, entries, folder)
+
+
+def summary(contest: Contest, entries: list[Entry]) -> None:
+    """The figures of the aims: the best mode of each side."""
+    best = {
+        side: max((e for e in entries if e.side == side), key=lambda e: speed(contest, e), default=None)
+        for side in ("ours", "deit", "timm")
+    }
+    ours = best["ours"]
+    for side, rival in best.items():
+        if ours and rival and side != "ours":
+            ratio = speed(contest, ours) / speed(contest, rival)
+            memory = f", memory {ours.memory / rival.memory:.2f} of its" if rival.memory else ""
+            print(f"best of ours ({ours.mode}) to best of {side} ({rival.mode}): {ratio:.2f}{memory}")
+
+
+def write(contest: Contest, entries: list[Entry], folder: Path) -> None:
+    """timm's columns, and three of ours after them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    phase = "train" if contest.training else "infer"
+    path = folder / f"benchmark-{phase}-{contest.precision}.csv"
+    fresh = not path.exists()
+    with path.open("a", newline="") as file:
+        rows = csv.writer(file)
+        if fresh:
+            own = ("img_size", "batch_size", "samples_per_sec", "step_time", "gmacs")
+            rows.writerow(
+                ["model", *(f"{phase}_{name}" for name in own), "param_count", "mode", "peak_gib", "on"]
             )
-            rates = {name: options.batch / value for name, value in seconds.items()}
-            ratio = seconds["timm"] / seconds["ours"]
-            print(f"{ours:14} {mode.__name__:10} {rates['ours']:10.1f} {rates['timm']:10.1f} {ratio:6.2f}")
+        for entry in entries:
+            rows.writerow(
+                [
+                    entry.name,
+                    PIXELS,
+                    contest.batch,
+                    round(speed(contest, entry), 2),
+                    round(1e3 * statistics.median(entry.seconds), 3),
+                    round(entry.macs / 1e9, 2),
+                    round(entry.params / 1e6, 2),
+                    f"{entry.side} {entry.mode}",
+                    round(entry.memory / 2**30, 2),
+                    machine(contest.device),
+                ]
+            )
+
+
+def speed(contest: Contest, entry: Entry) -> float:
+    return contest.batch / statistics.median(entry.seconds)
+
+
+def phase_of(contest: Contest) -> str:
+    return "training" if contest.training else "inference"
+
+
+def machine(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"CPU {platform.machine()}, {os.cpu_count()} cores"
+
+
+def described(device: torch.device, precision: str, peak: float) -> str:
+    versions = f"torch {torch.__version__}, timm {timm.__version__}"
+    load = f", load {os.getloadavg()[0]:.1f}" if device.type == "cpu" else ""
+    return f"{machine(device)}{load}, {versions}, {precision}, matrix peak {2 * peak / 1e12:.2f} TFLOP/s"
+
+
+def parsed() -> argparse.Namespace:
+    gpu = torch.cuda.is_available()
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--preset", choices=list(PRESETS), default="gpu" if gpu else "cpu")
+    parser.add_argument("--models", nargs="+", choices=list(RIVALS), default=["tnt_s"])
+    parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
+    parser.add_argument(
+        "--phases", nargs="+", choices=("training", "inference"), default=["training", "inference"]
+    )
+    parser.add_argument("--batches", nargs="+", type=int, default=[256])
+    parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16")
+    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--drop-path", type=float, default=0.1, help="in training, on all sides")
+    parser.add_argument("--minutes", type=float, default=60.0, help="no network is started after so many")
+    parser.add_argument("--csv", type=Path, metavar="FOLDER", help="write benchmark-*.csv there")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda" if gpu else "cpu")
+    parser.set_defaults(**PRESETS[parser.parse_known_args()[0].preset])
+    options = parser.parse_args()
+    if options.device == "cuda" and not gpu:
+        parser.error("no CUDA device here; take --device cpu")
+    if options.preset == "gpu" and options.device == "cpu":
+        parser.error("--preset gpu needs a CUDA device; take --preset cpu")
+    if options.device == "cpu" and any("fused" in mode for mode in options.modes):
+        parser.error("fused kernels need a CUDA device; take --modes plain compiled")
+    return options
 
 
 if __name__ == "__main__":

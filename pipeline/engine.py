@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from pipeline.cluster import Ranks
 from pipeline.errors import UserError, WorkFailed
 from pipeline.machine import EngineConfig
+from tnt.block import TNTBlock
 
 FOLDER = "engine"  # in a checkpoint
 Criterion = Callable[[Tensor, Tensor], Tensor]
@@ -80,6 +81,9 @@ class Engine:
                 "lower_precision_safe_modules": [],
             }
         deepspeed = _deepspeed(device)
+        if self.stage == 3 and config.kernels != "torch":
+            # Fused kernels take a block's weights without calling the modules that hold them.
+            deepspeed.utils.set_z3_leaf_modules(model, [TNTBlock], raise_if_not_found=False)
         self._engine = deepspeed.initialize(model=model.to(device), optimizer=optimizer, config=settings)[0]
         self._files = _Files()
         self._engine.checkpoint_engine = self._files

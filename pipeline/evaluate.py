@@ -82,7 +82,7 @@ def understood(own: dict[str, str], others: Sequence[str], config: RunConfig) ->
 
 
 def run(request: Request, ranks: Any, device: Any) -> "Measured":
-    from pipeline import models, splits
+    from pipeline import kernels, models, splits
     from pipeline.answers import answers
     from pipeline.loader import EvaluationLoader
     from pipeline.measuring import measure
@@ -107,9 +107,11 @@ def run(request: Request, ranks: Any, device: Any) -> "Measured":
     ) as loader:
         right = answers(config.data, manifest)
         network = model.eval().to(device)
+        load = kernels.Load(config.engine.evaluation_batch, config.precision, training=False)
+        _, why = kernels.choose([network], config.engine.kernels, device, load, ranks)
         measured = measure(network, loader, right, aug, ranks, device, config.precision)
     if ranks.rank == 0:
-        print(said)
+        print(*filter(None, (said, why)), sep="\n")
         path = _record(request, aug, manifest.fingerprint, models.count_parameters(model), measured)
         _report(request, measured, manifest.classes, path)
     return measured

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pipeline.errors import UserError, unknown_name
 
 DEVICES = ("auto", "cpu", "cuda")
+KERNELS = ("auto", "fused", "torch")
 CLUSTERS = ("auto", "local", "slurm")
 GPU_REQUESTS = ("gres", "gpus-per-node", "none")
 # What the scheduler is told: a form, and an example for whoever misses it.
@@ -30,6 +31,7 @@ class EngineConfig:
     micro_batch: int = 128  # the most views that a rank holds at once; fewer where its share is smaller
     evaluation_batch: int = 250  # images a rank holds at once
     compile: bool = False  # torch.compile
+    kernels: str = "auto"  # of the inner blocks: auto takes the faster, see pipeline/kernels.py
     grad_checkpointing: bool = False  # trade another forward pass for the blocks' activations
     checkpoint_every: int = 1  # epochs, see checkpoint_minutes
     checkpoint_minutes: float = 15.0  # and this often within an epoch; 0 = only at ends of epochs
@@ -38,6 +40,8 @@ class EngineConfig:
     def __post_init__(self) -> None:
         if self.device not in DEVICES:
             raise unknown_name("engine.device", self.device, DEVICES)
+        if self.kernels not in KERNELS:
+            raise unknown_name("engine.kernels", self.kernels, KERNELS)
         if self.zero_stage not in (0, 1, 2, 3):
             raise UserError(f"engine.zero_stage is {self.zero_stage}; valid: 0, 1, 2, 3")
         if self.threads < 0:

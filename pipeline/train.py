@@ -115,6 +115,7 @@ def begin(run: Run, trainer: "Trainer", checkpoints: Checkpoints, journal: "Quie
     found = checkpoints.resume()
     if found:
         trainer.load(found)
+    why = trainer.choose_kernels(found.state.get("kernels", "") if found else "")
     step = trainer.standing.step
     journal.rewind(step)
     hosts = tuple(sorted(set(ranks.gather(socket.gethostname()))))
@@ -128,6 +129,8 @@ def begin(run: Run, trainer: "Trainer", checkpoints: Checkpoints, journal: "Quie
     else:
         origin = f"; {trainer.origin}" if trainer.origin else ""
         journal.note(f"run {run.id} begins: {trainer.steps:,} steps, in {run.directory}{origin}")
+    if why:
+        journal.note(why)
 
 
 def evaluate(trainer: "Trainer", journal: "Quiet") -> float:

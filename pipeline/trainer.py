@@ -28,6 +28,7 @@ from pipeline.ema import Ema
 from pipeline.engine import Engine, micro_batch
 from pipeline.errors import WorkFailed
 from pipeline.interrupt import Interrupt
+from pipeline.kernels import Load, choose
 from pipeline.loader import Batch, EvaluationLoader, TrainLoader
 from pipeline.measuring import measure
 from pipeline.optim import Schedule, optimizer
@@ -76,6 +77,7 @@ class Trainer(ExitStack):
         share = recipe.global_batch // ranks.world
         size = micro_batch(share, machine.micro_batch, order.pairing_block)
         # Imports of the workers and of the engine take seconds; the workers' go on beside ours.
+        self.micro_batch, self.kernels = size, "torch"
         self.loader = self._loader(order, size)
         self.enter_context(self.loader)
         self.steps = recipe.epochs * self.loader.steps_per_epoch
@@ -126,6 +128,13 @@ class Trainer(ExitStack):
             loading=data.loading,
             limits=data.damage,
         )
+
+    def choose_kernels(self, before: str = "") -> str:
+        """After `engine.kernels`, but a run keeps those that it began with; says in a line why these."""
+        load = Load(self.micro_batch, self.config.precision, training=True)
+        networks, wanted = (self.engine.module, self.network), self.config.engine.kernels
+        self.kernels, why = choose(networks, wanted, self.device, load, self.ranks, before)
+        return why
 
     @property
     def epoch(self) -> int:
@@ -198,6 +207,7 @@ class Trainer(ExitStack):
             "standing": dataclasses.asdict(self.standing),
             "data": self.loader.state(),
             "layout": self.engine.layout(),
+            "kernels": self.kernels,
         }
 
     def load(self, checkpoint: Checkpoint) -> None:
@@ -251,7 +261,7 @@ class Trainer(ExitStack):
         standing.skipped += 1
         standing.in_a_row += 1
         names = [name for part in self.ranks.gather(bad) for name in part]
-        shown = f"{', '.join(names[:10])}{', …' if len(names) > 10 else ''}" if names else "gradients only"
+        shown = f"{', '.join(names[:10])}{', …' if len(names) > 10 else ''}" or "gradients only"
         if standing.in_a_row == PATIENCE:
             raise WorkFailed(
                 f"{PATIENCE} steps in a row up to step {standing.step} were not finite (the last: {shown}). "
@@ -271,15 +281,8 @@ class Trainer(ExitStack):
             loading=data.loading,
         ) as loader:
             right = answers(data, manifest)
-            return measure(
-                self.network,
-                loader,
-                right,
-                data.augmentation,
-                self.ranks,
-                self.device,
-                self.config.precision,
-            ).measures
+            aug, precision = data.augmentation, self.config.precision
+            return measure(self.network, loader, right, aug, self.ranks, self.device, precision).measures
 
     def _agree_on_damage(self, batch: Batch) -> None:
         if isinstance(self.loader, StreamLoader):

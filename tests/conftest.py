@@ -1,10 +1,14 @@
-"""For all tests: torch takes one thread, as `make test` runs several at once, and groups stay together."""
+"""For all tests: torch takes one thread, as `make test` runs several at once; groups stay together; and without
+a GPU Triton's kernels run in its interpreter, which has to be said before Triton is imported."""
 
 import os
+from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+if not Path("/dev/nvidiactl").exists():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

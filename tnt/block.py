@@ -61,13 +61,18 @@ class TransformerBlock(nn.Module):
         x = x + self._drop(self.attn(self.norm1(x)))
         return x + self._drop(self.gate(self.mlp(self.norm2(x))))
 
-    def _drop(self, residual: Tensor) -> Tensor:
-        """Leaves the residual out for some sequences and scales the others so that its expectation stays."""
-        if not self.training or self.drop_path == 0:
-            return residual
+    def drops(self) -> bool:
+        return self.training and self.drop_path > 0
+
+    def kept(self, sequences: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """S, 1, 1: 0 for sequences without a residual; others scale it so that its expectation stays."""
         keep = 1 - self.drop_path
-        kept = residual.new_empty(residual.shape[0], 1, 1).bernoulli_(keep)
-        return residual * (kept / keep)
+        return torch.empty(sequences, 1, 1, dtype=dtype, device=device).bernoulli_(keep) / keep
+
+    def _drop(self, residual: Tensor) -> Tensor:
+        if not self.drops():
+            return residual
+        return residual * self.kept(residual.shape[0], residual.dtype, residual.device)
 
 
 class TNTBlock(nn.Module):
@@ -81,9 +86,16 @@ class TNTBlock(nn.Module):
         self.inner = TransformerBlock(c, config.inner_heads, config.mlp_ratio, drop_path, inner_gated)
         self.to_patch = WordsToPatch(config.words, c, d, bias=legacy, norm_each_word=legacy)
         self.outer = TransformerBlock(d, config.outer_heads, config.mlp_ratio, drop_path, outer_gated)
+        self.fused = False  # see TNT.set_kernels
 
     def forward(self, words: Tensor, patches: Tensor) -> tuple[Tensor, Tensor]:
         """B·n, m, c and B, 1+n, d → the same"""
+        if self.fused and not torch.compiler.is_exporting():
+            from tnt.fused.block import runs_on, words_to_patches
+
+            if runs_on(words):
+                words, patches = words_to_patches(self, words, patches)
+                return words, self.outer(patches)
         words = self.inner(words)
         enriched = patches[:, 1:] + self.to_patch(words, batch=patches.shape[0])
         return words, self.outer(torch.cat([patches[:, :1], enriched], dim=1))

@@ -16,6 +16,9 @@ from torch.utils.checkpoint import checkpoint
 from tnt.block import TNTBlock
 from tnt.config import TNTConfig, get_config
 from tnt.embed import WordStem, WordsToPatch, resize_patch_positions
+from tnt.fused.tiles import misfit
+
+KERNELS = ("torch", "fused")
 
 
 class Embeddings(NamedTuple):
@@ -63,6 +66,19 @@ class TNT(nn.Module):
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Trade one more forward pass for the memory of the blocks' activations."""
         self.grad_checkpointing = enable
+
+    def set_kernels(self, name: str) -> None:
+        """Inner blocks by PyTorch's kernels ("torch") or, on a GPU, by those of `tnt.fused` ("fused").
+
+        The numbers are the same but for rounding. Without a GPU, and in exports, it is always PyTorch's.
+        """
+        if name not in KERNELS:
+            raise ValueError(f"unknown kernels {name!r}; valid: {', '.join(KERNELS)}")
+        if name == "fused" and (reason := misfit(self.config)):
+            raise ValueError(f"no fused kernels: {reason}")
+        for block in self.blocks:
+            assert isinstance(block, TNTBlock)
+            block.fused = name == "fused"
 
     def forward(self, images: Tensor) -> Tensor:
         """B, C, H, W → B, classes"""

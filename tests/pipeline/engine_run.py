@@ -35,6 +35,7 @@ def build(options: dict, ranks) -> Engine:
         classes=4,
         drop_path=0.2,
     )
+    model.set_kernels(options.get("kernels", "torch"))
     decayed = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim <= 1]
     optimizer = torch.optim.AdamW([{"params": decayed}, {"params": others, "weight_decay": 0.0}], lr=1e-3)
@@ -47,6 +48,7 @@ def build(options: dict, ranks) -> Engine:
             device="cpu",
             zero_stage=options["stage"],
             compile=options.get("compile", False),
+            kernels=options.get("kernels", "torch"),
             grad_checkpointing=options.get("grad_checkpointing", False),
         ),
         ranks,

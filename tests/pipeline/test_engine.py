@@ -143,6 +143,17 @@ def test_a_poisoned_rank_is_skipped_by_all_and_world_sizes_convert(pair, pair_ro
     assert "go on with engine.zero_stage=2" in refused["error"]
 
 
+def test_fused_kernels_give_the_same_step_also_with_split_weights_and_checkpointing():
+    """Stage 3 holds only parts of the weights, and fetches them by calls of modules that the kernels skip."""
+    plain = {"stage": 0, "steps": 1, "precision": "fp32"}
+    fused = {**plain, "kernels": "fused"}
+    by_torch, *by_kernels = run(1, [plain, fused, {**fused, "stage": 3, "grad_checkpointing": True}])
+    for said in by_kernels:
+        for value in ("loss", "norm"):
+            assert said["steps"][0][value] == pytest.approx(by_torch["steps"][0][value], rel=1e-5)
+        assert said["weights"] == by_kernels[0]["weights"] != by_torch["weights"]
+
+
 @pytest.mark.parametrize(
     ("share", "most", "block", "size"),
     [(128, 128, 8, 128), (128, 100, 8, 64), (24, 128, 8, 24), (64, 8, 8, 8)],
