@@ -6,17 +6,19 @@ BIN := .venv/bin
 test: setup lint
 	$(BIN)/pytest --numprocesses logical --maxprocesses 8 --dist loadgroup
 
+# All that it makes lies in demo/: remove that folder, and it begins anew.
+DEMO := scale=demo cluster=local paths.data=demo/data paths.runs=demo/runs paths.records=demo/records
+
 demo: setup
-	@echo "== 1/4  The size of every network in the paper, by formula and as counted"
-	$(BIN)/python -m tnt.complexity
-	@echo "== 2/4  A small real data set as shards: scikit-learn's digits"
-	$(BIN)/python pipeline/shards.py make digits data/digits
-	$(BIN)/python pipeline/shards.py info data/digits --sheet data/digits.png
-	@echo "== 3/4  Every byte read again"
-	$(BIN)/python pipeline/shards.py verify data/digits
-	@echo "== 4/4  A small TNT learns them: about two minutes; killed and started again, it goes on"
-	$(BIN)/python pipeline/train.py scale=demo
-	@echo "Done: shards in data/digits, a contact sheet in data/digits.png, the run in runs/, its record in results/records/."
+	@echo "== 1/3  A small real data set as shards: scikit-learn's 8x8 digits. Packed, shown, every byte read again"
+	$(BIN)/python pipeline/shards.py make digits demo/data/digits
+	$(BIN)/python pipeline/shards.py info demo/data/digits --sheet demo/digits.png
+	$(BIN)/python pipeline/shards.py verify demo/data/digits
+	@echo "== 2/3  Table 6 on them: a small TNT with 1, 2, 4 and 8 inner heads. Stop it when you like: it goes on"
+	$(BIN)/python pipeline/launch.py ablation=inner_heads $(DEMO)
+	@echo "== 3/3  The table, and a page with its figures"
+	$(BIN)/python ablations/report.py --scale demo --table 6 --html \
+		--records demo/records --runs demo/runs --results demo/results
 
 # A real Slurm cluster on this machine, to try things on; Ctrl-C ends it.
 slurm: setup
@@ -36,4 +38,4 @@ setup: .venv/ready
 	sh .ci/setup
 
 clean:
-	rm -rf .venv
+	rm -rf .venv demo

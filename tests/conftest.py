@@ -1,5 +1,5 @@
-"""For all tests: torch takes one thread, as `make test` runs several at once; groups stay together; and without
-a GPU Triton's kernels run in its interpreter, which has to be said before Triton is imported."""
+"""For all tests: torch takes one thread, as `make test` runs several at once; groups stay together; and where
+there is no GPU, Triton's kernels run in its interpreter, which must be said before Triton is imported."""
 
 import os
 from pathlib import Path
