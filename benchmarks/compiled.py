@@ -48,7 +48,7 @@ def compiled(kernel: Any, m: int, c: int, heads: int) -> Any:
         if signature[name] == "*fp32"
     }
     source = ASTSource(kernel, signature=signature, constexprs=constants, attrs=aligned)
-    options = {"num_warps": tile.warps, "num_stages": tile.stages}
+    options = {"num_warps": tile.warps, "num_stages": tile.stages, "enable_fp_fusion": True}
     return triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options)
 
 

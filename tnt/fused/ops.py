@@ -20,6 +20,9 @@ from tnt.fused.row_norm import norm_backward, norm_forward
 from tnt.fused.tiles import Tile, norm_rows, power, tile_for
 
 EPS = 1e-5
+FUSING: dict[str, Any] = {
+    "enable_fp_fusion": True
+}  # a·b+c at once, which Triton 3.10 no longer takes for granted
 PER_PROCESSOR = 4  # programs that share the gradients of the weights among them
 TYPES = {
     torch.bfloat16: tl.bfloat16,
@@ -122,7 +125,7 @@ def _norm_backward(
         norm_backward[(programs,)](
             dy, x, other, dx, sums, gain, rows, programs,
             width=width, eps=EPS, tokens=tokens, W=power(width), P=height, OTHER=other is not None,
-            ACC=TYPES[sums.dtype],
+            ACC=TYPES[sums.dtype], **FUSING,
         )  # fmt: skip
     return dx, sums.sum(0)
 
@@ -195,6 +198,7 @@ def _norm(x: Tensor, added: Tensor | None, out: Tensor, gain: Tensor, bias: Tens
     norm_forward[(triton.cdiv(rows, height),)](
         x, added, out, gain, bias, rows,
         width=width, eps=EPS, tokens=tokens, W=power(width), P=height, ACC=TYPES[_accumulator(x.dtype)],
+        **FUSING,
     )  # fmt: skip
 
 
@@ -213,7 +217,7 @@ def _sizes(
         "m": m, "c": c, "heads": heads, "hidden": weights[-2].shape[1], "eps": EPS,
         "R": tile.R, "C": tile.C, "E": tile.E, "J": tile.J, "DROP": kept is not None,
         "ROUND": rounded, "DOT": rounded if words.is_cuda else TYPES[_accumulator(dtype)],
-        "ACC": TYPES[_accumulator(dtype)], "num_warps": tile.warps, "num_stages": tile.stages,
+        "ACC": TYPES[_accumulator(dtype)], "num_warps": tile.warps, "num_stages": tile.stages, **FUSING,
     }  # fmt: skip
 
 
