@@ -22,6 +22,7 @@ a.b=c                any setting of a run, or cluster=slurm|local|auto or a prof
 
 import dataclasses
 import json
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -30,11 +31,13 @@ from pathlib import Path
 from ablations import spec
 from pipeline import allocation, launches, local_runs, local_view, overview, records, scheduler, tables
 from pipeline import config as configs
+from pipeline.config import RunConfig
 from pipeline.cost import Cost, cost
 from pipeline.devices import local_device
 from pipeline.errors import UserError, WorkFailed, command
 from pipeline.identity import run_directory
 from pipeline.journal import LOG
+from pipeline.machine import Paths
 from pipeline.request import Request, again, parse
 from pipeline.standing import OUTPUT, Standing, standings, tail
 from pipeline.wanted import Wanted, Wish, wanted
@@ -133,8 +136,7 @@ def run_here(request: Request, runs: Sequence[Wanted], todo: Sequence[Wanted], w
             file=sys.stderr,
         )
     elif request.ablation:
-        scale = f" --scale {runs[0].config.scale}" if runs[0].config.scale != "paper" else ""
-        print(f"the tables: python ablations/report.py{scale}", file=sys.stderr)
+        print(f"the tables: {report_command(runs[0].config)}", file=sys.stderr)
     return 1 if work.failed or without else 0
 
 
@@ -254,6 +256,14 @@ def check_budget(request: Request, costs: Sequence[Cost]) -> None:
             f"these runs would take {overview.hours(total)} GPU-hours, more than "
             f"max_gpu_hours={request.max_gpu_hours:g}; nothing was started"
         )
+
+
+def report_command(config: RunConfig) -> str:
+    scale = "" if config.scale == "paper" else f" --scale {config.scale}"
+    elsewhere = {"records": config.paths.records, "runs": config.paths.runs}
+    usual = dataclasses.asdict(Paths())
+    folders = [f" --{name} {shlex.quote(path)}" for name, path in elsewhere.items() if path != usual[name]]
+    return f"python ablations/report.py{scale}{''.join(folders)}"
 
 
 def confirmed(question: str) -> bool:
