@@ -141,8 +141,12 @@ def main() -> None:
     rounds = [{name: measure(make) for name, make in loaders.items()} for _ in range(arguments.rounds)]
     print_speed(rounds)
     print_memory(rounds[-1])
-    share, describe, read = overhead(plain)
-    print(f"\norder {share:.2f}, tasks {describe:.1f}, read and hash {read:.1f} µs a sample (page cache)")
+    share, describe, read, hashed = overhead(plain)
+    whole = share + describe + read
+    print(
+        f"\norder {share:.2f}, tasks {describe:.1f}, read {read:.1f}: {whole:.1f} µs a sample (page cache); "
+        f"hash {hashed:.1f} more"
+    )
     for order in ("global", "lane"):
         print(f"any step of epoch 211 of 1,281,167 samples, order {order}: {resume_seconds(order):.2f} s")
 

@@ -75,7 +75,7 @@ class Pool:
             end.close()
 
     def submit(self, task: Task) -> None:
-        message = pickle.dumps(task, protocol=pickle.HIGHEST_PROTOCOL)
+        message = task.packed()
         assert len(message) <= LARGEST_MESSAGE, f"a task of {len(message)} bytes"
         self._backlog.append(message)
         self._send()

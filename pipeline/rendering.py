@@ -4,6 +4,7 @@ A task holds everything that is to be known of its images, so that whoever rende
 state: the pixels follow from the task alone.
 """
 
+import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,10 @@ IMAGE = np.dtype(
 )
 
 
+BAND, PLACE, POSITION = np.dtype("u4"), np.dtype("i4"), np.dtype("i8")
+HEAD = struct.Struct("6q")  # of a task's message: ticket, slot, epoch; how many images, bands, views
+
+
 class Task(NamedTuple):
     """Consecutive images of one batch, each with the views that show it."""
 
@@ -45,6 +50,20 @@ class Task(NamedTuple):
     bands: np.ndarray  # uint32, image after image
     place: np.ndarray  # int32 [views], index in the batch
     position: np.ndarray  # int64 [views], names the view in the epoch
+
+    def packed(self) -> bytes:
+        """As a message; pickling the arrays would take six times as long."""
+        head = HEAD.pack(*self[:3], len(self.images), len(self.bands), len(self.place))
+        return b"".join((head, *(array.tobytes() for array in self[3:])))
+
+    @classmethod
+    def unpacked(cls, message: bytes) -> "Task":
+        *named, images, bands, views = HEAD.unpack_from(message)
+        arrays, start = [], HEAD.size
+        for kind, count in ((IMAGE, images), (BAND, bands), (PLACE, views), (POSITION, views)):
+            arrays.append(np.frombuffer(message, kind, count, start))
+            start += count * kind.itemsize
+        return cls(*named, *arrays)
 
 
 class Failure(NamedTuple):
@@ -89,10 +108,12 @@ def describe(
         images[name] = getattr(manifest, name)[distinct]
     images["views"] = np.diff(first, append=len(sample))
     images["bands"] = bands_of(manifest, distinct)
-    bands = np.zeros(0, np.uint32)
+    bands = np.zeros(0, BAND)
     if images["bands"].any():
         bands = np.concatenate([manifest.rows(one) for one in distinct[images["bands"] > 0].tolist()])
-    return Task(ticket, slot, epoch, images, bands, place.astype(np.int32), position)
+    return Task(
+        ticket, slot, epoch, images, bands, place.astype(PLACE), position.astype(POSITION, copy=False)
+    )
 
 
 def bands_of(manifest: Manifest, sample: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ import traceback
 from dataclasses import dataclass
 from typing import NoReturn
 
-from pipeline.rendering import Failure, Renderer, Rendering, render_nothing
+from pipeline.rendering import Failure, Renderer, Rendering, Task, render_nothing
 from pipeline.ring import COUNT, SAMPLE, TICKET, Ring
 
 IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
@@ -90,7 +90,7 @@ def work(index: int, setup: Setup, tasks: socket.socket, results: socket.socket,
         line[COUNT] += 1
 
     while message := tasks.recv(LARGEST_MESSAGE):
-        task = pickle.loads(message)
+        task = Task.unpacked(message)
         line[SAMPLE], line[TICKET] = task.images["sample"][0], task.ticket + 1
         try:
             done = Done(task.ticket, index, tuple(renderer.render(task, ring.batch(task.slot), began)))

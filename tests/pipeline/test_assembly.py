@@ -1,7 +1,6 @@
 """Batches put together from tasks that are done in any order."""
 
 import dataclasses
-import pickle
 import random
 
 import numpy as np
@@ -128,7 +127,7 @@ def test_images_with_many_restart_rows_go_into_messages_of_their_own():
     assembling, renderers = assembler(tall, slots=1, views_per_task=10_000)
     batch, _ = next(assembling.assemble(orders(TrainOrder(tall, Sampling(global_batch=192)))))
     assert sum(len(task.place) for task in renderers.tasks) == len(batch.sample)
-    assert max(len(pickle.dumps(task)) for task in renderers.tasks) < LARGEST_MESSAGE
+    assert max(len(task.packed()) for task in renderers.tasks) < LARGEST_MESSAGE
     assert len(renderers.tasks) == len(np.unique(batch.sample))
 
 
