@@ -66,6 +66,7 @@ def draw(table: Table, cost: str) -> "Figure | None":
     axes.set_xlabel(AXES[cost])
     axes.grid(True)
     axes.margins(x=0.09, y=0.09)
+    axes.set_ylim(top=min(axes.get_ylim()[1], 100.4))  # room for a mark at 100 %
     xs = [point.x for points in (*reported.values(), *measured.values()) for point in points]
     if max(xs) > 3 * min(xs):
         _logarithmic(axes)

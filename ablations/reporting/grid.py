@@ -117,14 +117,14 @@ def _by_column(table: Table) -> tuple[list[str], list[list[str]]]:
 
 def _size(row: Row) -> list[str]:
     return [
-        _counted(row.params, 1e6),
+        counted(row.params, 1e6),
         _percent(row.paper_params),
-        _counted(row.macs, 1e9),
+        counted(row.macs, 1e9),
         _percent(row.paper_macs),
     ]
 
 
-def _counted(count: int | None, unit: float) -> str:
+def counted(count: int | None, unit: float) -> str:
     return NONE if count is None else f"{count / unit:.{2 if count >= unit else 4}f}"
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ablations.reporting import verdicts
-from ablations.reporting.grid import COLUMNS, NONE, delta, file_name, grid, heading, ours
+from ablations.reporting.grid import COLUMNS, NONE, counted, delta, file_name, grid, heading, ours
 from ablations.reporting.tables import Entry, Row, Table
 
 NARROW = 2  # a table of more columns of results has no room for one of differences beside each
@@ -111,12 +111,12 @@ def _cells(table: Table, row: Row, columns: Sequence[str]) -> Iterator[Shown]:
             yield Shown(Head("Δ", group), delta(entry), _sortable(entry.delta))
 
 
-def _size(head: Head, counted: int | None, printed: float | None, unit: float) -> Shown:
+def _size(head: Head, count: int | None, printed: float | None, unit: float) -> Shown:
     paper = NONE if printed is None else f"{printed:.1f}"
-    if counted is None:
+    if count is None:
         return Shown(head, paper, _sortable(printed), "as reported" if printed is not None else "")
     small = "" if printed is None else f"paper {paper}"
-    return Shown(head, f"{counted / unit:.2f}", _sortable(counted / unit), small)
+    return Shown(head, counted(count, unit), _sortable(count / unit), small)
 
 
 def _percent(head: Head, value: float | None) -> Shown:
