@@ -72,4 +72,7 @@ class Bar:
 
 def clock(seconds: float) -> str:
     whole = round(seconds)
+    days, hours = divmod(whole // 3600, 24)
+    if days > 1:
+        return f"{days:,} days {hours} h"
     return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"

@@ -103,9 +103,10 @@ def status(request: Request, runs: Sequence[Wanted]) -> int:
 def start(request: Request, runs: Sequence[Wanted]) -> int:
     """`submit` and `retry`: what is not done, or what broke."""
     found = standings(runs, jobs_of(runs))
-    without = [(run, at) for run, at in zip(runs, found, strict=True) if at.state == "no data"]
-    for run, at in without:
-        print(f"{overview.cells(run)}: {at.error}", file=sys.stderr)
+    without = [run for run, at in zip(runs, found, strict=True) if at.state == "no data"]
+    for reason in dict.fromkeys(run.obstacle for run in without):
+        stuck = ", ".join(overview.cells(run) for run in without if run.obstacle == reason)
+        print(f"{stuck}: {reason}", file=sys.stderr)
     if len(without) == len(runs):
         raise UserError("none of these runs has its data; nothing was started")
     states = ("broken",) if request.action == "retry" else ("running", "pending", "broken", "missing")

@@ -29,7 +29,7 @@ def plan_rows(runs: Sequence[Wanted], found: Sequence[Standing], costs: Sequence
             if cost.seconds
             else "",
             size(cost.disk),
-            "" if at.state == "no data" else at.error or cost.basis,
+            cost.basis if at.state == "no data" else at.error or cost.basis,
         ]
         for run, at, cost in zip(runs, found, costs, strict=True)
     ]

@@ -47,6 +47,7 @@ class Laboratory:
         self.root, self.runs, self.records = folder / "lab", folder / "runs", folder / "records"
         for room in ROOMS:
             shutil.copytree(ROOT / room, self.root / room, ignore=shutil.ignore_patterns("__pycache__"))
+        (self.root / ".venv").symlink_to(sys.prefix)  # which the batch files look for
         self.settings = (
             *TINY,
             f"paths.runs={self.runs}",
