@@ -18,9 +18,9 @@ QUICKER = "recipe.epochs=40"  # this seed needs thirty
 @pytest.mark.slow
 def test_a_switch_named_in_an_ablation_reaches_the_trained_network(tmp_path):
     paths = [f"paths.{name}={tmp_path / name}" for name in ("runs", "records", "data")]
-    command = [sys.executable, ROOT / "pipeline/launch.py", "ablation=control", "cluster=local", *paths, QUICKER]
+    command = [sys.executable, ROOT / "pipeline/launch.py", "ablation=control", "cluster=local", *paths]
     done = subprocess.run(
-        [*command, "logging.tensorboard=false"],
+        [*command, "logging.tensorboard=false", QUICKER],
         env=environment(),
         capture_output=True,
         text=True,
