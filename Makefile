@@ -3,9 +3,8 @@ BIN := .venv/bin
 
 .PHONY: test demo slurm slurm-down lint setup clean
 
-# A process more than there are cores, since the tests that ask Slurm mostly wait.
 test: setup lint
-	$(BIN)/pytest --numprocesses $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --maxprocesses 9 --dist loadgroup
+	$(BIN)/pytest --numprocesses logical --maxprocesses 8 --dist loadgroup
 
 # All that it makes lies in demo/: remove that folder, and it begins anew.
 DEMO := scale=demo cluster=local paths.data=demo/data paths.runs=demo/runs paths.records=demo/records
