@@ -17,8 +17,8 @@ from tests.pipeline.runs import STEPS, Left, Place, end_of
 
 # Tests that compare with the same undisturbed run go to the same worker, which makes that run once.
 ALONE, TWO = (pytest.mark.xdist_group(name) for name in ("train alone", "train two"))
-# World size, ZeRO stage, and after which step a rank is killed, with how many workers. That a run resumes to the
-# bit at every stage is for test_engine.py to show.
+# World size, ZeRO stage, and after which step a rank is killed, with how many workers. That a run resumes to
+# the bit at every stage is for test_engine.py to show.
 MACHINES = [
     pytest.param(1, 0, ((2, 0), (9, 2), (17, 1)), id="alone", marks=ALONE),
     pytest.param(2, 2, ((9, 2),), id="two ranks, ZeRO 2", marks=TWO),
