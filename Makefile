@@ -1,5 +1,7 @@
 # Two commands carry the project: `make test` and `make demo`. Both set up what they need.
 BIN := .venv/bin
+# Where it is set, each of the tests' many processes would compile all modules again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: test demo slurm slurm-down lint setup clean
 
