@@ -1,6 +1,6 @@
 """How long the report takes: without records, with thousands, and when sizes are counted afresh.
 
-    python benchmarks/reporting.py --records 10000
+    python -m benchmarks.reporting --records 10000
 
 Processor seconds beside wall ones: on a shared machine only the former say something.
 """
