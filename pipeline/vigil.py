@@ -23,7 +23,7 @@ from pipeline.cluster import Ranks
 from pipeline.errors import UserError
 
 BEAT = 1.0  # seconds
-GRACE = 5.0  # seconds for an error that all ranks raise to be raised by all of them
+GRACE = 5  # beats for an error that all ranks raise to be raised by all of them
 MEETING = 60.0  # seconds for the ranks to connect
 LOST = 75  # exit status: a temporary failure, start it again
 ALIVE, BYE, FAILED = b"alive", b"bye", b"failed"
@@ -41,7 +41,7 @@ class Vigil:
         self.ranks, self.silence, self._leave = ranks, silence, leave
         self._peers: dict[int, socket.socket] = {}
         self._heard: dict[int, float] = {}
-        self._doubted: dict[int, float] = {}  # said that they failed, and when
+        self._doubted: dict[int, int] = {}  # beats since they said that they failed
         self._rest: dict[int, bytes] = {}
         self._done = threading.Event()
 
@@ -59,9 +59,9 @@ class Vigil:
             return
         if error is not None and not isinstance(error, UserError | KeyboardInterrupt):
             # Most likely a collective that missed a peer: then the thread is about to learn which one.
-            self._thread.join(GRACE)
+            self._thread.join(GRACE * BEAT)
         self._done.set()
-        self._thread.join(GRACE)
+        self._thread.join()
         for peer in list(self._peers):
             self._send(peer, FAILED if error is not None else BYE)
             self._forget(peer)
@@ -130,15 +130,16 @@ class Vigil:
             if line == BYE:
                 return False
             if line == FAILED:
-                self._doubted[rank] = time.monotonic()
+                self._doubted[rank] = 0
                 return False
             if line != ALIVE:
                 self._end(line.decode(errors="replace"))
         return True
 
     def _judge(self, now: float) -> None:
-        for rank, since in self._doubted.items():
-            if now - since > GRACE:
+        for rank in self._doubted:
+            self._doubted[rank] += 1  # not seconds: in a process that was held up, its own error was too
+            if self._doubted[rank] > GRACE:
                 self._end(f"rank {rank} failed")
         for rank, heard in self._heard.items():
             if now - heard > self.silence:

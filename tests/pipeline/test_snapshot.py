@@ -42,6 +42,7 @@ def commit(root):
 def test_what_was_kept_runs_as_it_was_and_says_its_commit(tree, tmp_path):
     head = commit(tree)
     kept = snapshot.take(tmp_path / "runs", tree)
+    assert not list(kept.rglob("__pycache__"))
     (tree / "pipeline/said.py").write_text('print("edited")\n')
     done = subprocess.run(
         [sys.executable, "-m", "pipeline.said"],
@@ -54,7 +55,6 @@ def test_what_was_kept_runs_as_it_was_and_says_its_commit(tree, tmp_path):
     assert done.stdout == "as it was\n"
     assert code(kept) == Code(head, False)
     assert (kept / "slurm/rank.sh").stat().st_mode & 0o111
-    assert not list(kept.rglob("__pycache__"))
     assert (kept / snapshot.DIFFERENCE).read_bytes() == b""
 
 

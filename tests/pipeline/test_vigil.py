@@ -70,7 +70,7 @@ def test_a_dead_rank_ends_the_others(ranks, world, victim, waiting):
     for rank, process in enumerate(processes):
         if rank != victim:
             status, err = ending(process)
-            assert status == LOST
+            assert status == LOST, err
             assert f"error: rank {victim} is gone; starting the run again continues it" in err
 
 
@@ -83,7 +83,7 @@ def test_a_frozen_rank_ends_the_others(ranks, world, victim):
     for rank, process in enumerate(processes):
         if rank != victim:
             status, err = ending(process)
-            assert status == LOST
+            assert status == LOST, err
             assert f"rank {victim} has given no sign of life for 4 s" in err
 
 
@@ -93,10 +93,10 @@ def test_a_rank_that_fails_alone_ends_the_others(ranks, how):
     tell(processes[0], "wait")
     tell(processes[1], how)
     status, err = ending(processes[0])
-    assert status == LOST
+    assert status == LOST, err
     assert "rank 1 failed" in err or "rank 1 is gone" in err
     status, err = ending(processes[1])
-    assert status == 1
+    assert status == 1, err
     assert "a fault of ours" in err or "one rank alone" in err
 
 
@@ -106,7 +106,7 @@ def test_what_all_ranks_raise_is_raised_by_all(ranks):
         tell(process, "failure")
     for process in processes:
         status, err = ending(process)
-        assert status == 1
+        assert status == 1, err
         assert "one rank alone" in err
 
 
