@@ -5,8 +5,11 @@ B sequences, L tokens each, D wide, h heads.
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+NARROW = 32  # channels of a head
 
 
 class Attention(nn.Module):
@@ -21,7 +24,7 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         B, L, D = x.shape
         q, k, v = self._heads(x)
-        x = F.scaled_dot_product_attention(q, k, v)
+        x = attend(q, k, v)
         return self.proj(x.transpose(1, 2).reshape(B, L, D))
 
     def weights(self, x: Tensor, query: int) -> Tensor:
@@ -36,3 +39,24 @@ class Attention(nn.Module):
         qkv = self.qkv(x).view(B, L, 3, self.heads, D // self.heads)  # B, L, 3, h, D/h
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
         return q, k, v
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Softmax attention of every head; each B, h, L, D/h"""
+    if q.is_cpu and q.dtype == torch.bfloat16:
+        return _attend_bf16_on_cpu(q, k, v)
+    return F.scaled_dot_product_attention(q, k, v)
+
+
+def _attend_bf16_on_cpu(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """PyTorch's kernel is slower than its float32 one where heads are narrow, than GEMMs where gradients are
+    asked for (benchmarks/LOG.md)."""
+    dtype = q.dtype
+    with torch.autocast("cpu", enabled=False):
+        if q.shape[-1] < NARROW:
+            q, k, v = q.float(), k.float(), v.float()
+        if q.requires_grad:
+            x = (q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2)).softmax(dim=-1) @ v
+        else:
+            x = F.scaled_dot_product_attention(q, k, v)
+    return x.to(dtype)
