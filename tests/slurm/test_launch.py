@@ -40,7 +40,11 @@ def opened(slurm):
 
 def arrays(slurm):
     """Jobs by array."""
-    return {job["ArrayJobId"] for job in slurm.jobs() if job["JobState"] in ("PENDING", "RUNNING")}
+    return {
+        job.get("ArrayJobId", job["JobId"])
+        for job in slurm.jobs()
+        if job["JobState"] in ("PENDING", "RUNNING")
+    }
 
 
 def canaries(folder):
