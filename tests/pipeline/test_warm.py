@@ -41,10 +41,6 @@ def test_a_forked_process_finds_what_a_new_one_does(tmp_path, kind):
         assert (process.returncode, err) == (3, ""), err
         told.append(json.loads(out))
         assert told[-1].pop("pid") == process.pid
-    by_imports = told[1]["env"].keys() - told[0]["env"].keys()
-    for name in by_imports:  # what torch's imports set would be set there as soon as it is imported
-        assert name.startswith(("TORCHINDUCTOR_", "PYTORCH_")), name
-        del told[1]["env"][name]
     assert told[1] == told[0]
 
 

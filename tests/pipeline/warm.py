@@ -21,14 +21,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-# What pipeline/train.py imports before its first step, and torch's optimizers in theirs.
+# What pipeline/train.py has imported after its first steps, some of it by importing torch's compiler.
 IMPORTED = (
-    "pipeline.completion",
-    "pipeline.journal",
-    "pipeline.trainer",
-    "pipeline.vigil",
-    "deepspeed.ops",
-    "torch._dynamo",
+    *("pipeline.attempts", "pipeline.completion", "pipeline.journal", "pipeline.trainer", "pipeline.vigil"),
+    *("pipeline.randaugment", "pipeline.views", "hydra", "hydra.core.config_store"),
+    *("deepspeed.ops.op_builder.all_ops", "deepspeed.module_inject.auto_ep_layer"),
+    *("deepspeed.runtime.zero.muon.muon_optimizer", "torch._dynamo", "torch.utils.serialization.config"),
+    *("deepspeed.runtime.superoffload.superoffload_stage3", "distutils.ccompiler", "simplejpeg"),
 )
 # What nothing reads while it is imported.
 LATE = ("PYTEST_", "SLURM_", "MASTER_", "RANK", "LOCAL_RANK", "WORLD_SIZE")
@@ -116,10 +115,8 @@ def serve(door_file: int, imported: Sequence[str]) -> Callable[[], None]:
     What runs is called from the outermost frame, so that Python ends it as it ends any script.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; who started us decides
-    before = dict(os.environ)
     for name in imported:
         importlib.import_module(name)
-    set_by_imports = dict(os.environ.items() - before.items())
     door = socket.socket(fileno=door_file)
     children: dict[int, tuple[int, int]] = {}  # by descriptor: the process, and the pipe to tell of its end
     poll = select.poll()
@@ -140,8 +137,7 @@ def serve(door_file: int, imported: Sequence[str]) -> Callable[[], None]:
             parent, pid = os.getpid(), os.fork()
             if not pid:
                 door.detach()
-                command, env, folder = pickle.loads(request)
-                return _become(parent, files[:3], command, {**set_by_imports, **env}, folder)
+                return _become(parent, files[:3], *pickle.loads(request))
             *_, pipe = files
             for file in files[:3]:
                 os.close(file)
