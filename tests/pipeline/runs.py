@@ -67,7 +67,7 @@ class Place:
         return start_ranks(world, command, env, **options)
 
     def train(self, *more: str, world: int = 1, **options: Any) -> Path:
-        """To the end, with checkpoints after epochs only unless `more` says otherwise; the run's directory."""
+        """To the end, with checkpoints after epochs unless `more` says otherwise; the run's directory."""
         processes = self.start("engine.checkpoint_minutes=0", *more, world=world, **options)
         try:
             finish(processes)
