@@ -3,6 +3,7 @@
 import pytest
 
 from pipeline.manifest import Manifest
+from tests.pipeline.launching import cool, end_all
 from tests.pipeline.packed import pack_digits
 
 
@@ -10,3 +11,15 @@ from tests.pipeline.packed import pack_digits
 def digits(tmp_path_factory):
     """The packed digits' training split, for reading only."""
     return Manifest.read(pack_digits(tmp_path_factory.mktemp("sets") / "digits"), "train")
+
+
+@pytest.fixture(autouse=True)
+def _no_process_left():
+    yield
+    end_all()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_warm_process_left():
+    yield
+    cool()

@@ -1,5 +1,6 @@
 """Real processes that find each other as under a launcher."""
 
+import functools
 import os
 import socket
 import subprocess
@@ -8,8 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.pipeline.warm import Warm
+
 ROOT = Path(__file__).parents[2]
 DEADLINE = 180  # seconds; only a failing test waits for it
+_started: list[subprocess.Popen] = []
 
 
 def free_port() -> int:
@@ -40,15 +44,35 @@ def torchrun(rank: int, world: int, port: int) -> dict[str, str]:
     }
 
 
-def start(command: Sequence[Any], env: Mapping[str, str] | None = None, **options: Any) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, *map(str, command)],
-        env=environment(**(env or {})),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        **options,
-    )
+@functools.cache
+def _warm() -> Warm:
+    return Warm(environment())
+
+
+def start(
+    command: Sequence[Any], env: Mapping[str, str] | None = None, *, cold: bool = False, **options: Any
+) -> subprocess.Popen:
+    """Python with a command; forked with its imports made, unless it is to be `cold` or they could tell."""
+    words, whole = [sys.executable, *map(str, command)], environment(**(env or {}))
+    how = subprocess.Popen if cold or not _warm().suits(words, whole, options) else _warm().start
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = how(words, env=whole, **pipes, **options)
+    _started.append(process)
+    return process
+
+
+def end_all() -> None:
+    """No process outlives the test that started it, whatever happened in the test."""
+    while _started:
+        process = _started.pop()
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def cool() -> None:
+    if _warm.cache_info().currsize:
+        _warm().close()
 
 
 def start_ranks(

@@ -67,8 +67,8 @@ class Place:
         return start_ranks(world, command, env, **options)
 
     def train(self, *more: str, world: int = 1, **options: Any) -> Path:
-        """To the end; the run's directory."""
-        processes = self.start(*more, world=world, **options)
+        """To the end, with checkpoints after epochs unless `more` says otherwise; the run's directory."""
+        processes = self.start("engine.checkpoint_minutes=0", *more, world=world, **options)
         try:
             finish(processes)
         finally:

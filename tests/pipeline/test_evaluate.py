@@ -1,8 +1,6 @@
 """Evaluation: exact to the image against a loop by hand, for one and two ranks, from runs and from files."""
 
 import json
-import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -18,10 +16,10 @@ from pipeline.augment import Augmentation
 from pipeline.config import compose
 from pipeline.errors import UserError
 from pipeline.loader import EvaluationLoader, Loading
+from tests.pipeline.launching import ROOT, run_ranks
 
 pytestmark = pytest.mark.xdist_group("evaluate")  # one run is measured by all
 
-ROOT = Path(__file__).parents[2]
 RUN = "0123456789ab"
 
 
@@ -94,25 +92,8 @@ def test_a_run_is_measured_exactly_to_the_image(lab, capsys):
 
 def test_two_ranks_measure_the_same(lab):
     root, here, _, config, model = lab
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "pipeline/evaluate.py", f"run={RUN}", *here, "engine.evaluation_batch=100",
-               "engine.device=cpu"]  # fmt: skip
-    ranks = [
-        subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "RANK": str(rank),
-                 "WORLD_SIZE": "2", "LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1",
-                 "MASTER_PORT": str(port)},
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]  # fmt: skip
-    said = [rank.communicate()[0] for rank in ranks]
-    assert [rank.returncode for rank in ranks] == [0, 0]
+    command = [ROOT / "pipeline/evaluate.py", f"run={RUN}", *here]
+    said = run_ranks(2, [*command, "engine.evaluation_batch=100", "engine.device=cpu"])
     top1, top5, loss, _ = by_hand(config, model)
     assert f"top-1 {top1:.3f} %, top-5 {top5:.3f} %, loss {loss:.4f}: 360 images" in said[0]
     assert said[1] == ""

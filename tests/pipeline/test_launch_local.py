@@ -4,7 +4,6 @@ import json
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,7 +34,7 @@ class Place:
     settings: tuple[str, ...]
 
     def start(self, *more: str) -> subprocess.Popen[str]:
-        return start([ROOT / "pipeline/launch.py", *self.settings, *more])
+        return start([ROOT / "pipeline/launch.py", *self.settings, *more], cold=True)
 
     def launch(self, *more: str) -> tuple[int, str, str]:
         process = self.start(*more)
@@ -67,16 +66,6 @@ def place(tmp_path_factory) -> Place:
             f"paths.records={folder / 'records'}",
         ),
     )
-
-
-@pytest.fixture
-def processes() -> Iterator[list[subprocess.Popen[str]]]:
-    running: list[subprocess.Popen[str]] = []
-    yield running
-    for process in running:
-        if process.poll() is None:
-            process.kill()
-            process.communicate()
 
 
 def until(condition, *running: subprocess.Popen[str]) -> None:
@@ -153,18 +142,16 @@ def test_logs_end_with_what_happened(place, broken, capsys):
 
 
 @pytest.mark.slow
-def test_ctrl_c_loses_nothing_and_a_second_launch_takes_over(place, processes, capsys):
+def test_ctrl_c_loses_nothing_and_a_second_launch_takes_over(place, capsys):
     """Two launches at once: one trains, the other waits, and goes on where the first was stopped."""
     more = ("recipe.epochs=5", "cells=both")
     first = place.start(*more)
-    processes.append(first)
     [run] = launch.wanted(launch.wishes(launch.parse([*place.settings, *more])))
     until(lambda: place.step(run.id) >= 1, first)
     [at] = place.status(capsys, *more)
     assert at["state"] == "running"
     assert at["where"].startswith("process ")
     second = place.start(*more)
-    processes.append(second)
     lines = iter(second.stderr.readline, "")
     assert "is being trained by process" in next(lines)
     first.send_signal(signal.SIGINT)
@@ -185,10 +172,9 @@ def test_ctrl_c_loses_nothing_and_a_second_launch_takes_over(place, processes, c
 
 
 @pytest.mark.slow
-def test_cancel_asks_and_then_ends_a_run_softly(place, processes, capsys, monkeypatch):
+def test_cancel_asks_and_then_ends_a_run_softly(place, capsys, monkeypatch):
     more = ("recipe.epochs=40", "cells=none")
     process = place.start(*more)
-    processes.append(process)
     [run] = launch.wanted(launch.wishes(launch.parse([*place.settings, *more])))
     until(lambda: place.step(run.id) >= 1, process)
     with pytest.raises(launch.UserError, match="nobody is there to ask; yes=true"):

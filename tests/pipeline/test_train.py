@@ -1,4 +1,9 @@
-"""Real runs under real faults: each is found, said in a line, and the run ends as if nothing had happened."""
+"""Real runs under real faults: each is found, said in a line, and the run ends as if nothing had happened.
+
+Most are forked from one that has made their imports (launching.start). Started in the cold, as users do:
+`test_a_killed_run…[alone]` (killed, and resumed), `test_a_signal_loses_no_step[15]`, `test_two_ranks_end…`,
+`test_a_signal_while_torch_is_imported…`, and wherever the environment or the limits differ.
+"""
 
 import json
 import os
@@ -53,32 +58,21 @@ def place(tmp_path, shards):
     return Place(tmp_path, shards)
 
 
-@pytest.fixture
-def started():
-    """Processes that are gone after the test, whatever happened in it."""
-    running = []
-    yield running.extend
-    for process in running:
-        if process.poll() is None:
-            process.kill()
-            process.communicate()
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(("world", "stage", "kills"), MACHINES)
-def test_a_killed_run_ends_to_the_bit_where_it_would_have(place, gold, started, world, stage, kills):
+def test_a_killed_run_ends_to_the_bit_where_it_would_have(place, gold, world, stage, kills):
     """Weights, their average, optimizer state and metrics; with other numbers of workers in between."""
+    cold = world == 1
     for step, workers in kills:
         more = (f"engine.zero_stage={stage}", f"data.loading.workers={workers}")
-        processes = place.start(*more, world=world)
-        started(processes)
+        processes = place.start(*more, world=world, cold=cold)
         place.reaches(step, processes)
         victim = processes[-1]
         victim.kill()
         for process in processes:
             status, err = end_of(process)
             assert status == (-signal.SIGKILL if process is victim else LOST), err
-    assert Left.by(place.train(f"engine.zero_stage={stage}", world=world)) == gold(world, stage)
+    assert Left.by(place.train(f"engine.zero_stage={stage}", world=world, cold=cold)) == gold(world, stage)
     assert place.record["attempts"] == len(kills) + 1
     assert "goes on after step" in place.log()
 
@@ -86,9 +80,9 @@ def test_a_killed_run_ends_to_the_bit_where_it_would_have(place, gold, started, 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
 @ALONE
-def test_a_signal_loses_no_step(place, gold, started, number):
-    processes = place.start("engine.checkpoint_minutes=0", "engine.checkpoint_every=1")
-    started(processes)
+def test_a_signal_loses_no_step(place, gold, number):
+    often = ("engine.checkpoint_minutes=0", "engine.checkpoint_every=1")
+    processes = place.start(*often, cold=number == signal.SIGTERM)
     place.reaches(14, processes)
     processes[0].send_signal(number)
     status, err = end_of(processes[0])
@@ -102,14 +96,13 @@ def test_a_signal_loses_no_step(place, gold, started, number):
 
 
 @pytest.mark.slow
-def test_two_ranks_end_together_and_the_job_is_requeued(place, started, tmp_path):
+def test_two_ranks_end_together_and_the_job_is_requeued(place, tmp_path):
     log, scontrol = tmp_path / "scontrol.log", tmp_path / "bin/scontrol"
     scontrol.parent.mkdir()
     scontrol.write_text(f'#!/bin/sh\necho "$@" >> {log}\n')
     scontrol.chmod(0o755)
     env = {"PATH": f"{scontrol.parent}:{os.environ['PATH']}", "SLURM_JOB_ID": "4711"}
     processes = place.start("engine.zero_stage=1", world=2, env=env)
-    started(processes)
     place.reaches(2, processes)
     processes[1].send_signal(signal.SIGUSR1)  # one rank hears of it, both end at the same step
     assert [end_of(process)[0] for process in processes] == [0, 0]
@@ -119,10 +112,9 @@ def test_two_ranks_end_together_and_the_job_is_requeued(place, started, tmp_path
 
 
 @pytest.mark.slow
-def test_a_signal_while_torch_is_imported_does_not_kill(place, started):
+def test_a_signal_while_torch_is_imported_does_not_kill(place):
     command = ["-X", "importtime", ROOT / "pipeline/train.py", *place.settings]
     process = start(command)
-    started([process])
     for line in process.stderr:
         if "torch._C" in line or "torch.version" in line:
             break
@@ -134,9 +126,8 @@ def test_a_signal_while_torch_is_imported_does_not_kill(place, started):
 
 @pytest.mark.slow
 @TWO
-def test_a_frozen_rank_ends_the_run(place, gold, started):
+def test_a_frozen_rank_ends_the_run(place, gold):
     processes = place.start("engine.zero_stage=2", "cluster.timeout=4", world=2)
-    started(processes)
     place.reaches(2, processes)
     processes[1].send_signal(signal.SIGSTOP)
     status, err = end_of(processes[0])
@@ -150,9 +141,8 @@ def test_a_frozen_rank_ends_the_run(place, gold, started):
 
 @pytest.mark.slow
 @ALONE
-def test_a_full_disk_ends_the_run_and_leaves_the_checkpoints_before(place, gold, started):
+def test_a_full_disk_ends_the_run_and_leaves_the_checkpoints_before(place, gold):
     processes = place.start()
-    started(processes)
     place.reaches(3, processes)
     processes[0].kill()
     processes[0].communicate()
@@ -172,9 +162,8 @@ def _small_files() -> None:
 
 @pytest.mark.slow
 @ALONE
-def test_damaged_checkpoints_are_passed_over_and_reported(place, gold, started):
+def test_damaged_checkpoints_are_passed_over_and_reported(place, gold):
     processes = place.start()
-    started(processes)
     place.reaches(5, processes)
     processes[0].kill()
     processes[0].communicate()
@@ -191,9 +180,8 @@ def test_damaged_checkpoints_are_passed_over_and_reported(place, gold, started):
 
 
 @pytest.mark.slow
-def test_without_a_readable_checkpoint_it_does_not_begin_from_zero(place, started):
+def test_without_a_readable_checkpoint_it_does_not_begin_from_zero(place):
     processes = place.start()
-    started(processes)
     place.reaches(2, processes)
     processes[0].kill()
     processes[0].communicate()
@@ -218,11 +206,10 @@ def test_weights_that_explode_stop_the_run_with_the_samples(place):
 
 
 @pytest.mark.slow
-def test_changed_data_are_refused_and_a_second_trainer_too(place, started, shards, tmp_path):
+def test_changed_data_are_refused_and_a_second_trainer_too(place, shards, tmp_path):
     copy = tmp_path / "digits"
     shutil.copytree(shards, copy)
     processes = place.start(f"data.root={copy}")
-    started(processes)
     place.reaches(2, processes)
     status, err = end_of(place.start(f"data.root={copy}")[0])
     assert status == 1
@@ -261,7 +248,7 @@ def test_a_finished_run_is_not_run_again_and_its_end_can_be_repeated(place, gold
 
 @pytest.mark.slow
 def test_streamed_shards_train_and_are_saved_between_epochs_only(place):
-    place.train("data.reader=webdataset", "engine.keep=9")
+    place.train("data.reader=webdataset", "engine.keep=9", "engine.checkpoint_minutes=1e-9")
     assert place.record["science"]["data"]["reader"] == "webdataset"
     assert any("not counted" in event for event in place.record["events"])
     assert place.steps() == [14, 28]
@@ -285,11 +272,10 @@ def test_nothing_of_the_environment_is_written_down(place):
 
 @pytest.mark.slow
 @TWO
-def test_the_world_may_change(place, gold, started):
+def test_the_world_may_change(place, gold):
     """Two ranks, one, two again under ZeRO 1: the same batches, and nearly the same numbers."""
     for world, step in ((2, 5), (1, 16)):
         processes = place.start("engine.zero_stage=1", "engine.micro_batch=48", world=world)
-        started(processes)
         place.reaches(step, processes)
         for process in processes:
             process.kill()

@@ -33,19 +33,14 @@ print("done", flush=True)
 
 @pytest.fixture
 def ranks():
-    started: list[subprocess.Popen] = []
-
     def start(world: int, silence: float = 300) -> list[subprocess.Popen]:
         script = RANK.replace("SILENCE", str(silence))
-        started.extend(start_ranks(world, ["-c", script], stdin=subprocess.PIPE))
+        started = start_ranks(world, ["-c", script], stdin=subprocess.PIPE)
         for process in started:
             assert process.stdout.readline()
         return started
 
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
+    return start
 
 
 def tell(process: subprocess.Popen, what: str) -> None:
