@@ -23,14 +23,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 from photographs import make_sets
 from processes import descendants, memory, processor_time
-from reading import overhead, resume_seconds
+from reading import print_overhead, print_resuming
 
 from pipeline.augment import Augmentation
 from pipeline.loader import Loading, TrainLoader
 from pipeline.manifest import Manifest
 from pipeline.sampler import Sampling
 
-BATCH, IMAGES = 128, 1536  # DeiT's batch per device
+BATCH = 128  # DeiT's per device
 WARM, TIMED = 8, 16  # batches
 RECIPE = Augmentation()
 Batches = Iterator[Any]
@@ -124,7 +124,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path(tempfile.gettempdir()) / "loading-benchmark")
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
-    plain, repacked = make_sets(arguments.data, IMAGES)
+    plain, repacked = make_sets(arguments.data)
     pixels = (plain.width.astype(np.int64) * plain.height).mean()
     print(
         f"{len(plain)} images, mean {plain.length.mean() / 1e3:.1f} kB and {pixels / 1e6:.3f} Mpx;", end=" "
@@ -141,14 +141,9 @@ def main() -> None:
     rounds = [{name: measure(make) for name, make in loaders.items()} for _ in range(arguments.rounds)]
     print_speed(rounds)
     print_memory(rounds[-1])
-    share, describe, read, hashed = overhead(plain)
-    whole = share + describe + read
-    print(
-        f"\norder {share:.2f}, tasks {describe:.1f}, read {read:.1f}: {whole:.1f} µs a sample (page cache); "
-        f"hash {hashed:.1f} more"
-    )
-    for order in ("global", "lane"):
-        print(f"any step of epoch 211 of 1,281,167 samples, order {order}: {resume_seconds(order):.2f} s")
+    print()
+    print_overhead(plain)
+    print_resuming()
 
 
 def print_speed(rounds: list[dict[str, Any]]) -> None:

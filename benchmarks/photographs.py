@@ -47,7 +47,7 @@ def photograph(number: int) -> bytes:
     return _jpeg(image, QUALITIES[low], subsampling)
 
 
-def make_sets(root: Path, count: int) -> tuple[Manifest, Manifest]:
+def make_sets(root: Path, count: int = 1536) -> tuple[Manifest, Manifest]:
     """The plain set and its repacked twin, made once."""
     plain, bands = root / "plain", root / "repacked"
     if not (bands / "train.manifest.json").exists():

@@ -1,9 +1,20 @@
-"""What an indexed sample costs besides decoding, and how long it takes to be at any step."""
+"""What an indexed sample costs besides decoding, and how long it takes to be at any step.
 
+    python benchmarks/reading.py [--data DIR] [--rounds 7]
+
+Processor time of one process, page cache warm; figures are medians over rounds. The machine's load is said,
+because it shows even in processor time: caches and memory are shared.
+"""
+
+import argparse
+import os
+import tempfile
 import time
+from pathlib import Path
 
 import numpy as np
 import xxhash
+from photographs import make_sets
 
 from pipeline.manifest import Manifest, Shard
 from pipeline.reader import ShardFiles
@@ -13,34 +24,43 @@ from pipeline.sampler import Sampling, TrainOrder
 RUN = 32  # samples of a task
 
 
-def overhead(manifest: Manifest, rounds: int = 7) -> tuple[float, float, float, float]:
-    """Microseconds a sample: its order, its task (made, sent, taken), its payload read, and hashed."""
-    order = TrainOrder(manifest, Sampling(global_batch=len(manifest) // 8 * 8, repeats=1))
+def print_overhead(manifest: Manifest, rounds: int = 7) -> None:
+    order, task, read, hashed = np.median([_epoch(manifest, epoch) for epoch in range(rounds)], axis=0)
+    whole = order + task + read
+    print(f"index and read, {manifest.length.mean() / 1e3:.1f} kB a sample, load {os.getloadavg()[0]:.1f}:")
+    print(f"order {order:.2f}, tasks {task:.2f}, read {read:.1f}: {whole:.1f} µs a sample; ", end="")
+    print(f"hash {hashed:.1f}, with it {whole + hashed:.1f}")
+
+
+def _epoch(manifest: Manifest, epoch: int) -> np.ndarray:
+    """Microseconds a sample: its order; its task, made, sent and taken; announced and read; hashed."""
+    order = TrainOrder(manifest, Sampling(global_batch=len(manifest) // RUN * RUN, repeats=1))
+    order.global_batch(epoch, 0)  # the epoch's permutation, once for all its steps
+    begun = time.process_time()
+    views = order.global_batch(epoch, 0)
+    chosen = time.process_time()
+    tasks = []
+    for start in range(0, len(views), RUN):
+        part = views[start : start + RUN]
+        task = describe(manifest, 0, 0, epoch, part.sample, np.arange(RUN), part.position)
+        tasks.append(Task.unpacked(task.packed()))
+    described = time.process_time()
     files = ShardFiles(manifest.root, [shard.name for shard in manifest.shards])
+    for task in tasks:
+        images = task.images.tolist()
+        for _, offset, _, shard, length, *_ in images:
+            files.announce(shard, offset, length)
+        for xxh3, offset, _, shard, length, *_ in images:
+            files.read(shard, offset, length, xxh3)
+    read = time.process_time()
+    files.close()
     warm = memoryview(bytearray(int(manifest.length.max())))
-    found = []
-    for epoch in range(rounds):
-        order.global_batch(epoch, 0)  # the epoch's permutation, once for all its steps
-        begun = time.process_time()
-        views = order.global_batch(epoch, 0)
-        chosen = time.process_time()
-        tasks: list[Task] = []
-        for start in range(0, len(views), RUN):
-            part = views[start : start + RUN]
-            task = describe(manifest, 0, 0, epoch, part.sample, np.arange(RUN), part.position)
-            tasks.append(Task.unpacked(task.packed()))
-        described = time.process_time()
-        for task in tasks:
-            for xxh3, offset, _, shard, length, *_ in task.images.tolist():
-                files.announce(shard, offset, length)
-                files.read(shard, offset, length, xxh3)
-        read = time.process_time()
-        for length in manifest.length[views.sample].tolist():
-            xxhash.xxh3_64_intdigest(warm[:length])  # in the cache, as what has just been read
-        hashed = time.process_time() - read
-        found.append((chosen - begun, described - chosen, read - described - hashed, hashed))
-    order_of, task_of, read_of, hash_of = np.median(found, axis=0) / len(views) * 1e6
-    return float(order_of), float(task_of), float(read_of), float(hash_of)
+    hashing = time.process_time()
+    for length in manifest.length[views.sample].tolist():
+        xxhash.xxh3_64_intdigest(warm[:length])  # in the cache, as what has just been read
+    hashed = time.process_time() - hashing
+    spent = chosen - begun, described - chosen, read - described - hashed, hashed
+    return np.array(spent) / len(views) * 1e6
 
 
 def resume_seconds(order: str) -> float:
@@ -49,6 +69,11 @@ def resume_seconds(order: str) -> float:
     begun = time.perf_counter()
     TrainOrder(manifest, Sampling(order=order)).share(211, 777, 3, 8)
     return time.perf_counter() - begun
+
+
+def print_resuming() -> None:
+    for order in ("global", "lane"):
+        print(f"any step of epoch 211 of 1,281,167 samples, order {order}: {resume_seconds(order):.2f} s")
 
 
 def imagenet_sized(samples: int = 1_281_167, per_shard: int = 2460) -> Manifest:
@@ -69,3 +94,19 @@ def imagenet_sized(samples: int = 1_281_167, per_shard: int = 2460) -> Manifest:
         height=np.full(samples, 375),
         kind=np.zeros(samples),
     )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, default=Path(tempfile.gettempdir()) / "loading-benchmark")
+    parser.add_argument("--rounds", type=int, default=7)
+    arguments = parser.parse_args()
+    plain, _ = make_sets(arguments.data)
+    print_overhead(plain, arguments.rounds)
+    print_resuming()
+
+
+if __name__ == "__main__":
+    main()

@@ -13,7 +13,7 @@ import numpy as np
 
 from pipeline.damage import Damage, Finding
 from pipeline.manifest import Manifest
-from pipeline.rendering import IMAGE, Task, bands_of, describe
+from pipeline.rendering import IMAGE, Task, bands_of, describe, runs
 from pipeline.ring import Ring
 from pipeline.sampler import substitute
 from pipeline.worker import Done
@@ -102,14 +102,14 @@ class Assembler:
             start = stop
         return ticket
 
-    def _cut(self, sample: np.ndarray, start: int) -> int:
-        """Where a task that begins at `start` ends: never between views of one image, and small."""
-        first = start + np.flatnonzero(np.diff(sample[start:], prepend=-1))
-        views = np.diff(first, append=len(sample))
-        size = np.cumsum(IMAGE.itemsize + 4 * bands_of(self._manifest, sample[first]) + 12 * views)
-        fits = (size <= TASK_BYTES) & (first + views - start <= self._views_per_task)
+    def _cut(self, sample: np.ndarray, begin: int) -> int:
+        """Where a task that begins at `begin` ends: never between views of one image, and small."""
+        first, views = runs(sample[begin:])
+        bands = bands_of(self._manifest, sample[begin + first])
+        size = np.cumsum(IMAGE.itemsize + 4 * bands + 12 * views)
+        fits = (size <= TASK_BYTES) & (first + views <= self._views_per_task)
         last = max(0, int(np.count_nonzero(fits)) - 1)
-        return int(first[last] + views[last])
+        return int(begin + first[last] + views[last])
 
     def _submit(self, ticket: int, order: Order, places: np.ndarray) -> None:
         order.open_tasks += 1

@@ -1,4 +1,4 @@
-"""Payloads from shard files: read at their offsets, checked against their hashes, retried before given up.
+"""Payloads from shard files, whole or their first bytes: read in place, hashed, retried before given up.
 
 One flipped bit in a JPEG's data decodes to a wrong picture without complaint in 99 of 100 cases, and a
 damaged tar header ends an archive early without complaint, so nothing here trusts either: the manifest says
@@ -24,17 +24,18 @@ class Unreadable(WorkFailed):
 
 
 class ShardFiles:
-    """The shards of a split, opened when needed and kept open, the least recently used closed first."""
+    """The shards of a split, opened when needed and kept open, the first opened closed first."""
 
     def __init__(self, root: Path | str, names: Sequence[str], pauses: Sequence[float] = PAUSES) -> None:
-        self.root, self.names, self.pauses = Path(root), names, pauses
+        self.root, self.names = Path(root), names
+        self._attempts = (None, *pauses)
         self._open: dict[int, int] = {}
-        self._buffer = bytearray(1 << 18)
+        self._buffer = memoryview(bytearray(1 << 18))
 
     def read(self, shard: int, offset: int, length: int, xxh3: int) -> memoryview:
         """The payload; the view holds until the next call."""
         reason = ""
-        for pause in (None, *self.pauses):
+        for pause in self._attempts:
             if pause is not None:
                 time.sleep(pause)
                 self._forget(shard, offset, length)
@@ -63,24 +64,22 @@ class ShardFiles:
             self._close(shard)
 
     def _read(self, shard: int, offset: int, length: int) -> memoryview:
+        """The bytes, or as many as there are before the end of the shard."""
         if len(self._buffer) < length:
-            self._buffer = bytearray(length)
-        view = memoryview(self._buffer)[:length]
-        got, file = 0, self._file(shard)
-        while got < length:
+            self._buffer = memoryview(bytearray(length))
+        view, file = self._buffer[:length], self._file(shard)
+        got = more = os.preadv(file, [view], offset)
+        while more and got < length:
             more = os.preadv(file, [view[got:]], offset + got)
-            if not more:
-                break
             got += more
-        return view[:got]
+        return view if got == length else view[:got]
 
     def _file(self, shard: int) -> int:
-        file = self._open.pop(shard, None)
+        file = self._open.get(shard)
         if file is None:
             if len(self._open) >= OPEN_FILES:
-                os.close(self._open.pop(next(iter(self._open))))
-            file = os.open(self.root / self.names[shard], os.O_RDONLY | os.O_CLOEXEC)
-        self._open[shard] = file
+                self._close(next(iter(self._open)))
+            file = self._open[shard] = os.open(self.root / self.names[shard], os.O_RDONLY | os.O_CLOEXEC)
         return file
 
     def _forget(self, shard: int, offset: int, length: int) -> None:
