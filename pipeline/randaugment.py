@@ -45,7 +45,7 @@ def apply_operation(name: str, pixels: Pixels, argument: float, fill: Fill) -> P
     return TONAL[name](pixels, argument)
 
 
-# Tones: tables of 256 levels, one for all channels or one each.
+# Tones: what a few instructions for many pixels at once can say, else tables of 256 levels.
 
 
 def _auto_contrast(pixels: Pixels, _: float) -> Pixels:
@@ -79,15 +79,17 @@ def _invert(pixels: Pixels, _: float) -> Pixels:
 
 def _posterize(pixels: Pixels, bits: float) -> Pixels:
     """0 bits leave black, as in Pillow 12; later versions refuse them, though timm asks for them."""
-    return pixels if bits >= 8 else _look_up(pixels, LEVELS & -(1 << (8 - int(bits))))
+    return pixels if bits >= 8 else pixels & np.uint8(256 - (1 << (8 - int(bits))) & 255)
 
 
 def _solarize(pixels: Pixels, threshold: float) -> Pixels:
-    return _look_up(pixels, np.where(threshold > LEVELS, LEVELS, 255 - LEVELS))
+    _, turned = cv2.threshold(pixels, math.ceil(threshold) - 1, 255, cv2.THRESH_BINARY)
+    return cv2.bitwise_xor(pixels, turned)
 
 
 def _solarize_add(pixels: Pixels, add: float) -> Pixels:
-    return _look_up(pixels, np.where(LEVELS < 128, np.minimum(255, LEVELS + int(add)), LEVELS))
+    _, added = cv2.threshold(pixels, 127, int(add), cv2.THRESH_BINARY_INV)
+    return cv2.add(pixels, added)
 
 
 def _brightness(pixels: Pixels, factor: float) -> Pixels:
@@ -177,8 +179,8 @@ def _shear_x(pixels: Pixels, slope: float, fill: Fill) -> Pixels:
         neighbours[first:last] = padded[first:last, start : start + columns + 3]
     sums = weigh_rows(neighbours, cubic_weights(shift - whole))
     moved = cv2.addWeighted(sums, 1, sums, 0, BARELY - 0.5, dtype=cv2.CV_8U).reshape(pixels.shape)
-    column = np.arange(columns, dtype=np.int32)
-    low, high = (np.ceil(edge - shift - 0.5).astype(np.int32)[:, None] for edge in (0, columns))
+    column = np.arange(columns, dtype=np.int16)
+    low, high = (np.ceil(edge - shift - 0.5).astype(np.int16)[:, None] for edge in (0, columns))
     return _filled(moved, (column < low) | (column >= high), fill)
 
 
