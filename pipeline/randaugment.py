@@ -79,7 +79,7 @@ def _invert(pixels: Pixels, _: float) -> Pixels:
 
 def _posterize(pixels: Pixels, bits: float) -> Pixels:
     """0 bits leave black, as in Pillow 12; later versions refuse them, though timm asks for them."""
-    return pixels if bits >= 8 else pixels & np.uint8(256 - (1 << (8 - int(bits))) & 255)
+    return pixels if bits >= 8 else pixels & np.uint8(-(1 << (8 - int(bits))) & 255)
 
 
 def _solarize(pixels: Pixels, threshold: float) -> Pixels:

@@ -1,4 +1,4 @@
-"""Payloads from shard files, whole or their first bytes: read in place, hashed, retried before given up.
+"""Payloads from shard files: read at their offsets, checked against their hashes, retried before given up.
 
 One flipped bit in a JPEG's data decodes to a wrong picture without complaint in 99 of 100 cases, and a
 damaged tar header ends an archive early without complaint, so nothing here trusts either: the manifest says

@@ -53,6 +53,16 @@ def test_tones_equal_pillows_bit_by_bit(name, image):
         assert not difference(name, image, argument).any(), argument
 
 
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [("Posterize", range(1, 9)), ("Solarize", range(257)), ("SolarizeAdd", range(129))],
+)
+def test_tones_equal_pillows_at_every_level(name, values):
+    image = np.arange(3 * 256).reshape(16, 16, 3).astype(np.uint8)
+    for value in values:
+        assert not difference(name, image, value).any(), value
+
+
 def test_posterizing_to_no_bits_is_black():
     assert not apply_operation("Posterize", IMAGES["china"], 0.0, FILL).any()
 
