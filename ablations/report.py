@@ -13,14 +13,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from ablations.reporting import figures, gaps, page, terminal, written
-from ablations.reporting.collected import SIZES, Collected, collect
-from ablations.reporting.grid import grid, printable, setting_grid
+from ablations.reporting import gaps
+from ablations.reporting.collect import SIZES, Collected, collect
+from ablations.reporting.figures import draw
+from ablations.reporting.origin import why
+from ablations.reporting.page import render
 from ablations.reporting.tables import Table
-from ablations.reporting.trail import why
+from ablations.reporting.text import files, terminal
+from ablations.reporting.text.grid import grid, printable, setting_grid
 from ablations.reporting.verified import verified
 from pipeline.errors import UserError, command, unknown_name
-from pipeline.provenance import code
+from pipeline.runs.provenance import code
 
 
 class _Arguments(argparse.ArgumentParser):
@@ -85,7 +88,7 @@ def _report(found: Collected, chosen: str | None, results: Path) -> None:
     """Writes all tables and prints them, or the one that was asked for."""
     tables, fixed = _chosen(found, chosen), list(map(setting_grid, found.settings))
     folder = results / "tables" / ("" if found.scale == "paper" else found.scale)
-    written.write(folder, found.tables, fixed)
+    files.write(folder, found.tables, fixed)
     terminal.show(
         [each for each in fixed if chosen in (None, each.name, each.name.removeprefix("table"))]
         + [grid(table) for table in tables]
@@ -99,11 +102,11 @@ def _report(found: Collected, chosen: str | None, results: Path) -> None:
 def _draw(found: Collected, results: Path, runs: Path, html: bool) -> None:
     own = "" if found.scale == "paper" else found.scale
     folder = results / "figures" / own
-    pictures = figures.draw_all(found.tables, folder, runs)
+    pictures = draw.draw_all(found.tables, folder, runs)
     print(f"{sum(1 for picture in pictures if picture.svg)} figures in {folder}/")
     if html:
         path = results / f"report{own and f'-{own}'}.html"
-        page.write(path, found, pictures)
+        render.write(path, found, pictures)
         print(f"the page: {path.absolute().as_uri()}")
 
 

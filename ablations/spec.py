@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import ablations
-from pipeline import config as configs
-from pipeline.config import RunConfig
+from pipeline.config.identity import science
+from pipeline.config.overrides import compose
+from pipeline.config.run import RunConfig
 from pipeline.errors import UserError, unknown_name
-from pipeline.identity import science
-from pipeline.wanted import Wish
+from pipeline.launching.plan import Wish
 
 ALL = "all"
 NO_ABLATIONS = ("spec", "report", "reporting")
@@ -86,14 +86,14 @@ def composed(ablation: Ablation, cell: Cell, overrides: Sequence[str] = ()) -> R
         key = text.partition("=")[0]
         if key in own or key in ablation.varies + ablation.follows:
             raise UserError(f"{key} is for this ablation to set ({', '.join(ablation.varies)} varies)")
-    return configs.compose([*ablation.base, *overrides, *cell.overrides])
+    return compose([*ablation.base, *overrides, *cell.overrides])
 
 
 def origin(ablation: Ablation, cell: Cell, overrides: Sequence[str] = ()) -> RunConfig | None:
     """The config of the run that a cell starts from."""
     if cell.starts_from is None:
         return None
-    return configs.compose([*ablation.base, *overrides, *cell.starts_from])
+    return compose([*ablation.base, *overrides, *cell.starts_from])
 
 
 def wishes(

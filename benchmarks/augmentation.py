@@ -26,16 +26,16 @@ from PIL import Image
 from sklearn.datasets import load_sample_image
 from timm.data.transforms_factory import create_transform
 
-from pipeline import reference, views
-from pipeline.augment import Augmentation
-from pipeline.batch import finish_train
-from pipeline.decode import StoredImage, decode, decode_box, decode_with_pillow
-from pipeline.draws import ViewDraws, draw_batch, draw_views
-from pipeline.jpeg import read_frame, restart_interval, restart_rows
-from pipeline.manifest import ImageKind
-from pipeline.policy import OPERATIONS
-from pipeline.randaugment import apply_operation, use_one_thread
-from pipeline.resample import resize_into
+from pipeline.data.augmentation import reference, views
+from pipeline.data.augmentation.batch import finish_train
+from pipeline.data.augmentation.draws import ViewDraws, draw_batch, draw_views
+from pipeline.data.augmentation.policy import OPERATIONS
+from pipeline.data.augmentation.randaugment import apply_operation, use_one_thread
+from pipeline.data.augmentation.settings import Augmentation
+from pipeline.data.images.decode import StoredImage, decode, decode_box, decode_with_pillow
+from pipeline.data.images.jpeg import read_frame, restart_interval, restart_rows
+from pipeline.data.images.resample import resize_into
+from pipeline.data.shards.manifest import ImageKind
 
 Stage = Callable[[int], object]  # takes the round's number
 Name = TypeVar("Name")

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 import tnt
-from tnt.complexity import model_macs
-from tnt.flops import count_macs
+from tnt.complexity.count import count_macs
+from tnt.complexity.sizes import model_macs
 
 # Our variant, timm's model of the same network, and the DeiT of the paper's Table 4.
 RIVALS = {

@@ -8,7 +8,7 @@ out=${1:?usage: sh benchmarks/gpu.sh OUT [tests|speed]}
 part=${2:-both}
 mkdir -p "$out"
 if [ "$part" != speed ]; then
-    python -m pytest -q -n 8 tests/tnt/test_fused.py >"$out/tests.txt" 2>&1 || {
+    python -m pytest -q -n 8 tests/tnt/fused/test_fused.py >"$out/tests.txt" 2>&1 || {
         tail -n 60 "$out/tests.txt"
         exit 1
     }

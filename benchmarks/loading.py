@@ -25,10 +25,10 @@ from photographs import make_sets
 from processes import descendants, memory, processor_time
 from reading import print_overhead, print_resuming
 
-from pipeline.augment import Augmentation
-from pipeline.loader import Loading, TrainLoader
-from pipeline.manifest import Manifest
-from pipeline.sampler import Sampling
+from pipeline.data.augmentation.settings import Augmentation
+from pipeline.data.loading.loader import Loading, TrainLoader
+from pipeline.data.loading.sampler import Sampling
+from pipeline.data.shards.manifest import Manifest
 
 BATCH = 128  # DeiT's per device
 WARM, TIMED = 8, 16  # batches

@@ -11,11 +11,11 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from pipeline.manifest import Manifest
-from pipeline.pack import make
-from pipeline.repack import repack
-from pipeline.shard_plan import Packing
-from pipeline.sources import Source, listing
+from pipeline.data.packing.pack import make
+from pipeline.data.packing.repack import repack
+from pipeline.data.packing.shard_plan import Packing
+from pipeline.data.packing.sources.source import Source, listing
+from pipeline.data.shards.manifest import Manifest
 
 # Width, height and how often: ImageNet's most frequent sizes stand for their like.
 SIZES = ((500, 375, 0.55), (375, 500, 0.2), (500, 333, 0.15), (333, 500, 0.05), (400, 400, 0.05))

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 from photographs import make_sets
 
-from pipeline.manifest import Manifest, Shard
-from pipeline.reader import ShardFiles
-from pipeline.rendering import Task, describe
-from pipeline.sampler import Sampling, TrainOrder
+from pipeline.data.loading.rendering import Task, describe
+from pipeline.data.loading.sampler import Sampling, TrainOrder
+from pipeline.data.shards.manifest import Manifest, Shard
+from pipeline.data.shards.reader import ShardFiles
 
 RUN = 32  # samples of a task
 

@@ -16,8 +16,8 @@ from itertools import cycle, islice
 from pathlib import Path
 
 from ablations import spec
-from pipeline import records
-from pipeline.identity import id_of
+from pipeline.config.identity import id_of
+from pipeline.runs import records
 from tests.ablations.recorded import record_of
 
 ROOT = Path(__file__).parent.parent

@@ -25,14 +25,17 @@ from pathlib import Path
 import torch
 from torch.nn.functional import cross_entropy
 
-from pipeline import models, splits
-from pipeline.checkpoint import Checkpoints
-from pipeline.cluster import Place, joined
-from pipeline.config import RunConfig, compose
-from pipeline.interrupt import Interrupt
-from pipeline.journal import Journal, Plan
-from pipeline.optim import optimizer
-from pipeline.trainer import Trainer
+from pipeline.config.overrides import compose
+from pipeline.config.run import RunConfig
+from pipeline.data import dataset
+from pipeline.processes.interrupt import Interrupt
+from pipeline.processes.place import Place
+from pipeline.processes.ranks import joined
+from pipeline.runs.checkpoints import Checkpoints
+from pipeline.training import models
+from pipeline.training.logger import Journal, Plan
+from pipeline.training.optim import optimizer
+from pipeline.training.trainer import Trainer
 
 ROOT = Path(__file__).parent.parent
 
@@ -108,7 +111,7 @@ def main() -> None:
                 "logging.every=1",
             ]
         )
-        splits.prepare(config)
+        dataset.prepare(config)
         print(f"CPU {platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, {options}")
         device = torch.device("cpu")
         with (

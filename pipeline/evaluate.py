@@ -17,16 +17,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import config as configs
-from pipeline.config import RunConfig
+from pipeline.config import run as configs
+from pipeline.config.identity import is_run_id, science
+from pipeline.config.overrides import from_command_line
+from pipeline.config.run import RunConfig
+from pipeline.config.typed import listed
 from pipeline.errors import UserError, command
-from pipeline.identity import is_run_id, run_directory, science
-from pipeline.typed import listed
+from pipeline.runs.directory import CONFIG, WEIGHTS, run_directory
 
 if TYPE_CHECKING:
-    from pipeline.measuring import Measured
+    from pipeline.training.evaluation import Measured
 
-WEIGHTS = "model.safetensors"
 PICTURES = (".png", ".svg")
 OWN = ("run", "weights", "per_class", "confusion")
 
@@ -43,11 +44,13 @@ class Request:
 def main(argv: Sequence[str]) -> int:
     own = dict(text.split("=", 1) for text in argv if text.split("=", 1)[0] in OWN and "=" in text)
     others = [text for text in argv if text.split("=", 1)[0] not in OWN or "=" not in text]
-    config = configs.from_command_line(others, __doc__ or "")
+    config = from_command_line(others, __doc__ or "")
     if config is None:
         return 0
     request = understood(own, others, config)
-    from pipeline.cluster import find_device, find_place, joined
+    from pipeline.processes.device import find_device
+    from pipeline.processes.place import find_place
+    from pipeline.processes.ranks import joined
 
     place = find_place()
     device = find_device(config.engine.device, place, config.engine.threads)
@@ -82,21 +85,22 @@ def understood(own: dict[str, str], others: Sequence[str], config: RunConfig) ->
 
 
 def run(request: Request, ranks: Any, device: Any) -> "Measured":
-    from pipeline import kernels, models, splits
-    from pipeline.answers import answers
-    from pipeline.loader import EvaluationLoader
-    from pipeline.measuring import measure
+    from pipeline.data import dataset
+    from pipeline.data.labels import answers
+    from pipeline.data.loading.loader import EvaluationLoader
+    from pipeline.training import kernels, models
+    from pipeline.training.evaluation import measure
 
     config = request.config
     if ranks.rank == 0:
-        splits.prepare(config)
+        dataset.prepare(config)
     ranks.gather(None)  # nobody reads before the digits are there
     model = models.create(config.model)
     said = models.load(model, request.weights, new_head=False)
     aug = config.data.augmentation
     if request.as_timm_says:
         aug = models.timm_preprocessing(model, aug)
-    manifest = splits.open_split(config.data, config.data.validation)
+    manifest = dataset.open_split(config.data, config.data.validation)
     with EvaluationLoader(
         manifest,
         aug,
@@ -129,7 +133,7 @@ def _of_run(id: str, others: Sequence[str], asked: RunConfig) -> tuple[RunConfig
     names = {text.partition("=")[0].split(".")[0] for text in others}
     if fixed := names & {"model", "recipe", "seed", "scale"}:
         raise UserError(f"run={id} has its own {', '.join(sorted(fixed))}; leave that out")
-    stored = configs.read(directory / "config.yaml")
+    stored = configs.read(directory / CONFIG)
     kept: dict[str, Any] = {"model": stored.model, "recipe": stored.recipe, "seed": stored.seed}
     kept["scale"] = stored.scale
     if "precision" not in names:
@@ -145,8 +149,8 @@ def _of_run(id: str, others: Sequence[str], asked: RunConfig) -> tuple[RunConfig
 
 def _record(request: Request, aug: Any, fingerprint: str, params: int, measured: "Measured") -> Path:
     """What was measured, beside the records of runs; measured again, it is written again."""
-    from pipeline.provenance import code, versions
-    from pipeline.publish import publish_bytes
+    from pipeline.files import publish_bytes
+    from pipeline.runs.provenance import code, versions
 
     chosen = science(
         dataclasses.replace(request.config, recipe=dataclasses.replace(request.config.recipe, init=""))
@@ -187,7 +191,7 @@ def _report(request: Request, measured: "Measured", classes: Sequence[str], path
         for name, value in sorted(zip(classes, measured.per_class(), strict=True), key=lambda row: row[1]):
             print(f"  {value:6.2f} %  {name}")
     if request.confusion:
-        from pipeline.confusion import draw
+        from pipeline.training.confusion import draw
 
         draw(measured.confusion, classes, request.confusion)
         print(f"confusion: {request.confusion}")

@@ -29,18 +29,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ablations import spec
-from pipeline import allocation, launches, local_runs, local_view, overview, records, scheduler, tables
-from pipeline import config as configs
-from pipeline.config import RunConfig
-from pipeline.cost import Cost, cost
-from pipeline.devices import local_device
+from pipeline import tables
+from pipeline.config.machine import Paths
+from pipeline.config.overrides import compose, groups_help
+from pipeline.config.run import RunConfig
 from pipeline.errors import UserError, WorkFailed, command
-from pipeline.identity import run_directory
-from pipeline.journal import LOG
-from pipeline.machine import Paths
-from pipeline.request import Request, again, parse
-from pipeline.standing import OUTPUT, Standing, standings, tail
-from pipeline.wanted import Wanted, Wish, wanted
+from pipeline.launching import local, local_view, overview
+from pipeline.launching.arguments import Request, again, parse
+from pipeline.launching.cost import Cost, cost, local_device
+from pipeline.launching.plan import Wanted, Wish, wanted
+from pipeline.launching.slurm import commands, launches, resources
+from pipeline.launching.status import Standing, standings
+from pipeline.runs import records
+from pipeline.runs.directory import LOG, OUTPUT, run_directory
+from pipeline.runs.log import tail
 
 WATCH_EVERY = 2.0  # seconds
 LINES = 20  # of each log
@@ -48,7 +50,7 @@ LINES = 20  # of each log
 
 def main(argv: Sequence[str]) -> int:
     if {"-h", "--help"} & set(argv):
-        print(f"{__doc__}\nablations: {', '.join(spec.names())}\n{configs.groups_help()}")
+        print(f"{__doc__}\nablations: {', '.join(spec.names())}\n{groups_help()}")
         return 0
     request = parse(argv)
     runs = wanted(wishes(request))
@@ -59,7 +61,7 @@ def main(argv: Sequence[str]) -> int:
 def wishes(request: Request) -> list[Wish]:
     if request.ablation:
         return spec.wishes(request.ablation, request.overrides, request.seeds, request.cells)
-    config = configs.compose(request.overrides)
+    config = compose(request.overrides)
     return [Wish(spec.seeded(config, seed)) for seed in request.seeds or (None,)]
 
 
@@ -120,17 +122,17 @@ def start(request: Request, runs: Sequence[Wanted]) -> int:
 
 def run_here(request: Request, runs: Sequence[Wanted], todo: Sequence[Wanted], without: int) -> int:
     """To the end; then how everything stands."""
-    work = local_runs.Work()
+    work = local.Work()
     if todo:
         with local_view.watched(todo, runs[0].config.logging.seconds) as (tell, show):
-            work = local_runs.train(todo, tell, show)
+            work = local.train(todo, tell, show)
     status(dataclasses.replace(request, watch=False), runs)
     if work.left:
         print("stopped; the same command goes on from there", file=sys.stderr)
         return 130
     for run in todo:
         if run.id in work.failed:
-            print(f"failed: {local_runs.name(run)}: {work.failed[run.id]}", file=sys.stderr)
+            print(f"failed: {local.name(run)}: {work.failed[run.id]}", file=sys.stderr)
     if work.failed:
         print(
             f"action=logs shows what they printed, {again(request, 'retry')} starts them again",
@@ -142,7 +144,7 @@ def run_here(request: Request, runs: Sequence[Wanted], todo: Sequence[Wanted], w
 
 
 def submit(request: Request, runs: Sequence[Wanted], todo: Sequence[Wanted], without: int) -> int:
-    from pipeline import preflight, submission
+    from pipeline.launching.slurm import preflight, submission
 
     submitted = submission.submit(todo)
     if not submitted and not request.json:
@@ -154,7 +156,7 @@ def submit(request: Request, runs: Sequence[Wanted], todo: Sequence[Wanted], wit
         states = {one.id: "submitted" if one.new else "at work already" for one in submitted}
         rows = [[one.id, names[one.id], one.job or "outside of Slurm", states[one.id]] for one in submitted]
         tables.show(("run", "cells", "job", ""), rows)
-        print(*preflight.remarks(scheduler.settings()), sep="\n")
+        print(*preflight.remarks(commands.settings()), sep="\n")
         print(f"how they stand: {again(request, 'status')}")
     return 1 if without else 0
 
@@ -168,7 +170,7 @@ def logs(request: Request, runs: Sequence[Wanted]) -> int:
         files = [path for path in printed if run.id and path.exists()]
         shown.append({"run": run.id, "cells": run.labels, "files": [str(path) for path in files]})
         if not request.json:
-            print(f"{local_runs.name(run)}{'' if files else ': nothing yet'}")
+            print(f"{local.name(run)}{'' if files else ': nothing yet'}")
             for path in files:
                 print(f"  {path}", *tail(path, LINES), sep="\n    ")
     if request.json:
@@ -190,24 +192,24 @@ def cancel(request: Request, runs: Sequence[Wanted]) -> int:
         return 1
     ids = [at.id for at in alive]
     ended = []
-    if scheduler.available():
-        from pipeline import submission
+    if commands.available():
+        from pipeline.launching.slurm import submission
 
         ended = submission.cancel(Path(runs[0].config.paths.runs), ids)
-    ended += [who for at in alive if (who := local_runs.ask_to_end(Path(runs[0].config.paths.runs) / at.id))]
+    ended += [who for at in alive if (who := local.ask_to_end(Path(runs[0].config.paths.runs) / at.id))]
     print("\n".join(f"asked to end: {who}" for who in ended) or "none of them can be reached from here")
     return 0 if ended else 1
 
 
 def rehearse(request: Request, runs: Sequence[Wanted]) -> int:
-    from pipeline import rehearsal
+    from pipeline.launching import rehearsal
 
     ready = [run for run in runs if run.id and not run.after]
     if not ready:
         raise UserError("none of these runs can be rehearsed: " + "; ".join(run.obstacle for run in runs))
     actor: rehearsal.Start = rehearsal.Process
     if on_slurm(runs):
-        from pipeline.rehearsal_queue import Queued as actor
+        from pipeline.launching.slurm.rehearsal import Queued as actor
     said = rehearsal.rehearse(ready[0], actor)
     print(json.dumps({"run": ready[0].id, "said": said}) if request.json else said)
     return 0
@@ -215,11 +217,11 @@ def rehearse(request: Request, runs: Sequence[Wanted]) -> int:
 
 def on_slurm(runs: Sequence[Wanted]) -> bool:
     name = runs[0].config.cluster.name
-    return name == "slurm" or (name == "auto" and scheduler.available())
+    return name == "slurm" or (name == "auto" and commands.available())
 
 
-def jobs_of(runs: Sequence[Wanted]) -> dict[str, scheduler.Job]:
-    if not scheduler.available():
+def jobs_of(runs: Sequence[Wanted]) -> dict[str, commands.Job]:
+    if not commands.available():
         return {}
     try:
         return launches.jobs(Path(runs[0].config.paths.runs), [run.id for run in runs if run.id])
@@ -241,7 +243,7 @@ def costs_of(runs: Sequence[Wanted], found: Sequence[Standing]) -> list[Cost]:
             continue
         site = run.config.cluster
         chosen = slurm and run.config.engine.device != "cpu" and site.gpu_request != "none"
-        devices = allocation.allocation(run.config).world if slurm else site.gpus or 1
+        devices = resources.allocation(run.config).world if slurm else site.gpus or 1
         costs.append(cost(run, known, "" if chosen else local_device(run.config), devices))
     return costs
 

@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, NoReturn
 from pipeline.errors import UserError, command, unknown_name
 
 if TYPE_CHECKING:
-    from pipeline.building import Outcome
-    from pipeline.sources import Source
+    from pipeline.data.packing.build import Outcome
+    from pipeline.data.packing.sources.source import Source
 
 KINDS = ("digits", "imagenet", "cifar10", "cifar100", "flowers", "pets", "folder")
 NAMED = 20  # how many of the files to be noted are named
@@ -79,9 +79,9 @@ def make(argv: Sequence[str]) -> int:
     if len(options.paths) != wanted:
         places = "OUT" if wanted == 1 else "SOURCE OUT"
         raise UserError(f"make {options.kind} takes {places}, not {len(options.paths)} paths")
-    from pipeline.crew import cores
-    from pipeline.pack import make as pack
-    from pipeline.shard_plan import Packing
+    from pipeline.data.packing.fork_pool import cores
+    from pipeline.data.packing.pack import make as pack
+    from pipeline.data.packing.shard_plan import Packing
 
     workers = options.workers or cores()
     source = read_source(options.kind, options.paths[0], workers, options.format, options.size)
@@ -95,22 +95,22 @@ def make(argv: Sequence[str]) -> int:
 
 def read_source(kind: str, root: Path, workers: int, form: str | None, size: int | None) -> "Source":
     if kind == "digits":
-        from pipeline.sources_digits import digits
+        from pipeline.data.packing.sources.digits import digits
 
         return digits(size or 32, form or "jpg")
     if kind == "imagenet":
-        from pipeline.sources_imagenet import imagenet
+        from pipeline.data.packing.sources.imagenet import imagenet
 
         return imagenet(root, workers)
     if kind in ("cifar10", "cifar100"):
-        from pipeline.sources_cifar import cifar
+        from pipeline.data.packing.sources.cifar import cifar
 
         return cifar(kind, root)
     if kind == "folder":
-        from pipeline.sources_folder import folder
+        from pipeline.data.packing.sources.folder import folder
 
         return folder(root)
-    from pipeline.sources_oxford import flowers, pets
+    from pipeline.data.packing.sources.oxford import flowers, pets
 
     return flowers(root) if kind == "flowers" else pets(root)
 
@@ -121,7 +121,7 @@ def index(argv: Sequence[str]) -> int:
     arguments.add_argument("--workers", type=count)
     arguments.add_argument("--skip-damaged", action="store_true")
     options = arguments.parse(argv)
-    from pipeline.indexing import index as index_set
+    from pipeline.data.packing.index import index as index_set
 
     outcome = index_set(options.root, options.workers or 0, options.skip_damaged)
     report(outcome, options.root, "indexed")
@@ -133,7 +133,7 @@ def verify(argv: Sequence[str]) -> int:
     arguments.add_argument("root", type=Path)
     arguments.add_argument("--workers", type=count)
     options = arguments.parse(argv)
-    from pipeline.verification import verify as verify_set
+    from pipeline.data.packing.verify import verify as verify_set
 
     damage = verify_set(options.root, options.workers or 0)
     for one in damage:
@@ -152,8 +152,8 @@ def repack(argv: Sequence[str]) -> int:
     arguments.add_argument("out", type=Path)
     arguments.add_argument("--workers", type=count)
     options = arguments.parse(argv)
-    from pipeline.repack import repack as repack_set
-    from pipeline.survey import read_set
+    from pipeline.data.packing.describe import read_set
+    from pipeline.data.packing.repack import repack as repack_set
 
     outcome = repack_set(options.root, options.out, options.workers or 0)
     report(outcome, options.out, "repacked")
@@ -168,7 +168,7 @@ def info(argv: Sequence[str]) -> int:
     arguments.add_argument("root", type=Path)
     arguments.add_argument("--sheet", type=Path)
     options = arguments.parse(argv)
-    from pipeline.survey import contact_sheet, describe, read_set
+    from pipeline.data.packing.describe import contact_sheet, describe, read_set
 
     manifests = read_set(options.root)
     print(describe(manifests))

@@ -19,19 +19,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import attempts, cluster, records, splits
-from pipeline import config as configs
-from pipeline.attempts import Attempt
-from pipeline.checkpoint import Checkpoints
-from pipeline.config import RunConfig
+from pipeline.config import run as configs
+from pipeline.config.identity import id_of, run_id, science
+from pipeline.config.overrides import from_command_line
+from pipeline.config.run import RunConfig
+from pipeline.data import dataset
 from pipeline.errors import UserError, WorkFailed, command
-from pipeline.identity import id_of, run_directory, run_id, science
-from pipeline.interrupt import Interrupt
-from pipeline.provenance import code
+from pipeline.processes.device import device_name, find_device
+from pipeline.processes.interrupt import Interrupt
+from pipeline.processes.place import Place, find_place, preempted, requeue
+from pipeline.processes.ranks import Ranks, joined
+from pipeline.runs import attempts, records
+from pipeline.runs.attempts import Attempt
+from pipeline.runs.checkpoints import Checkpoints
+from pipeline.runs.directory import CHECKPOINTS, CONFIG, run_directory
+from pipeline.runs.provenance import code
 
 if TYPE_CHECKING:
-    from pipeline.journal import Quiet
-    from pipeline.trainer import Trainer
+    from pipeline.training.logger import Quiet
+    from pipeline.training.trainer import Trainer
 
 COLLECTIVES = 1800.0  # seconds; what is dead or frozen is found by the vigil long before
 LAST_RESORT = 90.0  # seconds from a signal to the next boundary; then the job is requeued as it stands
@@ -44,25 +50,25 @@ class Run:
     id: str
     fingerprint: str  # of the data
     directory: Path
-    ranks: cluster.Ranks
+    ranks: Ranks
     umask: int  # the user's
 
 
 def main(argv: Sequence[str]) -> int:
     with Interrupt() as interrupt:
-        config = configs.from_command_line(argv, __doc__ or "")
+        config = from_command_line(argv, __doc__ or "")
         if config is None:
             return 0
-        place = cluster.find_place()
-        splits.prepare(config)
-        fingerprint = splits.fingerprint(config.data)
+        place = find_place()
+        dataset.prepare(config)
+        fingerprint = dataset.fingerprint(config.data)
         id = run_id(config, fingerprint)
         if place.job:
             interrupt.otherwise(LAST_RESORT, lambda: give_up(place, interrupt))
-        from pipeline.vigil import Vigil
+        from pipeline.processes.heartbeat import Vigil
 
-        device = cluster.find_device(config.engine.device, place, config.engine.threads)
-        with cluster.joined(place, device, COLLECTIVES) as ranks, Vigil(ranks, config.cluster.timeout):
+        device = find_device(config.engine.device, place, config.engine.threads)
+        with joined(place, device, COLLECTIVES) as ranks, Vigil(ranks, config.cluster.timeout):
             umask = os.umask(0o077)  # what a run writes is its owner's alone
             run = Run(config, id, fingerprint, run_directory(config, id), ranks, umask)
             if not ranks.share(records.exists(config.paths.records, id)):
@@ -76,11 +82,11 @@ def main(argv: Sequence[str]) -> int:
 
 
 def train(run: Run, device: Any, interrupt: Interrupt) -> None:
-    from pipeline.journal import Plan, open_journal
-    from pipeline.trainer import Trainer
+    from pipeline.training.logger import Plan, open_journal
+    from pipeline.training.trainer import Trainer
 
     config, ranks = run.config, run.ranks
-    checkpoints = Checkpoints(run.directory / "checkpoints", ranks, config.engine.keep)
+    checkpoints = Checkpoints(run.directory / CHECKPOINTS, ranks, config.engine.keep)
     with contextlib.ExitStack() as stack:
         trainer = stack.enter_context(Trainer(config, ranks, device))
         plan = Plan(trainer.steps, trainer.loader.steps_per_epoch, config.recipe.global_batch, ranks.world)
@@ -106,7 +112,7 @@ def train(run: Run, device: Any, interrupt: Interrupt) -> None:
         if trainer.standing.step < trainer.steps:
             stop(run, trainer, journal, interrupt)
         else:
-            finish(run, trainer, journal, cluster.device_name(device))
+            finish(run, trainer, journal, device_name(device))
 
 
 def begin(run: Run, trainer: "Trainer", checkpoints: Checkpoints, journal: "Quiet") -> None:
@@ -152,18 +158,18 @@ def stop(run: Run, trainer: "Trainer", journal: "Quiet", interrupt: Interrupt) -
     journal.note(f"ended by {received[0].name} after step {step:,}; the same command goes on from there")
     if not ranks.place.job:
         return
-    if any(signal in REQUEUING for signal in received) or ranks.lead(lambda: cluster.preempted(ranks.place)):
+    if any(signal in REQUEUING for signal in received) or ranks.lead(lambda: preempted(ranks.place)):
         if ranks.lead(lambda: attempts.fruitless(run.directory, step)):
             raise WorkFailed(
                 f"{attempts.FRUITLESS} starts in a row came no further than step {step}: too short a time "
                 f"limit, or something hangs; job {ranks.place.job} is not requeued"
             )
-        if ranks.lead(lambda: cluster.requeue(ranks.place)):
+        if ranks.lead(lambda: requeue(ranks.place)):
             journal.note(f"job {ranks.place.job} is requeued")
 
 
 def finish(run: Run, trainer: "Trainer", journal: "Quiet", device: str) -> None:
-    from pipeline.completion import Facts, complete
+    from pipeline.training.completion import Facts, complete
 
     weights, measured, standing = trainer.final_weights(), trainer.measured(), trainer.standing
     journal.flush()
@@ -209,15 +215,15 @@ def opened(run: Run) -> Iterator[None]:
             run.directory.mkdir(parents=True, exist_ok=True)
             stack.enter_context(attempts.lease(run.directory))
             attempts.register(
-                run.directory, id_of(science(run.config), ""), splits.described(run.config.data)
+                run.directory, id_of(science(run.config), ""), dataset.described(run.config.data)
             )
-            configs.write(run.config, run.directory / "config.yaml")
+            configs.write(run.config, run.directory / CONFIG)
 
         run.ranks.lead(enter)
         try:
             yield
         except Exception as error:
-            from pipeline.journal import error_line
+            from pipeline.runs.log import error_line
 
             kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
             rank = f"rank {run.ranks.rank}: " if run.ranks.world > 1 else ""
@@ -225,11 +231,11 @@ def opened(run: Run) -> Iterator[None]:
             raise
 
 
-def give_up(place: cluster.Place, interrupt: Interrupt) -> None:
+def give_up(place: Place, interrupt: Interrupt) -> None:
     """No boundary came, and the scheduler is about to kill: the last checkpoint is what is left."""
     print("error: no step ended in time; the last checkpoint is where the run goes on", file=sys.stderr)
-    if place.rank == 0 and (interrupt.received in REQUEUING or cluster.preempted(place)):
-        cluster.requeue(place)
+    if place.rank == 0 and (interrupt.received in REQUEUING or preempted(place)):
+        requeue(place)
     os._exit(1)
 
 

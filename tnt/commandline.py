@@ -13,7 +13,7 @@ import torch
 
 from tnt.config import VARIANTS, get_config
 from tnt.model import TNT
-from tnt.weights import name_of, open_model
+from tnt.weights.models import name_of, open_model
 
 
 @dataclass(frozen=True)

@@ -145,7 +145,7 @@ def create_model(name: str, weights: str | Path | None = None, **overrides: Any)
     """
     model = TNT(get_config(name, **overrides))
     if weights is not None:
-        from tnt.weights import load
+        from tnt.weights.models import load
 
         load(model, weights)
     return model

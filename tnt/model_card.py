@@ -10,9 +10,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tnt.formulas import model_macs
+from tnt.complexity.formulas import model_macs
 from tnt.model import TNT
-from tnt.weights import name_of
+from tnt.weights.models import name_of
 
 UNKNOWN = "not known"
 # What the card says of a run, and where its record (`results/README.md`) holds it.

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from ablations.reporting.asked import own_scale
-from ablations.reporting.collected import Collected
+from ablations.reporting.cells import own_scale
+from ablations.reporting.collect import Collected
 from ablations.reporting.tables import Table
 
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 
-from ablations.reporting.asked import Asked, Science
-from pipeline.records import Record
+from ablations.reporting.cells import Asked, Science
+from pipeline.runs.records import Record
 
 # Versions that may move a number; others stand in the records.
 VERSIONS = ("torch", "deepspeed")

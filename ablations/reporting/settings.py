@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
-from ablations.reporting.asked import Asked
+from ablations.reporting.cells import Asked
 from ablations.reporting.sizes import Sizes
-from pipeline.config import RunConfig
-from pipeline.sources import TABLE_2
+from pipeline.config.run import RunConfig
+from pipeline.data.packing.sources.source import TABLE_2
 from tnt.config import VARIANTS
 
 

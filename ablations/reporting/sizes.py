@@ -13,18 +13,19 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import tnt.paper
+import tnt
+import tnt.complexity.paper
+from pipeline.config.typed import build
 from pipeline.errors import UserError
-from pipeline.publish import publish_bytes
-from pipeline.typed import build
+from pipeline.files import publish_bytes
+from tnt.complexity.formulas import model_macs
+from tnt.complexity.paper import Baseline
 from tnt.config import TNTConfig
-from tnt.formulas import model_macs
-from tnt.paper import Baseline
 
 # Whose versions, and which files of tnt/, decide a count.
 MAKERS = {
     "tnt": ((), ("config", "attention", "embed", "block", "model")),
-    "timm": (("torch", "timm", "fvcore"), ("flops", "paper")),
+    "timm": (("torch", "timm", "fvcore"), ("complexity/count", "complexity/paper")),
 }
 
 
@@ -54,7 +55,7 @@ class Sizes:
 def sizes(networks: Iterable[TNTConfig], path: Path, refresh: bool = False) -> Sizes:
     """Of these networks and of those that the paper compares with; what the file does not hold is counted."""
     wanted = {_key(network): network for network in networks}
-    peers = {_peer_key(peer): peer for peer in tnt.paper.BASELINES if peer.timm is not None}
+    peers = {_peer_key(peer): peer for peer in tnt.complexity.paper.BASELINES if peer.timm is not None}
     held, made_by = _read(path)
     now = {kind: _made_by(*parts) for kind, parts in MAKERS.items()}
     current = {kind for kind in MAKERS if made_by.get(kind) == now[kind] and not refresh}
@@ -63,7 +64,7 @@ def sizes(networks: Iterable[TNTConfig], path: Path, refresh: bool = False) -> S
     if not missing:
         return Sizes(known)
     try:
-        from tnt.complexity import measure_baseline, params_of
+        from tnt.complexity.sizes import measure_baseline, params_of
 
         fresh = {}
         for name in sorted(missing & wanted.keys()):
@@ -81,14 +82,16 @@ def sizes(networks: Iterable[TNTConfig], path: Path, refresh: bool = False) -> S
 def printed(table: str, network: TNTConfig) -> tuple[float | None, float | None]:
     """Millions of parameters and billions of multiply-adds that a table prints; 4 is as 1."""
     bare, tables = _bare(network), {table, "1"} if table == "4" else {table}
-    for row in tnt.paper.ROWS:
+    for row in tnt.complexity.paper.ROWS:
         if row.table in tables and _bare(row.config) == bare:
             return row.params, row.flops
     return None, None
 
 
 def printed_peer(table: str, label: str) -> Baseline | None:
-    return next((one for one in tnt.paper.BASELINES if (one.table, one.name) == (table, label)), None)
+    return next(
+        (one for one in tnt.complexity.paper.BASELINES if (one.table, one.name) == (table, label)), None
+    )
 
 
 def _bare(network: TNTConfig) -> TNTConfig:
@@ -112,7 +115,7 @@ def _made_by(packages: Sequence[str], modules: Sequence[str]) -> dict[str, str]:
             found[package] = version(package)
         except PackageNotFoundError:
             found[package] = "missing"
-    folder = Path(tnt.paper.__file__).parent
+    folder = Path(tnt.__file__).parent
     code = b"".join((folder / f"{name}.py").read_bytes() for name in modules)
     return found | {"code": hashlib.sha256(code).hexdigest()}
 

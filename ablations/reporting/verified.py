@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.records import Record
+from pipeline.runs.records import Record
 
 WEIGHTS = "model.safetensors"
 

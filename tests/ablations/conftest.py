@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ablations.reporting.asked import asked
+from ablations.reporting.cells import asked
 from tests.ablations.drawn import Scene, scene
 from tests.ablations.recorded import Shelf
 
@@ -15,7 +15,7 @@ ASKED = functools.cache(asked)
 @pytest.fixture(autouse=True)
 def composed_once(monkeypatch):
     """What the tables ask for is the same in every test, and takes a second to compose."""
-    monkeypatch.setattr("ablations.reporting.collected.asked", ASKED)
+    monkeypatch.setattr("ablations.reporting.collect.asked", ASKED)
 
 
 @pytest.fixture

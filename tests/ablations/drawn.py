@@ -5,9 +5,9 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from ablations.reporting import figures
-from ablations.reporting.collected import Collected, collect
-from ablations.reporting.figures import Picture
+from ablations.reporting.collect import Collected, collect
+from ablations.reporting.figures import draw
+from ablations.reporting.figures.draw import Picture
 from ablations.reporting.tables import Table
 from tests.ablations.recorded import Shelf
 
@@ -41,7 +41,7 @@ def scene(folder: Path) -> Scene:
     shutil.copy(ROOT / "results" / "sizes.json", folder / "results" / "sizes.json")
     found = gather(folder)
     chosen = [table for table in found.tables if table.number in ("4", "5", "6")]
-    return Scene(folder, found, figures.draw_all(chosen, folder / "results" / "figures", folder / "runs"))
+    return Scene(folder, found, draw.draw_all(chosen, folder / "results" / "figures", folder / "runs"))
 
 
 def gather(folder: Path, scale: str = "paper") -> Collected:

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from ablations import spec
-from pipeline import records
-from pipeline.config import RunConfig
-from pipeline.identity import run_id, science
-from pipeline.records import Measures, Record
-from pipeline.sampler import ROUND
-from pipeline.sources import TABLE_2
+from pipeline.config.identity import run_id, science
+from pipeline.config.run import RunConfig
+from pipeline.data.loading.sampler import ROUND
+from pipeline.data.packing.sources.source import TABLE_2
+from pipeline.runs import records
+from pipeline.runs.records import Measures, Record
 
 DIGITS = 360  # images held out
 

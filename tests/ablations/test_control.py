@@ -7,9 +7,9 @@ import sys
 import pytest
 
 from ablations.spec import load
-from pipeline import records
-from tests.pipeline.launching import ROOT, environment
-from tnt.storage import read_tensors
+from pipeline.runs import records
+from tests.pipeline.ranks import ROOT, environment
+from tnt.weights.tensors import read_tensors
 
 LIMIT = 280  # seconds; a quiet machine with two cores needs twenty
 QUICKER = ("model.depth=1", "recipe.epochs=24")  # one block and this seed need fourteen

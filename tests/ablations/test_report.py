@@ -16,10 +16,10 @@ from ablations import report, spec
 from ablations.reporting import sizes as counting
 from ablations.reporting.settings import setting_tables
 from ablations.spec import Cell
-from pipeline import records
-from pipeline.config import compose
+from pipeline.config.identity import science
+from pipeline.config.overrides import compose
 from pipeline.errors import UserError
-from pipeline.identity import science
+from pipeline.runs import records
 from tests.ablations.recorded import Shelf
 from tnt.config import get_config
 from tnt.model import TNT
@@ -275,7 +275,7 @@ def test_a_login_node_gets_its_report_without_torch(some):
 
 
 def test_sizes_are_counted_once_and_again_where_the_code_is_another(tmp_path, monkeypatch):
-    monkeypatch.setattr("tnt.paper.BASELINES", ())
+    monkeypatch.setattr("tnt.complexity.paper.BASELINES", ())
     network, path = get_config("tnt_ti"), tmp_path / "sizes.json"
     found = counting.sizes([network], path).of(network)
     assert found.params == sum(parameter.numel() for parameter in TNT(network).parameters())
@@ -299,8 +299,8 @@ def test_sizes_are_counted_once_and_again_where_the_code_is_another(tmp_path, mo
 
 def test_the_sizes_that_are_kept_are_what_counting_gives():
     """Of the paper's TNTs all; of timm's the quickest, since its versions are in the file."""
-    from tnt.complexity import measure_baseline, params_of
-    from tnt.paper import BASELINES
+    from tnt.complexity.paper import BASELINES
+    from tnt.complexity.sizes import measure_baseline, params_of
 
     path = ROOT / "results" / "sizes.json"
     kept = counting.sizes([], path)

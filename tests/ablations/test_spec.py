@@ -10,10 +10,10 @@ import pytest
 import ablations
 from ablations import spec
 from ablations.spec import Ablation, Cell, Peer, check, composed, load, origin, wishes
+from pipeline.config.identity import science
 from pipeline.errors import UserError
-from pipeline.identity import science
-from pipeline.wanted import wanted
-from tests.pipeline.launching import environment
+from pipeline.launching.plan import wanted
+from tests.pipeline.ranks import environment
 
 # The paper's top-1 (and top-5), typed off its tables once more: what our files say must be this.
 PAPER = {

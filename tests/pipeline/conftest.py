@@ -2,9 +2,9 @@
 
 import pytest
 
-from pipeline.manifest import Manifest
-from tests.pipeline.launching import cool, end_all
+from pipeline.data.shards.manifest import Manifest
 from tests.pipeline.packed import pack_digits
+from tests.pipeline.ranks import cool, end_all
 
 
 @pytest.fixture(scope="session")

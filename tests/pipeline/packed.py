@@ -5,11 +5,11 @@ import shutil
 
 import numpy as np
 
-from pipeline.augment import Augmentation
-from pipeline.manifest import Manifest
-from pipeline.pack import make
-from pipeline.shard_plan import Packing
-from pipeline.sources_digits import digits
+from pipeline.data.augmentation.settings import Augmentation
+from pipeline.data.packing.pack import make
+from pipeline.data.packing.shard_plan import Packing
+from pipeline.data.packing.sources.digits import digits
+from pipeline.data.shards.manifest import Manifest
 
 SMALL = Augmentation(image_size=16)
 

@@ -8,9 +8,9 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from pipeline.decode import StoredImage
-from pipeline.jpeg import read_frame, restart_interval, restart_rows
-from pipeline.manifest import ImageKind
+from pipeline.data.images.decode import StoredImage
+from pipeline.data.images.jpeg import read_frame, restart_interval, restart_rows
+from pipeline.data.shards.manifest import ImageKind
 
 NAMES = ("china.jpg", "flower.jpg")
 NO_ROWS = np.zeros(0, np.uint32)

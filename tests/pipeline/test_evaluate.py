@@ -9,14 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline import config as configs
-from pipeline import evaluate, models, splits
-from pipeline.answers import Answers, answers
-from pipeline.augment import Augmentation
-from pipeline.config import compose
+from pipeline import evaluate
+from pipeline.config import run as configs
+from pipeline.config.overrides import compose
+from pipeline.data import dataset
+from pipeline.data.augmentation.settings import Augmentation
+from pipeline.data.labels import Answers, answers
+from pipeline.data.loading.loader import EvaluationLoader, Loading
 from pipeline.errors import UserError
-from pipeline.loader import EvaluationLoader, Loading
-from tests.pipeline.launching import ROOT, run_ranks
+from pipeline.training import models
+from tests.pipeline.ranks import ROOT, run_ranks
 
 pytestmark = pytest.mark.xdist_group("evaluate")  # one run is measured by all
 
@@ -36,7 +38,7 @@ def lab(tmp_path_factory):
         "model.inner_heads=2",
     ]
     config = compose([*here, *small])
-    splits.prepare(config)
+    dataset.prepare(config)
     directory = root / "runs" / RUN
     directory.mkdir(parents=True)
     torch.manual_seed(0)
@@ -49,7 +51,7 @@ def lab(tmp_path_factory):
 
 def by_hand(config, model) -> tuple[float, float, float, np.ndarray]:
     """Image by image."""
-    manifest = splits.open_split(config.data, "validation")
+    manifest = dataset.open_split(config.data, "validation")
     aug = config.data.augmentation
     right = five = loss = 0.0
     confusion = np.zeros((10, 10), int)

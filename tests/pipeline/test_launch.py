@@ -8,8 +8,8 @@ import pytest
 
 from pipeline import launch
 from pipeline.errors import UserError
-from pipeline.request import again, parse
-from tests.pipeline.launching import ROOT, environment
+from pipeline.launching.arguments import again, parse
+from tests.pipeline.ranks import ROOT, environment
 
 HEADS = ("ablation=inner_heads", "scale=demo", "cluster=local")
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from pipeline import launch
-from pipeline.checkpoint import COMMITS
-from tests.pipeline.launching import DEADLINE, ROOT, start
+from pipeline.runs.checkpoints import COMMITS
 from tests.pipeline.packed import pack_digits
+from tests.pipeline.ranks import DEADLINE, ROOT, start
 
 SETTINGS = (
     "ablation=position_encoding",

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.shard_plan import Packing, plan_shards
+from pipeline.data.packing.shard_plan import Packing, plan_shards
+from pipeline.data.packing.sources.folder import folder
 from pipeline.shards import main
-from pipeline.sources_folder import folder
 from tests.pipeline.pictures import plant_pictures
 
 ROOT = Path(__file__).parents[2]

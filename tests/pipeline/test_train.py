@@ -13,12 +13,12 @@ import signal
 
 import pytest
 
-from pipeline.pack import make
-from pipeline.shard_plan import Packing
-from pipeline.sources_digits import digits
-from pipeline.vigil import LOST
-from tests.pipeline.launching import DEADLINE, ROOT, start
-from tests.pipeline.runs import STEPS, Left, Place, end_of
+from pipeline.data.packing.pack import make
+from pipeline.data.packing.shard_plan import Packing
+from pipeline.data.packing.sources.digits import digits
+from pipeline.processes.heartbeat import LOST
+from tests.pipeline.ranks import DEADLINE, ROOT, start
+from tests.pipeline.small_runs import STEPS, Left, Place, end_of
 
 # Tests that compare with the same undisturbed run go to the same worker, which makes that run once.
 ALONE, TWO = (pytest.mark.xdist_group(name) for name in ("train alone", "train two"))

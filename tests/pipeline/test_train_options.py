@@ -6,10 +6,10 @@ from itertools import count
 
 import pytest
 
-from pipeline.pack import make
-from pipeline.shard_plan import Packing
-from pipeline.sources_digits import digits
-from tests.pipeline.runs import Place
+from pipeline.data.packing.pack import make
+from pipeline.data.packing.shard_plan import Packing
+from pipeline.data.packing.sources.digits import digits
+from tests.pipeline.small_runs import Place
 
 EPOCH = ("recipe.epochs=1", "recipe.warmup_epochs=0")
 

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from tests.pipeline.launching import DEADLINE, environment, start
+from tests.pipeline.ranks import DEADLINE, environment, start
 from tests.pipeline.warm import Forked
 
 # What a script can find out about how it was started.
@@ -81,7 +81,7 @@ def test_an_error_is_shown_and_is_status_1():
 
 HOLDER = """
 import os, sys, time
-from tests.pipeline.launching import environment
+from tests.pipeline.ranks import environment
 from tests.pipeline.warm import Warm
 warm = Warm(environment(), imported=())
 forked = warm.start([sys.executable, "-c", "import time; time.sleep(600)"], environment())

@@ -23,8 +23,19 @@ from typing import Any
 
 # What pipeline/train.py has imported after its first steps, some of it by importing torch's compiler.
 IMPORTED = (
-    *("pipeline.attempts", "pipeline.completion", "pipeline.journal", "pipeline.trainer", "pipeline.vigil"),
-    *("pipeline.randaugment", "pipeline.views", "hydra", "hydra.core.config_store"),
+    *(
+        "pipeline.runs.attempts",
+        "pipeline.training.completion",
+        "pipeline.training.logger",
+        "pipeline.training.trainer",
+        "pipeline.processes.heartbeat",
+    ),
+    *(
+        "pipeline.data.augmentation.randaugment",
+        "pipeline.data.augmentation.views",
+        "hydra",
+        "hydra.core.config_store",
+    ),
     *("deepspeed.ops.op_builder.all_ops", "deepspeed.module_inject.auto_ep_layer"),
     *("deepspeed.runtime.zero.muon.muon_optimizer", "torch._dynamo", "torch.utils.serialization.config"),
     *("deepspeed.runtime.superoffload.superoffload_stage3", "distutils.ccompiler", "simplejpeg"),
@@ -155,7 +166,7 @@ def _say(pipe: int, number: int) -> None:
 def _become(
     parent: int, files: Sequence[int], command: list[str], env: dict[str, str], folder: str
 ) -> Callable[[], None]:
-    from pipeline.worker import _die_with
+    from pipeline.data.loading.worker import _die_with
 
     _die_with(parent)
     for number, file in enumerate(files):

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.pipeline.launching import ROOT, environment
+from tests.pipeline.ranks import ROOT, environment
 from tests.slurm.cluster import Cluster
 
 ROOMS = ("tnt", "pipeline", "ablations", "slurm")

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from tests.pipeline.launching import ROOT
+from tests.pipeline.ranks import ROOT
 from tests.slurm.laboratory import PATIENCE, Laboratory
 
 FILES = sorted((ROOT / "slurm").glob("*.sh"))

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from pipeline.pack import make
-from pipeline.shard_plan import Packing
-from pipeline.sources_digits import digits
-from pipeline.vigil import LOST
-from tests.pipeline.launching import ROOT
-from tests.pipeline.runs import Left, Place
+from pipeline.data.packing.pack import make
+from pipeline.data.packing.shard_plan import Packing
+from pipeline.data.packing.sources.digits import digits
+from pipeline.processes.heartbeat import LOST
+from tests.pipeline.ranks import ROOT
+from tests.pipeline.small_runs import Left, Place
 from tests.slurm.training import PATIENCE, Job
 
 TINY = ("model.depth=1", "model.patch_dim=64", "model.outer_heads=2", "engine.zero_stage=1")
@@ -128,7 +128,7 @@ def test_a_job_ends_to_the_bit_where_it_would_have(slurm, shards, gold, tmp_path
     assert job.record["events"] == []
 
 
-ASK = """import signal, time; from pipeline.cluster import find_place, preempted; asked = []
+ASK = """import signal, time; from pipeline.processes.place import find_place, preempted; asked = []
 signal.signal(signal.SIGTERM, lambda *_: asked.append(preempted(find_place())))
 print("ready", flush=True)
 while not asked: time.sleep(0.05)
@@ -179,9 +179,8 @@ def _steps(run):
     return [row for row in rows if "lr" in row]
 
 
-TELL = (
-    "import dataclasses, json, pipeline.cluster as c; print(json.dumps(dataclasses.asdict(c.find_place())))"
-)
+TELL = """import dataclasses, json; from pipeline.processes.place import find_place
+print(json.dumps(dataclasses.asdict(find_place())))"""
 
 
 def test_every_rank_knows_its_place(slurm, tmp_path):

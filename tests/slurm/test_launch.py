@@ -69,7 +69,9 @@ def test_five_launches_at_once_an_edit_in_the_queue_and_one_record_of_each_run(
     assert sorted(jobs.values()) == [f"{array}_0", f"{array}_1"]
     assert set(lab.states(*TWO).values()) == {"pending"}
 
-    (lab.root / "pipeline/trainer.py").write_text("raise SystemExit('edited after it was submitted')\n")
+    (lab.root / "pipeline/training/trainer.py").write_text(
+        "raise SystemExit('edited after it was submitted')\n"
+    )
     opened(slurm)
     interrupted, other = jobs
     lab.passes(interrupted, 2)

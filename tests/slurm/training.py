@@ -6,8 +6,8 @@ import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tests.pipeline.launching import ROOT
-from tests.pipeline.runs import Place
+from tests.pipeline.ranks import ROOT
+from tests.pipeline.small_runs import Place
 from tests.slurm.cluster import Cluster
 from tests.slurm.daemons import environment, processes
 

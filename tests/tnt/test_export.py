@@ -5,8 +5,8 @@ import timm
 import torch
 
 import tnt
-from pipeline import records
-from pipeline.config import compose
+from pipeline.config.overrides import compose
+from pipeline.runs import records
 from tests.ablations.recorded import record_of
 from tnt import export, weights
 from tnt.export import main, to_hub_folder, to_onnx, to_program, to_timm

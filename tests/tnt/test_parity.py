@@ -6,7 +6,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 import tnt
-from tnt.formats import TIMM
+from tnt.weights.formats import TIMM
 
 pytestmark = pytest.mark.xdist_group("parity")  # networks are built once
 

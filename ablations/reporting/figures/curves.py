@@ -1,0 +1,120 @@
+"""How the runs of a table learned: loss in training and accuracy after epochs, from the runs' journals."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from ablations.reporting.figures import style
+from ablations.reporting.tables import Table
+from pipeline.runs.log import metrics
+
+if TYPE_CHECKING:
+    from tnt.figures.canvas import Figure
+
+LOSS, ACCURACY = "loss", "accuracy"
+BINS = 150  # of a run's length: a loss is the mean within one of them
+
+
+@dataclass(frozen=True)
+class Curve:
+    series: int  # the row's place among those with curves: its colour
+    label: str
+    points: tuple[tuple[float, float], ...]  # epoch, value
+
+
+@dataclass(frozen=True)
+class Learned:
+    """The curves of a table in one column, and which of its runs left no journal here."""
+
+    losses: tuple[Curve, ...]
+    accuracies: tuple[Curve, ...]
+    missing: tuple[str, ...]
+
+
+def read(table: Table, column: str, runs: Path) -> Learned:
+    losses, accuracies, missing = [], [], []
+    for series, row in enumerate(row for row in table.rows if not row.peer):
+        for entry in row.entries:
+            for id in entry.records if entry.column == column else ():
+                rows = metrics(runs / id)
+                if not rows:
+                    missing.append(id)
+                    continue
+                losses.append(Curve(series, row.label, binned(_losses(rows))))
+                accuracies.append(Curve(series, row.label, _accuracies(rows)))
+    return Learned(tuple(losses), tuple(accuracies), tuple(missing))
+
+
+def draw(table: Table, column: str, learned: Learned, what: str) -> "Figure | None":
+    """The loss or the accuracy; nothing where no journal is at hand."""
+    curves = [curve for curve in (learned.losses if what == LOSS else learned.accuracies) if curve.points]
+    if not curves:
+        return None
+    labels = {curve.series: curve.label for curve in curves}
+    columns = 4 if max(map(len, labels.values())) <= 12 else 2
+    lines = math.ceil(len(labels) / columns)
+    name = f"{style.title(table, column)}: {'loss in training' if what == LOSS else 'accuracy in training'}"
+    figure, axes = style.new_plot(3.0 + 0.15 * lines, 0.5, top=0.4 + 0.15 * lines, bottom=0.78, title=name)
+    shown: dict[int, Any] = {}
+    for curve in curves:
+        colour, mark = style.colour_and_mark(curve.series)
+        xs, ys = zip(*curve.points, strict=True)
+        end = len(xs) - 1
+        (line,) = axes.plot(
+            xs, ys, color=colour, linewidth=0.9, marker=mark, markersize=4, markevery=[end], alpha=0.85
+        )
+        shown.setdefault(curve.series, line)
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("cross-entropy" if what == LOSS else "top-1 on the validation split (%)")
+    axes.set_xlim(left=0)
+    if what == ACCURACY:
+        axes.set_ylim(bottom=_floor(curves))
+    axes.grid(True)
+    series = sorted(shown)
+    style.legend(figure, [shown[each] for each in series], [labels[each] for each in series], columns)
+    style.say_below(figure, _notes(what, len(curves), learned.missing))
+    return figure
+
+
+def _floor(curves: list[Curve]) -> float:
+    """Below all but the first quarter of each run: what is compared lies at its end."""
+    late = [value for curve in curves for epoch, value in curve.points if 4 * epoch >= curve.points[-1][0]]
+    return max(0.0, min(late) - 1)
+
+
+def binned(points: list[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
+    """Means within equal parts of the run's length; a part without points has none."""
+    if not points:
+        return ()
+    end = points[-1][0]
+    parts: dict[int, list[tuple[float, float]]] = {}
+    for epoch, value in points:
+        part = min(BINS - 1, int(BINS * epoch / end)) if end else 0
+        parts.setdefault(part, []).append((epoch, value))
+    return tuple((fmean(x for x, _ in part), fmean(y for _, y in part)) for _, part in sorted(parts.items()))
+
+
+def _losses(rows: list[dict[str, Any]]) -> list[tuple[float, float]]:
+    return [(row["epoch"], row[LOSS]) for row in rows if "epoch" in row and row.get(LOSS) is not None]
+
+
+def _accuracies(rows: list[dict[str, Any]]) -> tuple[tuple[float, float], ...]:
+    """Of the weights' average where it was measured: it is what the run is judged by."""
+    found = [(row["evaluated"], row.get("ema_top1", row.get("top1"))) for row in rows if "evaluated" in row]
+    return tuple((float(epoch), value) for epoch, value in found if value is not None)
+
+
+def _notes(what: str, drawn: int, missing: tuple[str, ...]) -> list[str]:
+    count = f"A line for each of {drawn} runs" if drawn > 1 else "One run"
+    gap = f"; of {len(missing)} more the journals are not at hand" if missing else ""
+    if what == LOSS:
+        return [
+            f"{count}{gap}.",
+            f"Means within 1/{BINS} of a run, with what augmentation and smoothing add.",
+        ]
+    return [
+        f"{count}{gap}.",
+        "Of the averaged weights where a run has them; the axis leaves out its beginning.",
+    ]

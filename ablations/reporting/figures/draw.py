@@ -1,0 +1,86 @@
+"""Which pictures the report has, and their files: SVG and PNG, the same bytes for the same tables."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ablations.reporting.figures import bars, curves, figure3, style
+from ablations.reporting.tables import Table
+from ablations.reporting.text.grid import COLUMNS, file_name, heading
+from tnt.figures import canvas
+
+if TYPE_CHECKING:
+    from tnt.figures.canvas import Figure
+
+DPI = 160
+BESIDE_OTHERS = "4"  # the number of the table that Figure 3 draws
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One that was drawn, or, where `svg` is nothing, why it was not."""
+
+    name: str
+    table: Table
+    text: str  # what it shows, for whoever cannot see it; or why there is none
+    svg: Path | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    name: str
+    table: Table
+    text: str
+    draw: Callable[[], "Figure | None"]
+    otherwise: str
+
+
+def draw_all(tables: Sequence[Table], out: Path, runs: Path) -> list[Picture]:
+    """Under `out`; `runs` holds the runs' directories, as far as they are at hand."""
+    pictures = []
+    out.mkdir(parents=True, exist_ok=True)
+    with style.style():
+        for table in tables:
+            for plan in _plans(table, runs):
+                figure = plan.draw()
+                if figure is None:
+                    for suffix in canvas.SUFFIXES:  # of records that are no longer there
+                        (out / f"{plan.name}{suffix}").unlink(missing_ok=True)
+                    pictures.append(Picture(plan.name, table, plan.otherwise))
+                    continue
+                canvas.save(figure, out / plan.name, DPI)
+                pictures.append(Picture(plan.name, table, plan.text, out / f"{plan.name}.svg"))
+    return pictures
+
+
+def _plans(table: Table, runs: Path) -> Iterator[Plan]:
+    stem, title = file_name(table), heading(table)
+    if table.number == BESIDE_OTHERS:
+        for cost, words in figure3.NAMES.items():
+            name = f"{stem.replace(table.name, 'figure3')}-{cost}"
+            text = f"Figure 3: top-1 accuracy against {words}, a line for each family of networks"
+            yield Plan(name, table, text, partial(figure3.draw, table, cost), "nothing to compare yet")
+    for column in (name for name in table.columns if name != "top5" or _printed(table, name)):
+        text = f"{title}: {COLUMNS.get(column, column)} of every row, as measured and as the paper prints it"
+        yield Plan(f"{stem}-{column}", table, text, partial(bars.draw, table, column), "no figures yet")
+    for column in table.columns:
+        if column != "top5":  # which the runs of top1 have too
+            yield from _curves(table, column, runs)
+
+
+def _printed(table: Table, column: str) -> bool:
+    return any(entry.paper is not None for entry in table.entries if entry.column == column)
+
+
+def _curves(table: Table, column: str, runs: Path) -> Iterator[Plan]:
+    learned = curves.read(table, column, runs)
+    otherwise = "no run has finished"
+    if learned.missing:
+        otherwise = f"no journal of {', '.join(learned.missing)} under {runs}/"
+    stem = file_name(table) if column == "top1" else f"{file_name(table)}-{column}"
+    for what in (curves.LOSS, curves.ACCURACY):
+        text = f"{heading(table)}: {what} in training, a line for each run"
+        draw = partial(curves.draw, table, column, learned, what)
+        yield Plan(f"{stem}-{what}", table, text, draw, otherwise)

@@ -1,0 +1,158 @@
+"""Which cell of which table a record belongs to: by its science alone, not by what it was asked for."""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from ablations.reporting.cells import Asked, Science, Wanted, overrides_of
+from ablations.spec import Ablation, covered
+from pipeline.config.identity import is_run_id
+from pipeline.data.loading.sampler import ROUND
+from pipeline.data.packing.sources.source import TABLE_2
+from pipeline.runs.records import Record
+
+
+class Place(NamedTuple):
+    ablation: str
+    protocol: str  # "": the scale's own; else in what a run differs from it
+    cell: str
+
+
+class Match(NamedTuple):
+    record: Record
+    protocol: str
+    cell: Asked
+
+
+@dataclass(frozen=True)
+class Known:
+    record: Record
+    science: Science
+
+    @classmethod
+    def of(cls, record: Record) -> "Known":
+        return cls(record, Science.of(record.science))
+
+    @property
+    def init(self) -> str:
+        return str(self.record.science["recipe"]["init"])
+
+
+def place(
+    known: Mapping[str, Known], scale: str, wanted: Wanted
+) -> tuple[dict[Place, list[Record]], list[str]]:
+    """The records of each cell by seed, and a line for each that stands for a seed twice."""
+    here = [each for each in known.values() if each.record.scale == scale]
+    places: dict[Place, list[Record]] = defaultdict(list)
+    for ablation, cells in wanted.values():
+        for match in _matches(here, known, ablation, cells):
+            places[Place(match.cell.ablation, match.protocol, match.cell.cell.name)].append(match.record)
+    return _one_a_seed(_one_data_set(places), known)
+
+
+def _matches(
+    here: Sequence[Known], known: Mapping[str, Known], ablation: Ablation, cells: Sequence[Asked]
+) -> list[Match]:
+    """Exact ones; and where this ablation was asked for with other settings, all runs with these."""
+    alike: dict[Science, list[Asked]] = defaultdict(list)
+    for cell in cells:
+        alike[cell.science].append(cell)
+    found, others = [], []
+    for each in here:
+        exact = [cell for cell in alike.get(each.science, ()) if _starts_rightly(each, cell, known, {})]
+        found += [Match(each.record, _unlike_the_papers(each, known), cell) for cell in exact]
+        if not exact:
+            others.append(each)
+    name = cells[0].ablation
+    if not any(each.record.ablation == name for each in others):
+        return found
+    near = [match for each in others for match in _near(each, known, ablation, cells)]
+    meant = {match.protocol for match in near if match.record.ablation == name}
+    return found + [match for match in near if match.protocol in meant]
+
+
+def _near(each: Known, known: Mapping[str, Known], ablation: Ablation, cells: Sequence[Asked]) -> list[Match]:
+    """The cells that a run differs from in nothing that is varied."""
+    found = []
+    for cell in cells:
+        change = cell.science.changes(each.science)
+        varied = any(covered(name, ablation.varies + ablation.follows) for name in change)
+        if change and not varied and _starts_rightly(each, cell, known, change):
+            found.append(Match(each.record, " ".join(overrides_of(change)), cell))
+    return found
+
+
+def _starts_rightly(each: Known, cell: Asked, known: Mapping[str, Known], change: Mapping[str, Any]) -> bool:
+    """From random weights, or from the run that the cell names, made under the same other settings."""
+    if cell.origin is None:
+        return not each.init
+    parent = known.get(each.init) if is_run_id(each.init) else None
+    return parent is not None and not parent.init and cell.origin.changes(parent.science) == change
+
+
+def _unlike_the_papers(each: Known, known: Mapping[str, Known]) -> str:
+    """Where a run at the paper's scale, or the run that it starts from, did not see the whole of Table 2."""
+    wrong = _lacking(each.record)
+    if each.init:
+        wrong += [f"start: {text}" for text in _lacking(known[each.init].record)]
+    return " ".join(wrong)
+
+
+def _lacking(record: Record) -> list[str]:
+    """Told by what was counted: the fingerprint of the whole cannot be known here."""
+    published = TABLE_2.get(record.science["data"]["name"])
+    if record.scale != "paper" or published is None:
+        return []
+    recipe, views = record.science["recipe"], published.samples["train"]
+    if recipe["repeats"] > 1:
+        views = views // ROUND * ROUND
+    wrong = []
+    if record.steps != recipe["epochs"] * (views // recipe["global_batch"]):
+        wrong.append(f"steps={record.steps}")
+    if record.best.images != published.samples["validation"]:
+        wrong.append(f"validation={record.best.images}")
+    return wrong
+
+
+def _one_data_set(places: Mapping[Place, list[Record]]) -> dict[Place, list[Record]]:
+    """Rows of a table saw the same bytes: those of the rarer data stand in another table."""
+
+    def where(at: Place, record: Record) -> tuple[str, str, str]:
+        return at.ablation, at.protocol, record.science["data"]["name"]
+
+    counts: dict[tuple[str, str, str], Counter[str]] = defaultdict(Counter)
+    for at, records in places.items():
+        for record in records:
+            counts[where(at, record)][record.fingerprint] += 1
+    usual = {data: min(count, key=lambda one: (-count[one], one)) for data, count in counts.items()}
+    split: dict[Place, list[Record]] = defaultdict(list)
+    for at, records in places.items():
+        for record in records:
+            same = record.fingerprint == usual[where(at, record)]
+            protocol = at.protocol if same else f"{at.protocol} fingerprint={record.fingerprint[:12]}".strip()
+            split[at._replace(protocol=protocol)].append(record)
+    return split
+
+
+def _one_a_seed(
+    places: Mapping[Place, list[Record]], known: Mapping[str, Known]
+) -> tuple[dict[Place, list[Record]], list[str]]:
+    """Only runs that start from several runs can repeat a seed; the start of the same seed counts."""
+
+    def rank(record: Record) -> tuple[bool, str]:
+        parent = known.get(record.science["recipe"]["init"])
+        return parent is not None and parent.record.seed != record.seed, record.id
+
+    kept, problems = {}, []
+    for at, records in places.items():
+        by_seed: dict[int, Record] = {}
+        for record in sorted(records, key=rank):
+            first = by_seed.setdefault(record.seed, record)
+            if first is not record:
+                problems.append(
+                    f"record {record.id} repeats seed {record.seed} of {at.ablation}/{at.cell} from other "
+                    f"weights; {first.id} counts"
+                )
+        kept[at] = [by_seed[seed] for seed in sorted(by_seed)]
+    return kept, sorted(problems)

@@ -1,0 +1,143 @@
+"""The report as one HTML file that needs nothing else: no network, no folder beside it.
+
+What stands in a record may come from anywhere. The template escapes every text, and the page's own security
+policy lets no script run but the one whose hash it names.
+"""
+
+import base64
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ablations.reporting import origin, verdicts
+from ablations.reporting.collect import Collected
+from ablations.reporting.figures import style
+from ablations.reporting.figures.draw import Picture
+from ablations.reporting.page.page_table import TONES, Sheet, identity, sheet
+from ablations.reporting.tables import Table
+from ablations.reporting.text.grid import heading, printable
+from pipeline.files import publish_bytes
+
+PARTS = Path(__file__).parent
+COLOURS = {name.lower(): getattr(style, name) for name in ("INK", "SOFT", "GRID", "PAPER", "BLUE", "BROWN")}
+
+
+@dataclass(frozen=True)
+class Trail:
+    """What opens from a cell: where its figures come from."""
+
+    id: str
+    title: str
+    figures: tuple[str, ...]  # a line for each, with the arithmetic of its verdict
+    settings: str
+    command: str  # that makes its first run; "" where there are runs
+    runs: tuple[tuple[tuple[str, str], ...], ...]  # of each, names and values
+
+
+def write(path: Path, collected: Collected, pictures: Sequence[Picture]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    publish_bytes(path, render(collected, pictures).encode())
+
+
+def render(collected: Collected, pictures: Sequence[Picture]) -> str:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(PARTS),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: printable(value) if type(value) is str else value,
+    )
+    sheets = [sheet(table) for table in collected.tables]
+    script = (PARTS / "page.js").read_text()
+    return environment.get_template("page.html.j2").render(
+        collected=collected,
+        sheets=sheets,
+        pictures={each.name: _of(each.table, pictures) for each in sheets},
+        trails=list(_trails(collected)),
+        counts=_counts(sheets),
+        not_run=verdicts.NOT_RUN,
+        tones=TONES,
+        style=(PARTS / "page.css").read_text(),
+        script=script,
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )
+
+
+def _trails(collected: Collected) -> Iterator[Trail]:
+    for table in collected.tables:
+        for row in table.rows:
+            for key in dict.fromkeys(entry.key for entry in row.entries if entry.key):
+                entries = [entry for entry in row.entries if entry.key == key]
+                cell = origin.cell_of(collected, table, key)
+                runs = [collected.records[id] for id in entries[0].records]
+                yield Trail(
+                    id=identity(table, entries[0]),
+                    title=f"{heading(table)}: {row.label}",
+                    figures=tuple(map(origin.arithmetic, entries)),
+                    settings=" ".join(origin.settings(cell)) or "none: the plain run",
+                    command="" if runs else origin.command(collected, cell, [0]),
+                    runs=tuple(
+                        (
+                            *origin.provenance(record),
+                            ("of code", f"git checkout {record.commit}"),
+                            ("again", origin.command(collected, cell, [record.seed], record)),
+                        )
+                        for record in runs
+                    ),
+                )
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Of a table: what was drawn, as (text, SVG), and what was not, as (names, why)."""
+
+    drawn: tuple[tuple[str, Any], ...]
+    missing: tuple[tuple[str, str], ...]
+
+
+def _of(table: Table, pictures: Iterable[Picture]) -> Pictures:
+    own = [picture for picture in pictures if picture.table == table]
+    reasons: dict[str, list[str]] = {}
+    for picture in own:
+        if picture.svg is None:
+            reasons.setdefault(picture.text, []).append(picture.name)
+    return Pictures(
+        tuple((picture.text, inlined(picture.svg, picture.name)) for picture in own if picture.svg),
+        tuple((", ".join(names), why) for why, names in reasons.items()),
+    )
+
+
+def inlined(svg: Path, name: str) -> Any:
+    """A picture as part of the page: with names that no other has, and colours that follow the page's."""
+    import markupsafe
+
+    text = svg.read_text()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", text, flags=re.S)
+    prefix = re.sub(r"\W", "-", name)
+    text = re.sub(r'\bid="', f'id="{prefix}-', text)
+    text = re.sub(r'(href="#|url\(#)', rf"\g<1>{prefix}-", text)
+    for part, colour in COLOURS.items():
+        text = text.replace(colour, f"var(--figure-{part})")
+    text = re.sub(r'^<svg [^>]*?viewBox="([^"]*)"[^>]*>', r'<svg viewBox="\1" aria-hidden="true">', text)
+    return markupsafe.Markup(text)
+
+
+def _counts(sheets: Iterable[Sheet]) -> list[tuple[str, int]]:
+    """How many figures of the tables have which verdict, the good ones first."""
+    found = Counter(
+        cell.verdict
+        for each in sheets
+        if not each.table.protocol
+        for line in each.lines
+        for cell in line.cells
+    )
+    order = [*verdicts.GOOD, *verdicts.FAIR, *verdicts.BAD, verdicts.MEASURED, verdicts.NOT_RUN]
+    return [(verdict, found[verdict]) for verdict in order if found[verdict]]

@@ -1,0 +1,81 @@
+"""Tables as files: Markdown, LaTeX (booktabs) and CSV. The same records give the same bytes."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from ablations.reporting.tables import Table
+from ablations.reporting.text.frames import csv_of
+from ablations.reporting.text.grid import Grid, grid
+from pipeline.errors import WorkFailed
+from pipeline.files import publish_bytes
+
+ENDINGS = (".md", ".tex", ".csv")
+LATEX = str.maketrans(
+    {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
+     "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "−": "$-$",
+     "Δ": r"$\Delta$", "↑": r"$\uparrow$", "′": r"$'$", "σ": r"$\sigma$", "·": r"$\cdot$", "–": "--",
+     ">": "$>$", "<": "$<$", "×": r"$\times$", "→": r"$\to$"}
+)  # fmt: skip
+
+
+def write(folder: Path, tables: Sequence[Table], settings: Sequence[Grid]) -> list[Path]:
+    """One file a table and format; those of tables that no longer are, are removed."""
+    files: dict[str, str] = {}
+    for table in tables:
+        lines = grid(table)
+        files |= {f"{lines.name}.md": markdown([lines]), f"{lines.name}.tex": latex(lines)}
+        files[f"{lines.name}.csv"] = csv_of(table)
+    for lines in settings:
+        files |= {f"{lines.name}.md": markdown([lines]), f"{lines.name}.tex": latex(lines)}
+    try:
+        return _publish(folder, files)
+    except OSError as error:
+        raise WorkFailed(f"tables cannot be written to {folder}: {error.strerror}") from error
+
+
+def _publish(folder: Path, files: Mapping[str, str]) -> list[Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.iterdir():
+        if path.is_file() and path.suffix in ENDINGS and path.name not in files:
+            path.unlink()
+    for name, text in files.items():
+        path = folder / name
+        data = text.encode()
+        if not path.exists() or path.read_bytes() != data:
+            publish_bytes(path, data)
+    return [folder / name for name in files]
+
+
+def markdown(grids: Iterable[Grid]) -> str:
+    parts = []
+    for each in grids:
+        aligned = ["---" if place < each.text else "---:" for place in range(len(each.head))]
+        rows = [each.head, aligned, *each.lines]
+        lines = ["| " + " | ".join(map(_cell, row)) + " |" for row in rows]
+        notes = [f"* {_cell(note)}" for note in each.notes]
+        blocks = [f"### {each.title}", each.why, "\n".join(lines), "\n".join(notes)]
+        parts.append("\n\n".join(block for block in blocks if block) + "\n")
+    return "\n".join(parts)
+
+
+def latex(each: Grid) -> str:
+    """Needs the package booktabs."""
+    columns = "l" * each.text + "r" * (len(each.head) - each.text)
+    rows = [" & ".join(value.translate(LATEX) for value in line) + r" \\" for line in each.lines]
+    return "\n".join(
+        [
+            *(f"% {line}" for line in (each.title, *each.notes)),
+            rf"\begin{{tabular}}{{{columns}}}",
+            r"\toprule",
+            " & ".join(value.translate(LATEX) for value in each.head) + r" \\",
+            r"\midrule",
+            *rows,
+            r"\bottomrule",
+            r"\end{tabular}",
+            "",
+        ]
+    )
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")

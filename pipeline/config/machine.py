@@ -1,0 +1,129 @@
+"""Where and how fast a run happens. Nothing here changes its numbers, so nothing here is in its id."""
+
+import re
+from dataclasses import dataclass
+
+from pipeline.errors import UserError, unknown_name
+
+DEVICES = ("auto", "cpu", "cuda")
+KERNELS = ("auto", "fused", "torch")
+CLUSTERS = ("auto", "local", "slurm")
+GPU_REQUESTS = ("gres", "gpus-per-node", "none")
+# What the scheduler is told: a form, and an example for whoever misses it.
+NAME = re.compile(r"(?:[A-Za-z0-9_.,:@+=/][A-Za-z0-9_.,:@+=/-]*)?")
+FORMS = {
+    "partition": (NAME, "gpu or gpu,long"),
+    "account": (NAME, "my_project"),
+    "qos": (NAME, "normal"),
+    "constraint": (re.compile(r"([A-Za-z0-9_.,:@+=/&|*][A-Za-z0-9_.,:@+=/&|*-]*)?"), "a100 or a100&nvlink"),
+    "mem": (re.compile(r"(\d+[KMGT]?)?"), "64G"),
+    "time": (re.compile(r"(\d+|\d+:\d\d(:\d\d)?|\d+-\d+(:\d\d){0,2})?"), "12:00:00 or 1-12:00:00"),
+    "modules": (re.compile(NAME.pattern.removesuffix("?")), "cuda/12.4"),
+    "extra": (re.compile(r"--[a-z][a-z-]*(=[A-Za-z0-9_.,:@+=/-]+)?"), "--exclude=node7"),
+}
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    device: str = "auto"
+    threads: int = 0  # of a process's arithmetic on the CPU; 0 = as many as torch takes
+    zero_stage: int = 0  # what DeepSpeed spreads over ranks: 1 optimizer, 2 and gradients, 3 and weights
+    micro_batch: int = 128  # the most views that a rank holds at once; fewer where its share is smaller
+    evaluation_batch: int = 250  # images a rank holds at once
+    compile: bool = False  # torch.compile
+    kernels: str = "auto"  # of the inner blocks: auto takes the faster, see pipeline/training/kernels.py
+    grad_checkpointing: bool = False  # trade another forward pass for the blocks' activations
+    checkpoint_every: int = 1  # epochs, see checkpoint_minutes
+    checkpoint_minutes: float = 15.0  # and this often within an epoch; 0 = only at ends of epochs
+    keep: int = 2  # newest checkpoints kept, beside the best
+
+    def __post_init__(self) -> None:
+        if self.device not in DEVICES:
+            raise unknown_name("engine.device", self.device, DEVICES)
+        if self.kernels not in KERNELS:
+            raise unknown_name("engine.kernels", self.kernels, KERNELS)
+        if self.zero_stage not in (0, 1, 2, 3):
+            raise UserError(f"engine.zero_stage is {self.zero_stage}; valid: 0, 1, 2, 3")
+        if self.threads < 0:
+            raise UserError(f"engine.threads is {self.threads}; it must not be negative")
+        for name in ("micro_batch", "evaluation_batch", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise UserError(f"engine.{name} is {getattr(self, name)}; it must be at least 1")
+        if self.checkpoint_minutes < 0:
+            raise UserError(
+                f"engine.checkpoint_minutes is {self.checkpoint_minutes}; it must not be negative"
+            )
+        if self.keep < 2:
+            raise UserError(
+                f"engine.keep is {self.keep}; at least 2, so that a damaged one has another behind"
+            )
+
+
+@dataclass(frozen=True)
+class Paths:
+    runs: str = "runs"
+    records: str = "results/records"
+    data: str = "data"  # sets of shards, one directory each
+
+
+@dataclass(frozen=True)
+class LoggingConfig:
+    every: int = 50  # steps between lines of metrics.jsonl and points of TensorBoard
+    seconds: float = 30.0  # between plain lines where nobody watches
+    tensorboard: bool = True
+    wandb: str = ""  # a Weights & Biases project; "" = not used
+
+    def __post_init__(self) -> None:
+        if self.every < 1:
+            raise UserError(f"logging.every is {self.every}; it must be at least 1")
+
+
+@dataclass(frozen=True)
+class ClusterConfig:
+    """Where runs are started. A site's own values go in a file beside conf/cluster/slurm.yaml.
+
+    What reaches the scheduler is held to the characters that its names need: nothing here can be a command.
+    """
+
+    name: str = "auto"
+    timeout: float = 50.0  # seconds without a sign of life before a peer counts as frozen
+    jobs: int = 0  # runs at a time on this machine; 0 = as many as it has room for
+    partition: str = ""  # "" here and below: the scheduler's default
+    account: str = ""
+    qos: str = ""
+    constraint: str = ""
+    gpu_request: str = "gres"  # how GPUs are asked for, gres or gpus-per-node; none = processes without one
+    nodes: int = 0  # of a run; 0 = as the model needs
+    gpus: int = 0  # of a node, one process each; 0 = as the model needs
+    cpus: int = 0  # of a process; 0 = as the loader's workers need
+    mem: str = ""  # of a node, as 64G
+    time: str = ""  # at a stretch, as 1-12:00:00; a run longer than this is requeued and goes on
+    lead: int = 120  # seconds from the signal to the end of the time: the step and its checkpoint fit in them
+    modules: tuple[str, ...] = ()  # loaded before a run starts
+    extra: tuple[str, ...] = ()  # further options of sbatch, as --exclude=node7
+    probe: bool = False  # before anything is submitted, see in a small job what a node lacks
+    max_parallel: int = 0  # runs of an array at a time; 0 = no bound but the scheduler's
+
+    def __post_init__(self) -> None:
+        if self.name not in CLUSTERS:
+            raise unknown_name("cluster", self.name, CLUSTERS)
+        if self.gpu_request not in GPU_REQUESTS:
+            raise unknown_name("cluster.gpu_request", self.gpu_request, GPU_REQUESTS)
+        if not self.timeout > 0:
+            raise UserError(f"cluster.timeout is {self.timeout}; it must be above 0")
+        for name in ("jobs", "nodes", "gpus", "cpus", "lead", "max_parallel"):
+            if getattr(self, name) < 0:
+                raise UserError(f"cluster.{name} is {getattr(self, name)}; it must not be negative")
+        for name, (form, example) in FORMS.items():
+            value = getattr(self, name)
+            for text in (value,) if isinstance(value, str) else value:
+                if not form.fullmatch(text):
+                    raise UserError(f"cluster.{name} is {text!r}; it must look like {example}")
+
+
+@dataclass(frozen=True)
+class About:
+    """For which table a run was asked for: a remark, since several tables may share a run."""
+
+    ablation: str = ""
+    cell: str = ""

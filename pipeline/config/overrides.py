@@ -1,0 +1,174 @@
+"""A command line's groups and overrides `a.b=c`, sorted out, checked by name and composed to a config.
+
+    python pipeline/train.py model=tnt_s recipe.lr=5e-4 --cfg job --resolve
+
+prints what would run. Nothing here needs torch.
+"""
+
+import argparse
+import copy
+import dataclasses
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from pipeline.config import composition
+from pipeline.config.run import RunConfig, from_plain, plain, read, yaml_text
+from pipeline.config.science import TIMM, TimmConfig
+from pipeline.errors import UserError, unknown_name
+from tnt.config import VARIANTS
+
+GROUPS = ("model", "data", "recipe", "cluster", "scale")
+# Each of these is said once, in the section named, and read in several.
+SHARED = {
+    "image_size": "${data.image_size}",
+    "classes": "${data.classes}",
+    "drop_path": "${recipe.drop_path}",
+}
+
+
+def compose(overrides: Sequence[str]) -> RunConfig:
+    """The config that a command line asks for."""
+    return _composed(tuple(overrides))
+
+
+@functools.cache  # tables share cells
+def _composed(overrides: tuple[str, ...]) -> RunConfig:
+    return from_plain(_compose(overrides, resolve=True))
+
+
+class _Arguments(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see --help")
+
+
+def from_command_line(argv: Sequence[str], description: str) -> RunConfig | None:
+    """The config asked for; None where it was only to be printed, which has been done."""
+    parser = _Arguments(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, epilog=groups_help()
+    )
+    parser.add_argument("overrides", nargs="*", metavar="a.b=c", help="a group's choice or a single value")
+    parser.add_argument(
+        "--config", metavar="FILE", help="a whole config, as launch.py or an earlier run wrote it"
+    )
+    parser.add_argument("--cfg", choices=("job",), help="print the config and do nothing")
+    parser.add_argument("--resolve", action="store_true", help="with --cfg: what refers to other values too")
+    options = parser.parse_intermixed_args(list(argv))
+    if options.config and options.overrides:
+        raise UserError(f"--config says every value; {options.overrides[0]!r} cannot change it")
+    config = read(Path(options.config)) if options.config else compose(options.overrides)
+    if options.cfg is None:
+        return config
+    unresolved = not options.resolve and not options.config
+    print(yaml_text(_compose(options.overrides, resolve=False) if unresolved else plain(config)), end="")
+    return None
+
+
+def choices(group: str) -> list[str]:
+    """What may stand behind `group=`."""
+    names = sorted(path.stem for path in (composition.FOLDER / group).glob("*.yaml"))
+    return [*VARIANTS, f"{TIMM}<name>"] if group == "model" else names
+
+
+def top_level() -> list[str]:
+    """What may stand before `=` without a dot."""
+    sections = {field.name for field in dataclasses.fields(RunConfig)} - {"about"}
+    return [*GROUPS, *sorted(sections - set(GROUPS))]
+
+
+def groups_help() -> str:
+    groups = "\n".join(f"  {group}={'|'.join(choices(group))}" for group in GROUPS)
+    return f"groups:\n{groups}\n\n--cfg job --resolve shows every single value, e.g. recipe.lr=5e-4"
+
+
+def _compose(overrides: Sequence[str], resolve: bool) -> dict[str, Any]:
+    groups, singles = _sorted_out(overrides)
+    values = copy.deepcopy(_grouped(tuple(groups)))
+    for key, value in singles:
+        *sections, name = key.split(".")
+        node = values
+        for section in sections:
+            node = node[section]
+        node[name] = value
+    composition.refuse_resolvers(values, "")
+    return composition.resolved(values) if resolve else values
+
+
+@functools.cache
+def _grouped(groups: tuple[str, ...]) -> dict[str, Any]:
+    networks = {name: _network(name) for name in (*VARIANTS, "timm")}
+    return composition.grouped(groups, _defaults(), {"model": networks})
+
+
+def _defaults() -> dict[str, Any]:
+    values = plain(RunConfig())
+    del values["model"]  # its keys depend on the choice
+    values["data"]["augmentation"]["image_size"] = SHARED["image_size"]
+    return values
+
+
+def _network(name: str) -> dict[str, Any]:
+    """A variant's fields as a group's choice; the word's width follows the patch's unless it is given."""
+    if name == "timm":
+        return {"name": TIMM} | dataclasses.asdict(TimmConfig()) | SHARED
+    variant = VARIANTS[name]
+    fields = dataclasses.asdict(variant) | SHARED
+    if variant.words * variant.c == variant.patch_dim:
+        fields["word_dim"] = None
+    return {"name": name} | fields
+
+
+def _sorted_out(overrides: Sequence[str]) -> tuple[list[str], list[tuple[str, Any]]]:
+    """Groups' choices for Hydra and single values; names are checked first, so that mistakes are told in our
+    words."""
+    groups: list[str] = []
+    singles: list[tuple[str, Any]] = []
+    of_timm = any(text.startswith(f"model={TIMM}") for text in overrides)
+    network = _network("timm" if of_timm else "tnt_s")
+    del network["name"]  # it comes with the choice
+    known = _defaults() | {"model": network}
+    for text in overrides:
+        key, equals, raw = text.partition("=")
+        if not equals:
+            raise UserError(f"{text!r} is no override; write name=value, such as recipe.lr=5e-4")
+        if key == "model" and raw.startswith(TIMM):
+            groups.append("model=timm")
+            singles.append(("model.name", raw))
+        elif key in GROUPS:
+            if raw not in choices(key):
+                raise unknown_name(key, raw, choices(key))
+            groups.append(text)
+        else:
+            key = "recipe.init" if key == "init" else key  # `recipe=finetune_384 init=…`, as one says it
+            default = _lookup(known, key)
+            as_typed = isinstance(default, str) and key not in _shared_keys()
+            singles.append((key, _unquoted(raw) if as_typed else composition.parsed(key, raw)))
+    return groups, singles
+
+
+def _unquoted(raw: str) -> str:
+    """Text as typed: a path may hold commas, and a run's id may look like a number."""
+    quoted = len(raw) > 1 and raw[0] == raw[-1] and raw[0] in "\"'"
+    return raw[1:-1] if quoted else raw
+
+
+def _shared_keys() -> set[str]:
+    return {f"model.{name}" for name in SHARED} | {"data.augmentation.image_size"}
+
+
+def _lookup(known: dict[str, Any], key: str) -> Any:
+    node: Any = known
+    path = ""
+    for part in key.split("."):
+        if not isinstance(node, dict) or part not in node:
+            where = f" of {path}" if path else ""
+            valid = list(node) if isinstance(node, dict) else []
+            if not valid:
+                raise UserError(f"unknown setting {key!r}: {path} has no settings below it")
+            raise unknown_name(f"setting{where}", part, valid)
+        node = node[part]
+        path = f"{path}.{part}" if path else part
+    if isinstance(node, dict):
+        raise UserError(f"{key} is a section; set one of {', '.join(f'{key}.{name}' for name in node)}")
+    return node

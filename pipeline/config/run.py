@@ -1,0 +1,97 @@
+"""A run's config: dataclasses, and the file that holds them. Nothing here needs torch."""
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline.config.machine import About, ClusterConfig, EngineConfig, LoggingConfig, Paths
+from pipeline.config.science import TIMM, ModelConfig, Recipe, TimmConfig
+from pipeline.config.typed import build, listed, typed
+from pipeline.data.settings import DataConfig
+from pipeline.errors import UserError, unknown_name
+from tnt.config import TNTConfig
+
+PRECISIONS = ("bf16", "fp32")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """The first six decide the numbers; the rest say where and how fast."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    recipe: Recipe = field(default_factory=Recipe)
+    seed: int = 0
+    scale: str = "paper"
+    precision: str = "bf16"  # of the arithmetic; weights, their average and the optimizer are fp32
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    paths: Paths = field(default_factory=Paths)
+    logging: LoggingConfig = field(default_factory=LoggingConfig)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    about: About = field(default_factory=About)
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise unknown_name("precision", self.precision, PRECISIONS)
+        if self.seed < 0:
+            raise UserError(f"seed is {self.seed}; it must not be negative")
+        readers = {
+            "model.image_size": (self.model.network.image_size, "data.image_size", self.data.image_size),
+            "data.augmentation.image_size": (
+                self.data.augmentation.image_size,
+                "data.image_size",
+                self.data.image_size,
+            ),
+            "model.classes": (self.model.network.classes, "data.classes", self.data.classes),
+            "model.drop_path": (self.model.network.drop_path, "recipe.drop_path", self.recipe.drop_path),
+        }
+        for name, (value, source, wanted) in readers.items():
+            if value != wanted:
+                raise UserError(f"{name} is {value} but {source} is {wanted}; give {source} alone")
+
+
+def plain(config: RunConfig) -> dict[str, Any]:
+    """Nested dicts and lists, as in config.yaml; `from_plain` takes them back."""
+    values = listed(dataclasses.asdict(config))
+    values["model"] = {"name": config.model.name} | values["model"]["network"]
+    return values
+
+
+def from_plain(values: dict[str, Any]) -> RunConfig:
+    """The config that nested values describe; a missing, unknown or mistyped one is refused by name."""
+    name = values.get("model", {}).get("name", "")
+    kind: type[TNTConfig] | type[TimmConfig]
+    kind = TimmConfig if str(name).startswith(TIMM) else TNTConfig
+    network = build(kind, {k: v for k, v in values.get("model", {}).items() if k != "name"}, "model")
+    others = {key: value for key, value in values.items() if key != "model"}
+    return build(RunConfig, others, "", model=ModelConfig(typed(str, name, "model.name"), network))
+
+
+def write(config: RunConfig, path: Path) -> None:
+    from pipeline.files import publish_bytes
+
+    publish_bytes(path, yaml_text(plain(config)).encode())
+
+
+def read(path: Path) -> RunConfig:
+    import yaml
+
+    try:
+        values = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"there is no config at {path}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path} is damaged: it holds no config")
+    try:
+        return from_plain(values)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def yaml_text(values: dict[str, Any]) -> str:
+    import yaml
+
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)

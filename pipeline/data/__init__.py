@@ -1,0 +1,1 @@
+"""Images, from published archives to batches; `dataset.py` is the one door for everybody else."""

@@ -1,0 +1,95 @@
+"""What is done to a batch after its views are rendered, on the device when there is one.
+
+Shapes: B views, C channels, H rows, W columns, K classes. Arithmetic is float32. Nothing depends on how the
+global batch is cut into ranks and micro-batches of whole pairing blocks.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.data.augmentation.draws import BatchDraws
+from pipeline.data.augmentation.noise import MASK, normals
+from pipeline.data.augmentation.settings import PAIRING_BLOCK, Augmentation
+from pipeline.data.randomness import Purpose, philox
+
+
+def finish_train(
+    images: Tensor,  # uint8 [B, H, W, C]
+    labels: Tensor,  # int64 [B]
+    draws: BatchDraws,
+    aug: Augmentation,
+    classes: int,
+    device: torch.device | str = "cpu",
+) -> tuple[Tensor, Tensor]:
+    """Normalised, erased and mixed images [B, C, H, W] in channels-last memory, and soft targets [B, K]."""
+    assert len(images) == len(labels) == len(draws), "one label and one row of draws per view"
+    x = finish_evaluation(images, aug, device)
+    _erase(x, draws)
+    _mix(x, draws)
+    return x, soft_targets(labels.to(device, non_blocking=True), draws, aug, classes)
+
+
+def finish_evaluation(images: Tensor, aug: Augmentation, device: torch.device | str = "cpu") -> Tensor:
+    """uint8 [B, H, W, C] to normalised float32 [B, C, H, W] in channels-last memory."""
+    x = images.to(device, non_blocking=True).permute(0, 3, 1, 2).to(torch.float32)
+    mean, std = (torch.tensor(values, device=x.device).view(3, 1, 1) for values in (aug.mean, aug.std))
+    return x.div_(255).sub_(mean).div_(std)
+
+
+def soft_targets(labels: Tensor, draws: BatchDraws, aug: Augmentation, classes: int) -> Tensor:
+    """Smoothed one-hot rows, mixed with the partner's: float32 [B, K]."""
+    off = aug.smoothing / classes
+    y = torch.full((len(labels), classes), off, device=labels.device)
+    y.scatter_(1, labels.long().view(-1, 1), 1 - aug.smoothing + off)
+    for start, stop, weight, _ in _groups(draws):
+        if weight != 1:
+            part = y[start:stop]
+            part.copy_(part * weight + _partners(part) * (1 - weight))
+    return y
+
+
+def _mix(x: Tensor, draws: BatchDraws) -> None:
+    for start, stop, weight, (top, bottom, left, right) in _groups(draws):
+        if weight == 1:
+            continue
+        part = x[start:stop]
+        if bottom:
+            window = part[:, :, top:bottom, left:right]
+            window.copy_(_partners(window))
+        else:
+            partners = _partners(part).mul_(1 - weight)
+            part.mul_(weight).add_(partners)
+
+
+def _partners(part: Tensor) -> Tensor:
+    """A copy with each view's partner in its place: the halves of every pairing block change places."""
+    half = PAIRING_BLOCK // 2
+    pairs = part.reshape(-1, 2, half, *part.shape[1:])
+    return pairs.flip(1).reshape(part.shape)
+
+
+def _erase(x: Tensor, draws: BatchDraws) -> None:
+    """All boxes of the batch at once: a handful of kernels, however many views are erased."""
+    views = np.flatnonzero(draws.erase[:, 2])
+    if not len(views):
+        return
+    table = np.concatenate([views[:, None], draws.position[views, None], draws.erase[views]], axis=1)
+    area = table[:, 4] * table[:, 5]
+    columns = torch.from_numpy(np.column_stack([table, area, np.cumsum(area) - area])).to(x.device)
+    row = torch.repeat_interleave(
+        torch.arange(len(views), device=x.device), columns[:, 6], output_size=int(area.sum())
+    )
+    view, position, top, left, _, width, _, first = columns[row].unbind(1)
+    pixel = torch.arange(len(row), device=x.device) - first
+    key = philox(draws.seed, Purpose.NOISE, draws.epoch).random_raw(1)[0]
+    noise = normals(pixel, position, (int(key) & MASK, int(key) >> 32))
+    # Advanced indices around a slice: the result is [P, C].
+    x[view, :, top + pixel // width, left + pixel % width] = noise
+
+
+def _groups(draws: BatchDraws) -> list[tuple[int, int, float, tuple[int, int, int, int]]]:
+    start = draws.group_start.tolist()
+    return list(
+        zip(start[:-1], start[1:], draws.weight.tolist(), map(tuple, draws.cut.tolist()), strict=True)
+    )

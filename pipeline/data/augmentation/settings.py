@@ -1,0 +1,102 @@
+"""What is done to an image between its file and the model, in training and in evaluation."""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+
+from pipeline.data.augmentation.policy import Policy
+from pipeline.errors import UserError
+
+# Mixup and cutmix pair view i of a block of 8 consecutive views of the global batch with view (i + 4)
+# mod 8: never the same image, however it is repeated up to four times in a row. Lambda and the box are
+# drawn once per group of 128 views, DeiT's batch per device.
+PAIRING_BLOCK = 8
+MIX_GROUP = 128
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """DeiT's recipe (Touvron et al., 2021), which the paper trains with; the meanings are timm's.
+
+    timm turns colour jitter off where RandAugment is on, so that the published commands' `--color-jitter 0.4`
+    does nothing; it is not offered here.
+    """
+
+    image_size: int = 224
+    scale: tuple[float, float] = (0.08, 1.0)  # crop's share of the image's area
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)  # crop's width / height
+    interpolation: str = "bicubic"
+    flip: float = 0.5
+    randaugment: str = "rand-m9-mstd0.5-inc1"  # "" = off
+    erase: float = 0.25  # probability that a box is replaced by normal noise, per pixel
+    mixup: float = 0.8  # Beta's parameter; 0 = off
+    cutmix: float = 1.0
+    mix_probability: float = 1.0
+    switch_probability: float = 0.5  # of cutmix where both are on
+    smoothing: float = 0.1
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    crop_fraction: float = 0.9  # evaluation: the crop's edge / the resized image's shorter edge
+
+    def __post_init__(self) -> None:
+        if problem := self._problem():
+            raise UserError(f"augmentation: {problem}")
+        Policy.parse(self.randaugment)
+
+    def _problem(self) -> str | None:
+        if self.image_size < 1:
+            return f"image_size is {self.image_size}; it must be at least 1"
+        if self.interpolation not in ("bicubic", "bilinear"):
+            return f"interpolation {self.interpolation!r} is unknown: valid are bicubic, bilinear"
+        if not 0 < self.scale[0] <= self.scale[1] <= 1:
+            return f"scale {self.scale} must be two numbers with 0 < low <= high <= 1"
+        if not 0 < self.ratio[0] <= self.ratio[1]:
+            return f"ratio {self.ratio} must be two numbers with 0 < low <= high"
+        for name in ("flip", "erase", "mix_probability", "switch_probability"):
+            if not 0 <= getattr(self, name) <= 1:
+                return f"{name} is {getattr(self, name)}; it must lie in 0 … 1"
+        if not 0 <= self.smoothing < 1:
+            return f"smoothing is {self.smoothing}; it must lie in 0 … 1, below 1"
+        if min(self.mixup, self.cutmix) < 0:
+            return f"mixup {self.mixup} and cutmix {self.cutmix} must not be negative (0 turns one off)"
+        if min(self.std) <= 0:
+            return f"std {self.std} must be positive"
+        if not 0 < self.crop_fraction <= 1:
+            return f"crop_fraction is {self.crop_fraction}; it must lie in 0 … 1, above 0"
+        return None
+
+    @property
+    def mixes(self) -> bool:
+        return self.mix_probability > 0 and max(self.mixup, self.cutmix) > 0
+
+    @property
+    def pairing_block(self) -> int:
+        """Views that must stay on one rank and in one micro-batch."""
+        return PAIRING_BLOCK if self.mixes else 1
+
+    @property
+    def resized_edge(self) -> int:
+        """Evaluation: the shorter edge before the centre crop (timm rounds down)."""
+        return math.floor(self.image_size / self.crop_fraction)
+
+    @property
+    def fill(self) -> tuple[int, int, int]:
+        """What RandAugment's geometric operations uncover."""
+        red, green, blue = (min(255, round(255 * channel)) for channel in self.mean)
+        return red, green, blue
+
+    def check_batch(self, what: str, views: int) -> None:
+        """Refuse a global batch, a rank's share, a lane's share or a micro-batch that would split a pair."""
+        block = self.pairing_block
+        if views < 1 or views % block:
+            below, above = views // block * block, max(1, -(-views // block)) * block
+            near = f"{above}" if below < 1 or below == above else f"{below} or {above}"
+            raise UserError(
+                f"{what} is {views}; mixup and cutmix pair views within blocks of {block}, so it must be a "
+                f"multiple of {block}: take {near}, or turn both off"
+                if block > 1
+                else f"{what} is {views}; it must be at least 1"
+            )
+
+    def without_mixing(self) -> "Augmentation":
+        return dataclasses.replace(self, mixup=0.0, cutmix=0.0)

@@ -1,0 +1,65 @@
+"""Which answers count as right for each image of a split: one class, or what ReaL allows."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.data.settings import DataConfig
+from pipeline.data.shards.manifest import Manifest
+from pipeline.errors import UserError
+
+REAL = "real.json"
+
+
+class Answers:
+    """`classes[i]` are the outputs that are right for sample i; an empty one leaves the image out."""
+
+    def __init__(self, classes: list[tuple[int, ...]], outputs: int) -> None:
+        self.classes, self.outputs = classes, outputs
+
+    def right(self, samples: np.ndarray) -> np.ndarray:
+        """bool [B, outputs]; all false for padding (−1) and for images without an answer."""
+        table = np.zeros((len(samples), self.outputs), bool)
+        for row, sample in enumerate(samples.tolist()):
+            if sample >= 0:
+                table[row, list(self.classes[sample])] = True
+        return table
+
+
+def answers(data: DataConfig, manifest: Manifest) -> Answers:
+    labels = manifest.label.tolist()
+    if data.labels == "index":
+        names = [name for name in manifest.classes if not re.fullmatch(r"\d{1,6}", name)]
+        if names or sorted(map(int, manifest.classes)) != list(range(data.classes)):
+            raise UserError(
+                f"data.labels=index needs classes named 0 to {data.classes - 1}; {manifest.root} has "
+                f"{', '.join(manifest.classes[:3])}, …"
+            )
+        labels = [int(manifest.classes[label]) for label in labels]
+    if data.labels == "real":
+        return Answers(_reassessed(Path(data.root) / REAL, manifest, data.classes), data.classes)
+    return Answers([(label,) for label in labels], data.classes)
+
+
+def _reassessed(path: Path, manifest: Manifest, classes: int) -> list[tuple[int, ...]]:
+    """ReaL's list stands in the order of ILSVRC's file names, …_00000001 first."""
+    try:
+        stored = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise UserError(
+            f"data.labels=real needs {path}: it is in github.com/google-research/reassessed-imagenet"
+        ) from None
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: {error}") from error
+    result = []
+    for key in manifest.key.tolist():
+        match = re.fullmatch(rb"ILSVRC2012_val_(\d{8})", key)
+        if not match or not isinstance(stored, list) or not 1 <= int(match[1]) <= len(stored):
+            raise UserError(f"{path} says nothing of {key.decode(errors='replace')}: it is for ILSVRC 2012's")
+        allowed = stored[int(match[1]) - 1]
+        if not all(type(label) is int and 0 <= label < classes for label in allowed):
+            raise UserError(f"{path}: {allowed!r} are no classes of {classes}")
+        result.append(tuple(allowed))
+    return result

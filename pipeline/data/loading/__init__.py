@@ -1,0 +1,1 @@
+"""From a set on disk to batches in memory."""

@@ -1,0 +1,118 @@
+"""Samples that cannot be used: named once, agreed upon by all ranks, and limited.
+
+A rank reports what it finds with the batch in which it stood (`Batch.fresh`). The trainer adds the counts up
+over ranks at that step; where the sum is not zero it gathers the findings and every rank calls
+`Damage.agree` with all of them. Every rank then holds the same list and stops, or goes on, at the same step.
+"""
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from pipeline.data.shards.manifest import Manifest
+from pipeline.errors import WorkFailed
+
+log = logging.getLogger(__name__)
+NAMED = 10  # samples that the error of an exceeded limit names; the log has all
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A sample that cannot be used, and why."""
+
+    sample: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Shares of a split and of a shard that may be damaged; a share above 0 always allows one sample."""
+
+    total: float = 1e-4
+    shard: float = 1e-2
+
+
+NONE = Limits(0.0, 0.0)  # evaluation: one missing image makes another test set
+
+
+class DamageLimit(WorkFailed):
+    """More samples are damaged than training may replace."""
+
+
+class Damage:
+    """What all ranks agreed cannot be used, and what this one has found since."""
+
+    def __init__(self, manifest: Manifest, limits: Limits) -> None:
+        self._manifest, self.limits = manifest, limits
+        self.known: dict[int, str] = {}  # sample → reason, agreed: part of the state
+        self.fresh: tuple[Finding, ...] = ()  # handed over with the last batch, not yet agreed
+        self._seen: dict[int, str] = {}  # found here in batches that may still lie ahead
+
+    def note(self, finding: Finding) -> None:
+        """Found while preparing a batch: never tried again here, reported when that batch is handed over."""
+        self._seen.setdefault(finding.sample, finding.reason)
+
+    def bad(self, sample: int) -> bool:
+        return sample in self.known or sample in self._seen
+
+    def hopeless(self, findings: Iterable[Finding]) -> bool:
+        """A batch's findings alone exceed a limit with what is agreed: more substitutes would be in vain."""
+        return self._excess(self.known | {one.sample: one.reason for one in findings}) is not None
+
+    def hand_over(self, findings: Iterable[Finding]) -> tuple[Finding, ...]:
+        """The findings of a batch that nobody knew of: what its step has to agree upon."""
+        assert not self.fresh, "the findings of the last batch have not been agreed upon"
+        new = {finding.sample: finding for finding in findings if finding.sample not in self.known}
+        self.fresh = tuple(new.values())
+        return self.fresh
+
+    def agree(self, reports: Iterable[Iterable[Finding]]) -> None:
+        """Adopt the findings of all ranks; raise, the same on every rank, if a limit is exceeded."""
+        self.fresh = ()
+        union = {finding.sample: finding.reason for report in reports for finding in report}
+        for sample in sorted(union.keys() - self.known.keys()):
+            self.known[sample] = union[sample]
+            log.warning("%s is not used: %s", self._name(sample), union[sample])
+        if excess := self._excess(self.known):
+            raise DamageLimit(excess)
+
+    def state(self) -> list[list[int | str]]:
+        return [[sample, reason] for sample, reason in self.known.items()]
+
+    def load(self, state: Iterable[Iterable[int | str]]) -> None:
+        self.known = {int(sample): str(reason) for sample, reason in state}
+        self.fresh, self._seen = (), {}
+
+    def _name(self, sample: int) -> str:
+        key = self._manifest.key[sample].decode(errors="replace")
+        return f"sample {key!r} of {self._manifest.shards[self._manifest.shard[sample]].name}"
+
+    def _excess(self, damaged: Mapping[int, str]) -> str | None:
+        manifest = self._manifest
+        allowed = _allowed(self.limits.total, len(manifest))
+        if len(damaged) > allowed:
+            what = f"{len(damaged)} of {len(manifest)} samples of split {manifest.split!r} cannot be used"
+            return self._said(what, allowed, self.limits.total, damaged)
+        held: dict[int, list[int]] = {}
+        for sample in damaged:
+            held.setdefault(int(manifest.shard[sample]), []).append(sample)
+        for index, samples in sorted(held.items()):
+            shard = manifest.shards[index]
+            allowed = _allowed(self.limits.shard, shard.samples)
+            if len(samples) > allowed:
+                what = f"{len(samples)} of {shard.samples} samples of {shard.name} cannot be used"
+                return self._said(what, allowed, self.limits.shard, {s: damaged[s] for s in samples})
+        return None
+
+    def _said(self, what: str, allowed: int, share: float, damaged: Mapping[int, str]) -> str:
+        names = "; ".join(f"{self._name(sample)}: {damaged[sample]}" for sample in sorted(damaged)[:NAMED])
+        more = f"; and {len(damaged) - NAMED} more" if len(damaged) > NAMED else ""
+        return (
+            f"{what}, the limit is {allowed} ({share:.2%}): {names}{more}. "
+            f"`python pipeline/shards.py verify {self._manifest.root}` says what to replace"
+        )
+
+
+def _allowed(share: float, count: int) -> int:
+    """A small set may lose one sample too, where any may be lost."""
+    return max(1, int(share * count)) if share else 0

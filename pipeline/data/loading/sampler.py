@@ -1,0 +1,233 @@
+"""(seed, epoch, step) → the global batch: a pure function of the manifest, the same for every world size.
+
+An epoch's images stand in one list, each repeated R times in a row (repeated augmentation: Hoffer et al.,
+arXiv 1901.09335, as DeiT uses it). Step t takes the next G views; a view's position t·G + slot names it in
+the epoch, and every random draw is keyed by it. Ranks take contiguous parts of the global batch where DeiT
+deals views out one by one: the views of a step are the same, and the repeats of an image stay on one rank,
+which decodes it once.
+
+Order "global" is a permutation of all samples. Order "lane" is for file systems that dislike random access:
+shards are permuted and laid end to end, the list is cut into L equal lanes, samples are permuted within
+windows of a few shards of a lane, and each lane gives G/L consecutive views to every step.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.data.randomness import Purpose, philox
+from pipeline.data.shards.manifest import Manifest
+from pipeline.errors import UserError, unknown_name
+
+ORDERS = ("global", "lane")
+# DeiT's rule for an epoch with repeats: as many views as images, rounded down to a multiple of this.
+ROUND = 256
+# Streams of Purpose.ORDER.
+SAMPLES, SHARDS, WINDOWS = range(3)
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """What decides which image stands where; the pairing block is the augmentation's."""
+
+    seed: int = 0
+    global_batch: int = 1024
+    repeats: int = 3
+    order: str = "global"
+    lanes: int = 64  # order "lane" only: every world size that divides it reads the same batches
+    window: int = 4  # order "lane" only: shards whose samples are permuted together
+    pairing_block: int = 8  # views that must stay on one rank and in one micro-batch
+
+    def __post_init__(self) -> None:
+        if self.order not in ORDERS:
+            raise unknown_name("order of samples", self.order, ORDERS)
+        for name in ("global_batch", "repeats", "lanes", "window", "pairing_block"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        _check_multiple("global_batch", self.global_batch, self.pairing_block)
+        if self.order == "lane" and self.global_batch % (self.lanes * self.pairing_block):
+            valid = (n for n in range(1, self.global_batch + 1) if self._shares(n))
+            raise UserError(
+                f"lanes is {self.lanes}: so many equal parts in whole blocks of {self.pairing_block} do "
+                f"not make a global batch of {self.global_batch}; take {_nearest(self.lanes, valid)} lanes"
+            )
+
+    def _shares(self, parts: int) -> bool:
+        return self.global_batch % (parts * self.pairing_block) == 0
+
+    def check_world(self, world: int) -> None:
+        """Refuse a world size whose ranks could not hold equal parts of the global batch, or whole lanes."""
+
+        def valid(size: int) -> bool:
+            return self._shares(size) and (self.order == "global" or self.lanes % size == 0)
+
+        if world < 1 or not valid(world):
+            lanes = f" in {self.lanes} lanes" if self.order == "lane" else ""
+            near = _nearest(world, (n for n in range(1, self.global_batch + 1) if valid(n)))
+            raise UserError(
+                f"{world} ranks cannot hold equal parts, in whole blocks of {self.pairing_block}, of a "
+                f"global batch of {self.global_batch}{lanes}; the nearest world sizes that can: {near}"
+            )
+
+    def check_micro_batch(self, micro_batch: int, world: int) -> None:
+        share = self.global_batch // world
+
+        def valid(size: int) -> bool:
+            return share % size == 0 and size % self.pairing_block == 0
+
+        if micro_batch < 1 or not valid(micro_batch):
+            near = _nearest(micro_batch, (n for n in range(1, share + 1) if valid(n)))
+            raise UserError(
+                f"micro_batch {micro_batch} does not cut a rank's {share} views per step into equal parts of "
+                f"whole blocks of {self.pairing_block}; the nearest that do: {near}"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Views:
+    """Consecutive views of one step: which sample each shows, and the position that names it in the epoch."""
+
+    sample: np.ndarray  # int64 [N], rows of the manifest
+    position: np.ndarray  # int64 [N], step · global batch + slot
+    slot: np.ndarray  # int64 [N], index in the global batch
+
+    def __len__(self) -> int:
+        return len(self.sample)
+
+    def __getitem__(self, part: slice) -> "Views":
+        return Views(self.sample[part], self.position[part], self.slot[part])
+
+
+def steps_per_epoch(samples: int, sampling: Sampling) -> int:
+    return _views(samples, sampling) // sampling.global_batch
+
+
+def _views(samples: int, sampling: Sampling) -> int:
+    """Of an epoch."""
+    return samples // ROUND * ROUND if sampling.repeats > 1 and samples >= ROUND else samples
+
+
+class TrainOrder:
+    """The global batches of every epoch; it keeps the orders of the two epochs asked for last."""
+
+    def __init__(self, manifest: Manifest, sampling: Sampling) -> None:
+        self.sampling = sampling
+        self._held = np.array([shard.samples for shard in manifest.shards], np.int64)
+        self._samples = len(manifest)
+        self._orders: dict[int, np.ndarray] = {}
+        self.steps_per_epoch = steps_per_epoch(self._samples, sampling)
+        self.dropped = (
+            self._samples - self.steps_per_epoch * sampling.global_batch
+        )  # views short of one a sample
+        if not self.steps_per_epoch:
+            raise UserError(
+                f"split {manifest.split!r} in {manifest.root} holds {self._samples} samples, fewer than one "
+                f"global batch of {sampling.global_batch}; take a global batch of at most "
+                f"{_views(self._samples, sampling)}"
+            )
+
+    def global_batch(self, epoch: int, step: int) -> Views:
+        """The step's views by slot."""
+        return self.part(epoch, step, 0, self.sampling.global_batch)
+
+    def share(self, epoch: int, step: int, rank: int, world: int) -> Views:
+        """A rank's views of the step: the rank-th of `world` contiguous parts of the global batch."""
+        size = self.sampling.global_batch // world
+        return self.part(epoch, step, rank * size, size)
+
+    def part(self, epoch: int, step: int, first: int, count: int) -> Views:
+        """Slots first … first + count of the step."""
+        if not 0 <= step < self.steps_per_epoch or epoch < 0:
+            raise UserError(
+                f"there is no step {step} in epoch {epoch}: an epoch has {self.steps_per_epoch} steps"
+            )
+        slot = np.arange(first, first + count)
+        images = self._order(epoch)
+        if self.sampling.order == "global":
+            view = step * self.sampling.global_batch + slot
+            sample = images[view // self.sampling.repeats]
+        else:
+            each = self.sampling.global_batch // self.sampling.lanes
+            lane, place = slot // each, slot % each
+            sample = images.reshape(self.sampling.lanes, -1)[
+                lane, (step * each + place) // self.sampling.repeats
+            ]
+        return Views(sample.astype(np.int64), step * self.sampling.global_batch + slot, slot)
+
+    def _order(self, epoch: int) -> np.ndarray:
+        if epoch not in self._orders:
+            if len(self._orders) == 2:
+                del self._orders[next(iter(self._orders))]
+            images = self._permuted(epoch) if self.sampling.order == "global" else self._laned(epoch)
+            self._orders[epoch] = images.astype(np.int32)
+        return self._orders[epoch]
+
+    def _permuted(self, epoch: int) -> np.ndarray:
+        return _permutation(self.sampling.seed, epoch, SAMPLES, self._samples)
+
+    def _laned(self, epoch: int) -> np.ndarray:
+        """Lane after lane, each as many images as its share of the epoch's views needs."""
+        shards = _permutation(self.sampling.seed, epoch, SHARDS, len(self._held))
+        first = np.cumsum(self._held) - self._held
+        runs = self._held[shards]
+        images = np.repeat(first[shards] - (np.cumsum(runs) - runs), runs) + np.arange(self._samples)
+        views = self.steps_per_epoch * self.sampling.global_batch // self.sampling.lanes
+        per_lane = -(-views // self.sampling.repeats)
+        images = images[: self.sampling.lanes * per_lane]
+        windows = max(1, round(per_lane / (self.sampling.window * self._held.mean())))
+        lane, place = np.divmod(np.arange(len(images)), per_lane)
+        window = lane * windows + place * windows // per_lane
+        return images[np.lexsort((_words(self.sampling.seed, epoch, WINDOWS, len(images)), window))]
+
+
+class EvaluationOrder:
+    """Each sample once on any world size: the last batches are padded with places of weight 0 (sample −1)."""
+
+    def __init__(self, samples: int, batch: int, rank: int, world: int) -> None:
+        if batch < 1:
+            raise UserError(f"the evaluation batch is {batch}; it must be at least 1")
+        if not samples:
+            raise UserError("there are no samples to evaluate")
+        self.batch, self.rank, self.world, self.samples = batch, rank, world, samples
+        self.steps = -(-samples // (batch * world))
+
+    def step(self, step: int) -> np.ndarray:
+        """int64 [batch]: rows of the manifest, or −1 for padding."""
+        place = (step * self.world + self.rank) * self.batch + np.arange(self.batch)
+        return np.where(place < self.samples, place, -1)
+
+
+def substitute(seed: int, epoch: int, position: int, attempt: int, samples: int) -> int:
+    """The attempt-th candidate for the place of a damaged sample; the first that can be read takes it."""
+    word = philox(seed, Purpose.SUBSTITUTE, epoch, high=position, low=attempt).random_raw()
+    return int(word % np.uint64(samples))
+
+
+def _words(seed: int, epoch: int, stream: int, count: int) -> np.ndarray:
+    return philox(seed, Purpose.ORDER, epoch, high=stream).random_raw(count)
+
+
+def _permutation(seed: int, epoch: int, stream: int, count: int) -> np.ndarray:
+    """By sorting raw words: unlike Generator.permutation, NumPy promises these for all its versions."""
+    return np.argsort(_words(seed, epoch, stream, count), kind="stable")
+
+
+def _check_multiple(name: str, value: int, block: int) -> None:
+    if value % block:
+        below = value // block * block
+        near = f"{below} or {below + block}" if below else f"{block}"
+        raise UserError(
+            f"{name} is {value}; it must be a multiple of {block}, the views mixed in pairs: take {near}"
+        )
+
+
+def _nearest(value: int, valid: Iterable[int]) -> str:
+    """The valid numbers on both sides of a value."""
+    below = above = None
+    for number in valid:
+        if number <= value:
+            below = number
+        elif above is None:
+            above = number
+    return " and ".join(str(number) for number in (below, above) if number is not None)

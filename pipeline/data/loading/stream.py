@@ -1,0 +1,171 @@
+"""The same tars through the webdataset library (data.reader=webdataset), for shards that cannot be indexed.
+
+Shards behind URLs, or somebody else's, are read from their beginning to their end. What that costs: the order
+depends on ranks and workers, nothing can be resumed within an epoch, bytes cannot be checked against hashes,
+and a damaged tar header ends a shard early without a word, which only known sample counts reveal. Draws,
+pixels and batches are those of the indexed reader.
+"""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from pipeline.data.augmentation.settings import Augmentation
+from pipeline.data.loading.loader import Batch
+from pipeline.data.loading.sampler import ROUND, Sampling
+from pipeline.data.loading.stream_worker import Feed, Stream, begin_worker, dataset
+from pipeline.data.shards.manifest import Manifest, manifest_path
+from pipeline.data.shards.timm_info import read_info
+from pipeline.errors import UserError
+
+log = logging.getLogger(__name__)
+PROMISES = (
+    "data.reader=webdataset: shards are streamed. Every rank gets the same number of batches, but which "
+    "samples stand in them depends on the number of ranks and workers, some may be repeated or left out in "
+    "an epoch, and a run can go on only from the beginning of an epoch. data.reader=indexed has none of "
+    "these limits"
+)
+
+
+def stream_of(root: Path | str, split: str) -> Stream:
+    """A directory's split: counts come from its manifest, or from the `_info.json` of timm's reader."""
+    root = Path(root)
+    if manifest_path(root, split).exists():
+        manifest = Manifest.read(root, split)
+        urls = tuple(str(manifest.path(index)) for index in range(len(manifest.shards)))
+        return Stream(urls, tuple(shard.samples for shard in manifest.shards), len(manifest))
+    info = read_info(root).get("splits", {}).get(split)
+    if info is None:
+        raise UserError(
+            f"{root} has neither {split}.manifest.json nor a split {split!r} in _info.json; give the shards' "
+            f"URLs and their number of samples, or index them: `python pipeline/shards.py index {root}`"
+        )
+    urls = tuple(str(root / name) for name in info["filenames"])
+    return Stream(urls, tuple(info["shard_lengths"]), info["num_samples"])
+
+
+class StreamLoader:
+    """As loader.TrainLoader: iterating gives the micro-batches of an epoch; the state is its number."""
+
+    resumes_within_epoch = False
+
+    def __init__(
+        self,
+        stream: Stream,
+        sampling: Sampling,
+        augmentation: Augmentation,
+        *,
+        rank: int = 0,
+        world: int = 1,
+        micro_batch: int | None = None,
+        workers: int = 4,
+        timeout: float = 60.0,
+    ) -> None:
+        sampling.check_world(world)
+        share = sampling.global_batch // world
+        self.micro_batch = share if micro_batch is None else micro_batch
+        sampling.check_micro_batch(self.micro_batch, world)
+        self.micro_batches = share // self.micro_batch
+        self.stream, self.sampling, self.augmentation = stream, sampling, augmentation
+        self.rank, self.world, self.workers, self.timeout = rank, world, workers, timeout
+        views = stream.samples
+        if sampling.repeats > 1 and views >= ROUND:
+            views = views // ROUND * ROUND
+        self.steps_per_epoch = views // sampling.global_batch
+        if not self.steps_per_epoch:
+            raise UserError(
+                f"{stream.samples} samples are fewer than one global batch of {sampling.global_batch}"
+            )
+        feeds = world * max(1, workers)
+        if len(stream.urls) < feeds:
+            fitting = len(stream.urls) // world
+            raise UserError(
+                f"{len(stream.urls)} shards cannot feed {world} ranks with {workers} workers each: a worker "
+                f"needs a shard of its own; set workers to {fitting}, or data.reader=indexed"
+            )
+        self.epoch, self.step = 0, 0
+        if rank == 0:
+            log.warning(PROMISES)
+
+    def __iter__(self) -> Iterator[Batch]:
+        import torch
+        from torch.utils.data import DataLoader
+
+        if self.step:
+            raise _mid_epoch(self.epoch, self.step)
+        epoch = self.epoch
+        loader = DataLoader(
+            dataset(self._feed(epoch)),
+            batch_size=None,
+            num_workers=self.workers,
+            worker_init_fn=begin_worker,
+            timeout=self.timeout if self.workers else 0,
+        )
+        for number, (images, labels, position) in enumerate(loader):
+            step, micro = divmod(number, self.micro_batches)
+            last = micro == self.micro_batches - 1
+            if last:
+                following = step + 1 == self.steps_per_epoch
+                self.epoch, self.step = (epoch + 1, 0) if following else (epoch, step + 1)
+            yield Batch(
+                images=torch.as_tensor(images),
+                labels=torch.as_tensor(labels),
+                weight=torch.ones(len(labels)),
+                sample=np.full(len(labels), -1),
+                position=np.asarray(position),
+                slot=np.asarray(position) % self.sampling.global_batch,
+                epoch=epoch,
+                step=step,
+                micro=micro,
+                last=last,
+                fresh=(),
+            )
+
+    def _feed(self, epoch: int) -> Feed:
+        return Feed(
+            self.stream,
+            self.sampling,
+            self.augmentation,
+            self.rank,
+            self.world,
+            epoch,
+            self.micro_batch,
+            self.micro_batches,
+            self.steps_per_epoch,
+        )
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "format": 1,
+            "reader": "webdataset",
+            "epoch": self.epoch,
+            "step": self.step,
+            "shards": self.stream.identity,
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        if state.get("reader") != "webdataset":
+            raise UserError(
+                "this state is data.reader=indexed's: go on with that reader, or start another run"
+            )
+        if state["shards"] != self.stream.identity:
+            raise UserError("since this state was saved the shards changed: other names or other counts")
+        if state["step"]:
+            raise _mid_epoch(state["epoch"], state["step"])
+        self.epoch = state["epoch"]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """An epoch's processes end with its iterator."""
+
+
+def _mid_epoch(epoch: int, step: int) -> UserError:
+    return UserError(
+        f"data.reader=webdataset cannot go on within an epoch (epoch {epoch}, step {step}): take the "
+        f"checkpoint of an epoch's end, or use data.reader=indexed"
+    )

@@ -1,0 +1,140 @@
+"""What a set holds, in words and as a contact sheet."""
+
+import io
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pipeline.data.images.inspection import PILLOW_FORMATS
+from pipeline.data.packing.verify import splits_of
+from pipeline.data.shards.manifest import ImageKind, Manifest
+from pipeline.errors import UserError, WorkFailed
+from pipeline.files import publish_bytes
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
+    from PIL.ImageDraw import ImageDraw as Draw
+    from PIL.ImageFont import FreeTypeFont
+    from PIL.ImageFont import ImageFont as BitmapFont
+
+    Font = FreeTypeFont | BitmapFont
+
+KIND_NAMES = {
+    ImageKind.JPEG: "JPEG",
+    ImageKind.PROGRESSIVE: "progressive JPEG",
+    ImageKind.CMYK: "CMYK JPEG",
+    ImageKind.GREY: "grey JPEG",
+    ImageKind.PNG: "PNG",
+    ImageKind.OTHER: "read by Pillow",
+}
+
+SHEET_CLASSES, SHEET_COLUMNS = 12, 8
+CELL, GAP, LABEL = 112, 6, 190  # pixels
+
+
+def read_set(root: Path) -> list[Manifest]:
+    return [Manifest.read(root, split) for split in splits_of(root)]
+
+
+def describe(manifests: list[Manifest]) -> str:
+    return "\n\n".join(_describe_split(manifest) for manifest in manifests)
+
+
+def _describe_split(manifest: Manifest) -> str:
+    size = sum(shard.bytes for shard in manifest.shards)
+    counts = np.bincount(manifest.label, minlength=len(manifest.classes))
+    kinds = np.bincount(manifest.kind, minlength=len(ImageKind))
+    banded = int((np.diff(manifest.row_start) > 0).sum())
+    per_shard = [shard.samples for shard in manifest.shards]
+    lines = [
+        (manifest.split, f"{len(manifest):,} images in {len(manifest.shards):,} shards, {_amount(size)}"),
+        ("classes", f"{len(manifest.classes):,}: {_some(manifest.classes)}"),
+        ("per class", f"{_extreme(manifest, counts, 'min')} to {_extreme(manifest, counts, 'max')}"),
+        ("per shard", f"{min(per_shard):,} to {max(per_shard):,} images"),
+        ("images", ", ".join(f"{kinds[kind]:,} {KIND_NAMES[kind]}" for kind in ImageKind if kinds[kind])),
+        ("width", _spread(manifest.width, "px")),
+        ("height", _spread(manifest.height, "px")),
+        ("file size", _spread(manifest.length, "bytes")),
+        ("restart bands", f"{banded:,} images" if banded else "none (repack writes them)"),
+        ("fingerprint", manifest.fingerprint),
+    ]
+    return "\n".join(f"{name:<14}{value}" for name, value in lines)
+
+
+def _extreme(manifest: Manifest, counts: np.ndarray, which: str) -> str:
+    label = int(counts.argmin() if which == "min" else counts.argmax())
+    return f"{counts[label]:,} ({manifest.classes[label]})"
+
+
+def _spread(values: np.ndarray, unit: str) -> str:
+    low, middle, high = np.percentile(values, [0, 50, 100]).astype(int)
+    return f"{low:,} to {high:,} {unit}, median {middle:,}"
+
+
+def _amount(size: int) -> str:
+    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
+
+
+def _some(names: tuple[str, ...], most: int = 8) -> str:
+    return ", ".join(names[:most]) + (", …" if len(names) > most else "")
+
+
+def contact_sheet(manifests: list[Manifest], path: Path) -> None:
+    """A PNG with a row of images for each of up to twelve classes, evenly chosen, of the first split."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    if path.suffix.lower() != ".png":
+        raise UserError(f"the contact sheet {path} must be a .png file")
+    if not path.parent.is_dir():
+        raise UserError(f"{path.parent} is no directory")
+    manifest = manifests[0]
+    present = np.unique(manifest.label)
+    chosen = present[np.unique(np.linspace(0, len(present) - 1, SHEET_CLASSES).round().astype(int))]
+    step, top = CELL + GAP, 58
+    width, height = LABEL + SHEET_COLUMNS * step + GAP, top + len(chosen) * step + GAP
+    sheet = Image.new("RGB", (width, height), "white")
+    draw = ImageDraw.Draw(sheet)
+    large, small = ImageFont.load_default(size=20), ImageFont.load_default(size=14)
+    summary = ", ".join(f"{len(one):,} {one.split}" for one in manifests)
+    title = f"{manifest.root.resolve().name}: {summary}, {len(manifest.classes):,} classes"
+    draw.text((GAP + 6, 8), title, "black", large)
+    shown = f"shown: {manifest.split}, {len(chosen)} of {len(present):,} classes"
+    draw.text((GAP + 6, 34), f"{shown}; fingerprint {manifest.fingerprint[:12]}", "dimgray", small)
+    for line, label in enumerate(chosen.tolist()):
+        y = top + line * step
+        samples = np.flatnonzero(manifest.label == label)
+        _label(draw, small, manifest.classes[label], f"label {label}, {len(samples):,} images", y)
+        for column, sample in enumerate(samples[:SHEET_COLUMNS].tolist()):
+            cell = _thumbnail(manifest, sample)
+            x = LABEL + column * step + (CELL - cell.width) // 2
+            sheet.paste(cell, (x, y + (CELL - cell.height) // 2))
+    file = io.BytesIO()
+    sheet.save(file, "PNG")
+    publish_bytes(path, file.getvalue())
+
+
+def _label(draw: "Draw", font: "Font", name: str, detail: str, y: int) -> None:
+    """The class's name, cut to the width of its column, and a line below it."""
+    while len(name) > 2 and draw.textlength(name, font) > LABEL - 3 * GAP:
+        name = name[:-2].rstrip("… ") + "…"
+    draw.text((GAP + 6, y + CELL // 2 - 18), name, "black", font)
+    draw.text((GAP + 6, y + CELL // 2 + 2), detail, "dimgray", font)
+
+
+def _thumbnail(manifest: Manifest, sample: int) -> "Picture":
+    from PIL import Image
+
+    path = manifest.path(int(manifest.shard[sample]))
+    try:
+        with open(path, "rb", buffering=0) as file:
+            payload = os.pread(file.fileno(), int(manifest.length[sample]), int(manifest.offset[sample]))
+    except FileNotFoundError:
+        raise WorkFailed(f"{path} is missing") from None
+    if not manifest.is_sound(sample, payload):
+        raise WorkFailed(f"{path}: sample {manifest.key[sample].decode(errors='replace')} is damaged")
+    image = Image.open(io.BytesIO(payload), formats=PILLOW_FORMATS).convert("RGB")
+    scale = CELL / max(image.size)
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    return image.resize(size, Image.Resampling.BICUBIC)

@@ -1,0 +1,124 @@
+"""Manifests for tars that exist already: somebody else's, or one's own after their manifest was lost."""
+
+import hashlib
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.data.images.inspection import DamagedImage, inspect_image
+from pipeline.data.packing.build import Outcome
+from pipeline.data.packing.fork_pool import Advance, Crew, cores
+from pipeline.data.packing.shard_rows import Notes, RowBook, ShardRows, assemble
+from pipeline.data.shards.members import tar_samples
+from pipeline.data.shards.tar import ReadAt, scan
+from pipeline.data.shards.timm_info import read_info, write_info
+from pipeline.errors import UserError, WorkFailed
+from pipeline.progress import progress
+
+SPLIT_WORD = re.compile(r"(?:^|[-_.])(train|validation|valid|val|test)(?=[-_.\d]|$)")
+NAMED = 10
+
+
+def index(root: Path, workers: int = 0, skip_damaged: bool = False) -> Outcome:
+    """Scan, decode and hash every tar in ROOT, then write manifests and `_info.json` beside them."""
+    splits = tars_of_splits(root)
+    tars = [path for paths in splits.values() for path in paths]
+    workers = min(workers or cores(), len(tars))
+    # First the headers alone: damage is found in seconds, and the number of samples is known.
+    with Crew(count_samples, workers) as crew, progress(len(tars), "scanning tars") as advance:
+        counts = dict(crew.run(tars, advance))
+    with Crew(index_tar, workers) as crew, progress(sum(counts.values()), "indexing") as advance:
+        results = dict(crew.run(tars, advance))
+    found: dict[Path, ShardRows] = {path: results[number] for number, path in enumerate(tars)}
+    skipped = {key: why for rows in found.values() for key, why in rows.skipped.items()}
+    if skipped and not skip_damaged:
+        raise _refusal(skipped)
+    classes = _classes(root, list(found.values()))
+    manifests = {
+        split: assemble(root, split, classes, [found[path] for path in paths])
+        for split, paths in splits.items()
+    }
+    write_info(root, manifests, read_info(root).get("made"))
+    for manifest in manifests.values():
+        manifest.write()
+    return Outcome(
+        manifests,
+        flawed={key: why for rows in found.values() for key, why in rows.flawed.items()},
+        skipped=skipped,
+        turned=sum(rows.turned for rows in found.values()),
+    )
+
+
+def tars_of_splits(root: Path) -> dict[str, list[Path]]:
+    """By the word in their names; without any such word all of them are train.
+
+    A test split is called validation, as timm does, unless there is a validation split too.
+    """
+    tars = sorted(root.glob("*.tar"))
+    if not tars:
+        raise UserError(f"{root} holds no .tar files")
+    words = {path: _split_word(path) for path in tars}
+    if not any(words.values()):
+        return {"train": tars}
+    if nameless := [path.name for path, word in words.items() if not word]:
+        raise UserError(f"{root}: the name {nameless[0]} says no split (train, validation, val, test)")
+    if "validation" not in words.values():
+        words = {path: "validation" if word == "test" else word for path, word in words.items()}
+    return {split: [path for path in tars if words[path] == split] for split in sorted(set(words.values()))}
+
+
+def _split_word(path: Path) -> str:
+    found = SPLIT_WORD.findall(path.stem.lower())
+    word = found[-1] if found else ""
+    return "validation" if word in ("val", "valid") else word
+
+
+def count_samples(path: Path, advance: Advance) -> int:
+    with open(path, "rb", buffering=0) as file:
+        read, size = _reader(file.fileno())
+        count = sum(1 for _ in tar_samples(scan(read, 0, size, path.name), path.name))
+    advance(1)
+    return count
+
+
+def index_tar(path: Path, advance: Advance) -> ShardRows:
+    book = RowBook()
+    with open(path, "rb", buffering=0) as file:
+        read, size = _reader(file.fileno())
+        for sample in tar_samples(scan(read, 0, size, path.name), path.name):
+            image = sample.image(path.name)
+            label = sample.label(read, path.name)
+            payload = read(image.offset, image.size)
+            advance(1)
+            try:
+                book.add(sample.key, label, image.offset, payload, inspect_image(payload))
+            except DamagedImage as error:
+                book.skipped[f"{path.name}: {sample.key.decode(errors='replace')}"] = str(error)
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return book.close(path.name, size, digest)
+
+
+def _reader(descriptor: int) -> tuple[ReadAt, int]:
+    return lambda at, count: os.pread(descriptor, count, at), os.fstat(descriptor).st_size
+
+
+def _classes(root: Path, shards: Sequence[ShardRows]) -> tuple[str, ...]:
+    """Names from classes.txt (one a line) or `_info.json` where they are, else the labels themselves."""
+    count = 1 + max((int(rows.columns["label"].max()) for rows in shards if rows.key), default=-1)
+    path = root / "classes.txt"
+    names = path.read_text().splitlines() if path.exists() else read_info(root).get("classes")
+    if not names:
+        return tuple(str(label) for label in range(count))
+    if len(names) < count:
+        raise UserError(f"{root} has labels up to {count - 1} but names for {len(names)} classes")
+    return tuple(str(name) for name in names)
+
+
+def _refusal(damaged: Notes) -> WorkFailed:
+    first = "; ".join(f"{key}: {why}" for key, why in list(damaged.items())[:NAMED])
+    more = f" and {len(damaged) - NAMED:,} more" if len(damaged) > NAMED else ""
+    cure = "leave them out of the index with --skip-damaged"
+    return WorkFailed(
+        f"{len(damaged):,} damaged images, no index is written: {first}{more}. Replace them, or {cure}"
+    )

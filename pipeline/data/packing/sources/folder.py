@@ -1,0 +1,118 @@
+"""Images in folders: `class/image`, by itself or under train/ and validation/."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import xxhash
+
+from pipeline.data.packing.sources.source import Listing, Source, listing
+from pipeline.errors import UserError
+
+IMAGES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm"}
+SPLIT_FOLDERS = {"train": ("train",), "validation": ("validation", "val", "test")}
+LONGEST_KEY = 90  # so that key, extension and nothing else fit a tar header's name
+
+
+def folder(root: Path, name: str = "") -> Source:
+    """ROOT/train/<class>/… and ROOT/validation/<class>/… (or val, test); or ROOT/<class>/…, all train."""
+    if not root.is_dir():
+        raise UserError(f"{root} is no directory")
+    found = split_folders(root)
+    trees = {split: class_tree(path) for split, path in (found or {"train": root}).items()}
+    classes = sorted(trees["train"] if "train" in trees else next(iter(trees.values())))
+    for split, tree in trees.items():
+        if unknown := sorted(set(tree) - set(classes)):
+            raise UserError(f"{found[split]} has classes that train has not: {', '.join(unknown[:10])}")
+    files: dict[str, list[Path]] = {}
+    splits: dict[str, Listing] = {}
+    left_out: list[Path] = []
+    for split, tree in trees.items():
+        files[split], splits[split] = tree_listing(tree, classes, left_out)
+    notes: tuple[str, ...] = ()
+    if left_out:
+        notes = (f"{len(left_out):,} files that are no images by name were left out, such as {left_out[0]}",)
+    plain = "".join(c if c.isalnum() and c.isascii() else "_" for c in root.resolve().name.lower())
+    return Source(
+        name=name or plain.strip("_") or "folder",
+        classes=tuple(classes),
+        splits=splits,
+        read=lambda split, row: files[split][row].read_bytes(),
+        notes=notes,
+    )
+
+
+def split_folders(root: Path) -> dict[str, Path]:
+    found = {}
+    for split, names in SPLIT_FOLDERS.items():
+        there = [root / name for name in names if (root / name).is_dir()]
+        if len(there) > 1:
+            raise UserError(f"{root} has both {there[0].name}/ and {there[1].name}/: leave one of them")
+        if there:
+            found[split] = there[0]
+    return found if "train" in found else {}
+
+
+def class_tree(root: Path) -> dict[str, Path]:
+    folders = {
+        entry.name: Path(entry.path)
+        for entry in os.scandir(root)
+        if entry.is_dir() and not entry.name.startswith(".")
+    }
+    if not folders:
+        raise UserError(f"{root} has no folders: one per class is expected")
+    return folders
+
+
+def tree_listing(
+    tree: dict[str, Path], classes: Sequence[str], left_out: list[Path]
+) -> tuple[list[Path], Listing]:
+    """Every image below each class's folder, sorted; a class without images is an error."""
+    files: list[Path] = []
+    keys: list[str] = []
+    labels: list[int] = []
+    sizes: list[int] = []
+    taken: set[str] = set()
+    for label, name in enumerate(classes):
+        before = len(files)
+        for path, size in _walk(tree[name], left_out) if name in tree else ():
+            files.append(path)
+            keys.append(unique_key(f"{name}/{path.relative_to(tree[name])}", taken))
+            labels.append(label)
+            sizes.append(size)
+        if name in tree and len(files) == before:
+            raise UserError(
+                f"{tree[name]} holds no images ({', '.join(sorted(IMAGES))}): remove it or fill it"
+            )
+    return files, listing(keys, labels, sizes)
+
+
+def _walk(root: Path, left_out: list[Path]) -> list[tuple[Path, int]]:
+    found = []
+    for directory, folders, names in os.walk(root, followlinks=True):
+        folders.sort()
+        for name in sorted(names):
+            path = Path(directory, name)
+            if name.startswith("."):
+                continue
+            if path.suffix.lower() in IMAGES:
+                found.append((path, path.stat().st_size))
+            else:
+                left_out.append(path)
+    return found
+
+
+def unique_key(name: str, taken: set[str]) -> str:
+    """A file's key as webdataset understands it: a key ends at the first dot of its last part.
+
+    Names that are too long for a tar header, or that become equal, are told apart by a hash of the whole.
+    """
+    directory, slash, base = os.path.splitext(name)[0].rpartition("/")
+    key = directory + slash + base.replace(".", "_")
+    key = "".join("_" if ord(c) < 32 else c for c in key)
+    if key in taken or len(key.encode("utf-8", "surrogateescape")) > LONGEST_KEY:
+        hashed = xxhash.xxh3_64_hexdigest(name.encode("utf-8", "surrogateescape"))
+        short = key.encode("utf-8", "surrogateescape")[: LONGEST_KEY - 17].decode("utf-8", "ignore")
+        key = f"{short.replace('/', '_').replace('.', '_')}-{hashed}"
+    taken.add(key)
+    return key

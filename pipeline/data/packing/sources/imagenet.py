@@ -1,0 +1,145 @@
+"""ImageNet (ILSVRC 2012) as it is distributed: two tars and the development kit, or folders made of them.
+
+The training tar holds one tar per class; both levels are read in place. Labels are the places of the sorted
+WordNet ids, as in torchvision and timm; the kit's own numbering is another one.
+"""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.data.packing.fork_pool import Advance, Crew
+from pipeline.data.packing.sources.archives import Extents, Unpacked
+from pipeline.data.packing.sources.folder import IMAGES, class_tree, split_folders, tree_listing
+from pipeline.data.packing.sources.source import TABLE_2, Expectation, Listing, Source, check_counts, listing
+from pipeline.data.shards.tar import Member, scan_file
+from pipeline.errors import UserError
+from pipeline.progress import progress
+
+TRAIN_TAR = "ILSVRC2012_img_train.tar"
+VALIDATION_TAR = "ILSVRC2012_img_val.tar"
+KIT = "ILSVRC2012_devkit_t12"
+TRUTH = "data/ILSVRC2012_validation_ground_truth.txt"
+META = "data/meta.mat"
+
+
+def imagenet(root: Path, workers: int = 1, expected: Expectation = TABLE_2["imagenet"]) -> Source:
+    """The tars if they are in ROOT, else train/<wnid>/ with val/<wnid>/ or a flat val/ and the kit."""
+    if not root.is_dir():
+        raise UserError(f"{root} is no directory")
+    if (root / TRAIN_TAR).exists():
+        classes, train = _train_tar(root / TRAIN_TAR, workers)
+        validation = _validation_tar(root, classes)
+        splits = {"train": train, "validation": validation}
+        parts = {split: part for split, (_, part) in splits.items()}
+        source = Source(
+            "imagenet",
+            classes,
+            {split: rows for split, (rows, _) in splits.items()},
+            lambda split, row: parts[split].read(row),
+        )
+    else:
+        source = _folders(root)
+    check_counts(source, expected)
+    return source
+
+
+def _train_tar(path: Path, workers: int) -> tuple[tuple[str, ...], tuple[Listing, Extents]]:
+    outer = sorted(scan_file(path, old=True))
+    wnids = [member.name.decode().removesuffix(".tar") for member in outer]
+    if not outer or not all(member.name.endswith(b".tar") for member in outer):
+        raise UserError(f"{path} is not the training archive: its members are not one tar per class")
+
+    def index(member: Member, advance: Advance) -> list[Member]:
+        found = list(scan_file(path, member.offset, member.offset + member.size, old=True))
+        advance(1)
+        return found
+
+    with Crew(index, workers) as crew, progress(len(outer), "listing the classes") as advance:
+        inner = dict(crew.run(outer, advance))
+    members = [sorted(inner[label]) for label in range(len(wnids))]
+    labels = [label for label, found in enumerate(members) for _ in found]
+    return tuple(wnids), _archive_split(path, [one for found in members for one in found], labels)
+
+
+def _archive_split(path: Path, members: Sequence[Member], labels: Sequence[int]) -> tuple[Listing, Extents]:
+    sizes = [member.size for member in members]
+    rows = listing([_stem(member) for member in members], labels, sizes)
+    offsets = np.array([member.offset for member in members], np.int64)
+    return rows, Extents([path], np.zeros(len(members), np.int32), offsets, rows.size)
+
+
+def _stem(member: Member) -> str:
+    return member.name.decode().rpartition("/")[2].partition(".")[0]
+
+
+def _validation_tar(root: Path, classes: Sequence[str]) -> tuple[Listing, Extents]:
+    path = root / VALIDATION_TAR
+    if not path.exists():
+        raise UserError(f"{path} is missing: it holds the validation images")
+    members = sorted(scan_file(path, old=True))
+    return _archive_split(path, members, _validation_labels(root, classes, len(members)))
+
+
+def _validation_labels(root: Path, classes: Sequence[str], images: int) -> list[int]:
+    """Labels of the validation images in the order of their names, from the development kit."""
+    truth, meta = _kit(root)
+    leaves = _wnid_of_id(meta)
+    if missing := sorted(set(leaves.values()) ^ set(classes)):
+        raise UserError(
+            f"{root}: the kit's classes and the training classes differ in {', '.join(missing[:10])}"
+        )
+    ids = [int(line) for line in truth.split()]
+    if len(ids) != images:
+        raise UserError(f"{root}: the kit has {len(ids):,} labels for {images:,} validation images")
+    place = {wnid: label for label, wnid in enumerate(classes)}
+    return [place[leaves[one]] for one in ids]
+
+
+def _kit(root: Path) -> tuple[bytes, bytes]:
+    for folder in (root / KIT, root):
+        if (folder / TRUTH).exists() and (folder / META).exists():
+            return (folder / TRUTH).read_bytes(), (folder / META).read_bytes()
+    archive = root / f"{KIT}.tar.gz"
+    if not archive.exists():
+        raise UserError(f"{archive} is missing: it holds the labels of the validation images")
+    kit = Unpacked.read(archive)
+    return kit.payload(f"{KIT}/{TRUTH}"), kit.payload(f"{KIT}/{META}")
+
+
+def _wnid_of_id(meta: bytes) -> dict[int, str]:
+    """The kit's number of each leaf class; numbers above the leaves are inner nodes of WordNet."""
+    from scipy.io import loadmat
+
+    synsets: Any = np.atleast_1d(loadmat(io.BytesIO(meta), squeeze_me=True)["synsets"])
+    return {int(one["ILSVRC2012_ID"]): str(one["WNID"]) for one in synsets if int(one["num_children"]) == 0}
+
+
+def _folders(root: Path) -> Source:
+    found = split_folders(root)
+    if not found:
+        raise UserError(f"{root} holds neither {TRAIN_TAR} nor train/<wnid>/ folders")
+    if "validation" not in found:
+        raise UserError(f"{root} has train/ but no val/")
+    left_out: list[Path] = []
+    train = class_tree(found["train"])
+    classes = sorted(train)
+    files, rows = {}, {}
+    files["train"], rows["train"] = tree_listing(train, classes, left_out)
+    flat = sorted(p for p in found["validation"].iterdir() if p.is_file() and p.suffix.lower() in IMAGES)
+    if flat:
+        labels = _validation_labels(root, classes, len(flat))
+        sizes = [path.stat().st_size for path in flat]
+        files["validation"] = flat
+        rows["validation"] = listing([path.stem for path in flat], labels, sizes)
+    else:
+        tree = class_tree(found["validation"])
+        if unknown := sorted(set(tree) - set(classes)):
+            raise UserError(
+                f"{found['validation']} has classes that train has not: {', '.join(unknown[:10])}"
+            )
+        files["validation"], rows["validation"] = tree_listing(tree, classes, left_out)
+    return Source("imagenet", tuple(classes), rows, lambda split, row: files[split][row].read_bytes())

@@ -1,0 +1,50 @@
+"""Images whose class is the patch that a mark stands in: a positive control for position encodings.
+
+A network that is not told where its patches are sees the same patches whatever the class is, and can only
+guess.
+"""
+
+import io
+
+import numpy as np
+
+from pipeline.data.packing.sources.source import Source, listing
+from pipeline.errors import UserError
+
+SAMPLES = {"train": 2048, "validation": 400}
+
+
+def marks(side: int = 2, patch: int = 8) -> Source:
+    """side × side patches, grey but for one: the mark is a speckle of its own in each image."""
+    if side < 2 or patch < 4:
+        raise UserError(f"{side} patches of {patch} pixels a side: at least 2 of at least 4")
+    places = side * side
+    splits = {}
+    for split, samples in SAMPLES.items():
+        keys = [f"mark-{i:04d}" for i in range(samples)]
+        bound = 2048 + 3 * (side * patch) ** 2
+        splits[split] = listing(keys, np.arange(samples) % places, np.full(samples, bound))
+
+    def read(split: str, row: int) -> bytes:
+        draw = np.random.Generator(np.random.Philox(key=[list(SAMPLES).index(split), row]))
+        image = np.full((side * patch, side * patch), draw.integers(96, 160), np.uint8)
+        y, x = (place * patch for place in divmod(row % places, side))
+        checks = np.indices((patch, patch)).sum(0) // (patch // 4) % 2
+        image[y : y + patch, x : x + patch] = checks * draw.integers(200, 256)
+        return _encoded(image)
+
+    return Source(
+        name="marks",
+        classes=tuple(f"patch-{place}" for place in range(places)),
+        splits=splits,
+        read=read,
+        identity={"side": side, "patch": patch},
+    )
+
+
+def _encoded(image: np.ndarray) -> bytes:
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(image).convert("RGB").save(file, "JPEG", quality=95, subsampling=0)
+    return file.getvalue()

@@ -1,0 +1,39 @@
+"""The settings of the data: which sets, in which order, and how they are read."""
+
+from dataclasses import dataclass, field
+
+from pipeline.data.augmentation.settings import Augmentation
+from pipeline.data.loading.damage import Limits
+from pipeline.data.loading.loader import Loading
+from pipeline.errors import unknown_name
+
+LABELS = ("", "index", "real")
+READERS = ("indexed", "webdataset")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    name: str = "imagenet"
+    root: str = ""  # where the shards lie; their fingerprint says what they are
+    classes: int = 1000
+    image_size: int = 224
+    train: str = "train"  # the split to learn from
+    validation: str = "validation"  # the split to be measured on
+    # Which answers are right, in evaluation: "" the split's labels, "index" classes whose names are the
+    # network's outputs, "real" ImageNet's reassessed labels, where an image may have several.
+    labels: str = ""
+    # "webdataset" streams the tars through that library: no exact order, and no going on within an epoch.
+    reader: str = "indexed"
+    stage: str = ""  # a folder on the node's own disk: splits are copied there once, and read from there
+    order: str = "global"  # or "lane", for file systems that dislike random access
+    lanes: int = 64
+    window: int = 4
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    loading: Loading = field(default_factory=Loading)
+    damage: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        if self.labels not in LABELS:
+            raise unknown_name("data.labels", self.labels, LABELS)
+        if self.reader not in READERS:
+            raise unknown_name("data.reader", self.reader, READERS)

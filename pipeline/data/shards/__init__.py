@@ -1,0 +1,1 @@
+"""A set on disk: tar files, and the manifest that says what they hold."""

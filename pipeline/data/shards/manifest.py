@@ -1,0 +1,295 @@
+"""The manifest of a split: what each shard holds, where each sample lies, and the hashes of both.
+
+On disk `<split>.manifest.json` (classes, shards, fingerprint) stands beside `<split>.index.npz` (one row
+per sample). Reading checks that both belong together and are undamaged; everything that a reader of samples
+needs is in memory afterwards. Width and height are those of the stored pixels: EXIF orientation is ignored,
+as timm's and DeiT's training code ignore it, everywhere in this project.
+"""
+
+import hashlib
+import io
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from enum import IntEnum
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import xxhash
+
+from pipeline.errors import UserError, WorkFailed
+from pipeline.files import publish_bytes
+
+FORMAT = 1
+
+# Little-endian, so that the fingerprint is the same on every machine. `key` is fixed-width bytes.
+COLUMNS = {
+    "label": "<i4",
+    "shard": "<i4",
+    "offset": "<i8",
+    "length": "<i4",
+    "xxh3": "<u8",
+    "width": "<i4",
+    "height": "<i4",
+    "kind": "u1",
+}
+ROWS = {"row_start": "<i8", "row_offset": "<u4"}
+
+
+class ImageKind(IntEnum):
+    """Which decoder path a payload takes."""
+
+    JPEG = 0  # three components, sequential Huffman, 8 bit: the fast path, the only one with restart bands
+    PROGRESSIVE = 1
+    CMYK = 2  # four components, CMYK or YCCK
+    GREY = 3  # a JPEG of one component
+    PNG = 4
+    OTHER = 5  # any other form that Pillow decodes (arithmetic coding, 12 bit, GIF, BMP, …)
+
+
+@dataclass(frozen=True)
+class Shard:
+    name: str
+    samples: int
+    bytes: int
+    sha256: str
+
+
+def _no_rows() -> np.ndarray:
+    return np.zeros(0, np.int64)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Manifest:
+    """One row per sample, in shard order and then file order; construction checks and fingerprints it."""
+
+    root: Path
+    split: str
+    classes: tuple[str, ...]  # names in label order
+    shards: tuple[Shard, ...]
+    key: np.ndarray  # fixed-width bytes
+    label: np.ndarray
+    shard: np.ndarray  # index into shards
+    offset: np.ndarray  # the payload's first byte within its shard
+    length: np.ndarray  # the payload's bytes
+    xxh3: np.ndarray  # xxh3_64 of the payload
+    width: np.ndarray
+    height: np.ndarray
+    kind: np.ndarray  # ImageKind
+    # Restart bands of repacked sets: where the entropy-coded data of each MCU row begins within the payload.
+    # Sample i's are row_offset[row_start[i]:row_start[i + 1]]; none where the payload has no such markers.
+    row_start: np.ndarray = field(default_factory=_no_rows)
+    row_offset: np.ndarray = field(default_factory=_no_rows)
+    # SHA-256 over everything above but root: the same data gives the same value on every machine.
+    fingerprint: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        put = object.__setattr__
+        put(self, "root", Path(self.root))
+        put(self, "key", _narrow(self.key))
+        if not len(self.row_start):
+            put(self, "row_start", np.zeros(len(self.key) + 1, np.int64))
+        for name, dtype in (COLUMNS | ROWS).items():
+            put(self, name, np.ascontiguousarray(getattr(self, name), dtype=dtype))
+        if problem := self._inconsistency():
+            raise UserError(f"manifest of split {self.split!r} in {self.root}: {problem}")
+        put(self, "fingerprint", self._fingerprint())
+
+    def __len__(self) -> int:
+        return len(self.key)
+
+    def __repr__(self) -> str:
+        return f"<{self.split} of {self.root}: {len(self)} samples in {len(self.shards)} shards>"
+
+    def rows(self, sample: int) -> np.ndarray:
+        """Offsets within the payload of each MCU row's data; empty where the payload has no restart bands."""
+        return self.row_offset[self.row_start[sample] : self.row_start[sample + 1]]
+
+    def is_sound(self, sample: int, payload: bytes) -> bool:
+        """Whether these bytes are the sample's payload."""
+        same_length = len(payload) == self.length[sample]
+        return bool(same_length and xxhash.xxh3_64_intdigest(payload) == int(self.xxh3[sample]))
+
+    def path(self, shard: int) -> Path:
+        return self.root / self.shards[shard].name
+
+    @classmethod
+    def read(cls, root: Path | str, split: str) -> Self:
+        """The manifest as written, or a UserError that says which file is missing, old or damaged."""
+        root = Path(root)
+        header = _read_header(root, split)
+        columns = _read_index(root, header)
+        try:
+            shards = tuple(Shard(**shard) for shard in header["shards"])
+            manifest = cls(root=root, split=split, classes=tuple(header["classes"]), shards=shards, **columns)
+        except (KeyError, TypeError, ValueError) as error:
+            raise _damaged(manifest_path(root, split), str(error)) from error
+        if manifest.fingerprint != header.get("fingerprint") or header.get("samples") != len(manifest):
+            raise _damaged(manifest_path(root, split), "it does not match its own fingerprint")
+        return manifest
+
+    def write(self) -> None:
+        """Publish the index, then the manifest that names it: a reader sees a whole pair or an error."""
+        keys, counts = np.unique(self.key, return_counts=True)
+        if (counts > 1).any():
+            raise UserError(
+                f"split {self.split!r} in {self.root}: key {keys[counts > 1][0].decode(errors='replace')!r} "
+                f"stands for {counts.max()} samples; keys must be unique"
+            )
+        index = io.BytesIO()
+        np.savez(index, allow_pickle=False, **self._columns())
+        publish_bytes(index_path(self.root, self.split), index.getbuffer())
+        header = self._header() | {"index": _file_hash(index.getbuffer()), "fingerprint": self.fingerprint}
+        text = json.dumps(header, indent=1, ensure_ascii=False) + "\n"
+        publish_bytes(manifest_path(self.root, self.split), text.encode())
+
+    def check_files(self) -> list[str]:
+        """One line per shard that is missing or of another size than recorded: the cheap check at start."""
+        problems = []
+        for shard in self.shards:
+            try:
+                size = os.stat(self.root / shard.name).st_size
+            except FileNotFoundError:
+                problems.append(f"{shard.name} is missing")
+                continue
+            if size != shard.bytes:
+                what = "short" if size < shard.bytes else "long"
+                problems.append(f"{shard.name} is {what}: {size} bytes where {shard.bytes} are recorded")
+        return problems
+
+    def _columns(self) -> dict[str, np.ndarray]:
+        return {name: getattr(self, name) for name in ("key", *COLUMNS, *ROWS)}
+
+    def _columns_hash(self) -> str:
+        digest = hashlib.sha256()
+        for name, column in self._columns().items():
+            digest.update(f"{name} {column.dtype.str} {column.shape}\n".encode())
+            digest.update(column.data.cast("B") if column.size else b"")
+        return digest.hexdigest()
+
+    def _header(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "split": self.split,
+            "samples": len(self),
+            "classes": list(self.classes),
+            "shards": [asdict(shard) for shard in self.shards],
+        }
+
+    def _fingerprint(self) -> str:
+        content = self._header() | {"columns": self._columns_hash()}
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def _inconsistency(self) -> str | None:
+        """What contradicts itself; every check is linear in the samples (ImageNet: a few hundredths)."""
+        count = len(self)
+        for name in COLUMNS:
+            if getattr(self, name).shape != (count,):
+                return f"column {name} has shape {getattr(self, name).shape} beside {count} keys"
+        names = [shard.name for shard in self.shards]
+        if bad := [name for name in names if name != os.path.basename(name) or name in ("", ".", "..")]:
+            return f"shard name {bad[0]!r} is not a plain file name"
+        if len(set(names)) != len(names):
+            return "two shards have the same name"
+        held = np.array([shard.samples for shard in self.shards], np.int64)
+        if not np.array_equal(self.shard, np.repeat(np.arange(len(held)), held)):
+            return "the shards' sample counts do not match the samples' shard column"
+        if count and (self.label.min() < 0 or self.label.max() >= len(self.classes)):
+            return (
+                f"labels run from {self.label.min()} to {self.label.max()} with {len(self.classes)} classes"
+            )
+        if count and self.kind.max() > max(ImageKind):
+            return f"kind {self.kind.max()} is unknown"
+        if count and min(self.length.min(), self.width.min(), self.height.min()) < 1:
+            return "a length, width or height is below 1"
+        end = self.offset + self.length
+        size = np.array([shard.bytes for shard in self.shards], np.int64)
+        if count and (self.offset.min() < 0 or (end > size[self.shard]).any()):
+            return "a payload lies outside its shard"
+        if ((self.offset[1:] < end[:-1]) & (self.shard[1:] == self.shard[:-1])).any():
+            return "two payloads overlap"
+        return self._row_inconsistency()
+
+    def _row_inconsistency(self) -> str | None:
+        start = self.row_start
+        if start.shape != (len(self) + 1,) or start[0] != 0 or start[-1] != len(self.row_offset):
+            return "row_start does not enclose row_offset"
+        if (np.diff(start) < 0).any():
+            return "row_start runs backwards"
+        # Increasing within each sample, and its last row inside the payload (ImageNet: thirty million rows).
+        inside = self.row_offset[1:] > self.row_offset[:-1]
+        has_rows = np.diff(start) > 0
+        last = start[1:][has_rows] - 1
+        inside[last[:-1]] = True
+        if not inside.all():
+            return "MCU rows run backwards"
+        if (self.row_offset[last] >= self.length[has_rows]).any():
+            return "an MCU row begins outside its payload"
+        return None
+
+
+def manifest_path(root: Path, split: str) -> Path:
+    return root / f"{split}.manifest.json"
+
+
+def index_path(root: Path, split: str) -> Path:
+    return root / f"{split}.index.npz"
+
+
+def _narrow(key: np.ndarray) -> np.ndarray:
+    """Keys as bytes of exactly the width they need, so that the same keys have the same fingerprint."""
+    key = np.asarray(key, dtype="S")
+    width = int(np.char.str_len(key).max()) if key.size else 1
+    return np.ascontiguousarray(key, dtype=f"S{max(width, 1)}")
+
+
+def _file_hash(data: bytes | memoryview) -> str:
+    return xxhash.xxh3_128_hexdigest(data)
+
+
+def _damaged(path: Path, why: str) -> WorkFailed:
+    rebuild = f"python pipeline/shards.py index {path.parent}"
+    return WorkFailed(f"{path} is damaged ({why}); build it again: {rebuild}")
+
+
+def _missing(root: Path, split: str) -> UserError:
+    what = f"{manifest_path(root, split).name} is missing" if root.is_dir() else "there is no such directory"
+    return UserError(
+        f"no {split} shards at {root} ({what}): build them with `python pipeline/shards.py make`, index tars "
+        f"that exist with `python pipeline/shards.py index {root}`, or run without data: scale=demo"
+    )
+
+
+def _read_header(root: Path, split: str) -> dict[str, Any]:
+    path = manifest_path(root, split)
+    try:
+        header = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise _missing(root, split) from None
+    except ValueError as error:
+        raise _damaged(path, str(error)) from error
+    if not isinstance(header, dict) or "format" not in header:
+        raise _damaged(path, "it is not a manifest")
+    if header["format"] != FORMAT:
+        rebuild = f"python pipeline/shards.py index {root}"
+        raise UserError(
+            f"{path} has format {header['format']}, this code reads {FORMAT}; build it again: {rebuild}"
+        )
+    if header.get("split") != split:
+        raise _damaged(path, f"it says split {header.get('split')!r}")
+    return header
+
+
+def _read_index(root: Path, header: dict[str, Any]) -> dict[str, np.ndarray]:
+    """The file's own hash comes first: a parser never sees damaged bytes."""
+    path = index_path(root, header["split"])
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise _damaged(path, "it is missing") from None
+    if _file_hash(data) != header.get("index"):
+        raise _damaged(path, "it is not the file that the manifest was written with")
+    with np.load(io.BytesIO(data), allow_pickle=False) as stored:
+        return {name: stored[name] for name in ("key", *COLUMNS, *ROWS)}

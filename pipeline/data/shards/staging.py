@@ -1,0 +1,138 @@
+"""A split's shards on the node's own disk: copied once, for all ranks of the node and for the next job there.
+
+The first process takes a lock and copies; the others wait for it and find the work done. A shard gets its
+name when its hash is right, so that a copy that was interrupted goes on where it was. The directory carries
+the split's fingerprint: two versions of a set never mix.
+"""
+
+import contextlib
+import dataclasses
+import errno
+import fcntl
+import hashlib
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+
+from pipeline.data.shards.manifest import Manifest, Shard, manifest_path
+from pipeline.errors import UserError, WorkFailed
+from pipeline.files import PARTIAL, published
+from pipeline.progress import progress
+
+log = logging.getLogger(__name__)
+PIECE = 8 << 20
+COPIES = 4  # at a time: a parallel file system gives one stream a part of its speed
+RESERVE = 1 << 30  # bytes of the disk that stay free for its other users
+
+
+def stage(manifest: Manifest, directory: Path | str) -> Manifest:
+    """The same split, to be read from under `directory`; a job's processes on a node may all call it."""
+    home = Path(directory).absolute()
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"data.stage={directory} cannot be used: {error.strerror}; name a local disk"
+        ) from None
+    target = home / f"{manifest.split}-{manifest.fingerprint[:16]}"
+    staged = dataclasses.replace(manifest, root=target)
+    if _complete(staged):
+        return staged
+    with _locked(home / f"{target.name}.lock"):
+        if not _complete(staged):
+            _fill(manifest, staged)
+    return staged
+
+
+def _complete(staged: Manifest) -> bool:
+    """The manifest is written last; sizes tell whether somebody has tidied up since."""
+    return manifest_path(staged.root, staged.split).exists() and not staged.check_files()
+
+
+def _fill(source: Manifest, staged: Manifest) -> None:
+    staged.root.mkdir(exist_ok=True)
+    for partial in staged.root.glob(f".*{PARTIAL}"):
+        partial.unlink()
+    missing = [shard for shard in staged.shards if _size(staged.root / shard.name) != shard.bytes]
+    _check_space(staged.root, sum(shard.bytes for shard in missing))
+    total = sum(shard.samples for shard in missing)
+    with ThreadPoolExecutor(COPIES) as copies, progress(total, f"staging {source.split}") as advance:
+        waiting = {
+            copies.submit(_copy, source.root / shard.name, staged.root, shard): shard for shard in missing
+        }
+        try:
+            for copied in as_completed(waiting):
+                copied.result()
+                advance(waiting[copied].samples)
+        except BaseException:
+            copies.shutdown(cancel_futures=True)
+            raise
+    staged.write()
+
+
+def _copy(source: Path, target: Path, shard: Shard) -> None:
+    """Twice at most: bytes that were read wrong once may be read right, a damaged shard stays damaged."""
+    for _ in range(2):
+        try:
+            with published(target / shard.name) as file:
+                _copy_checked(source, file.fileno(), shard)
+            return
+        except _WrongBytes:
+            continue
+        except OSError as error:
+            hint = "; free some space or set data.stage elsewhere" if error.errno == errno.ENOSPC else ""
+            raise WorkFailed(f"cannot stage {source} to {target}: {error.strerror}{hint}") from error
+    raise WorkFailed(
+        f"{source} is not the shard of its manifest: another hash. "
+        f"`python pipeline/shards.py verify {source.parent}` says what to replace"
+    )
+
+
+class _WrongBytes(Exception):
+    pass
+
+
+def _copy_checked(source: Path, target: int, shard: Shard) -> None:
+    digest, buffer = hashlib.sha256(), memoryview(bytearray(PIECE))
+    with open(source, "rb", buffering=0) as file:
+        os.posix_fallocate(target, 0, shard.bytes)
+        while count := file.readinto(buffer):
+            digest.update(buffer[:count])
+            written = 0
+            while written < count:
+                written += os.write(target, buffer[written:count])
+    if digest.hexdigest() != shard.sha256:
+        raise _WrongBytes
+
+
+def _check_space(target: Path, needed: int) -> None:
+    free = shutil.disk_usage(target).free
+    if needed + RESERVE > free:
+        others = [path.name for path in sorted(target.parent.iterdir()) if path.is_dir() and path != target]
+        hint = f"; staged there by earlier jobs: {', '.join(others)}" if others else ""
+        raise UserError(
+            f"{target.parent} has {free / 1e9:.1f} GB free, staging needs {needed / 1e9:.1f} GB and leaves "
+            f"{RESERVE / 1e9:.1f} GB{hint}; free some, name another disk, or leave data.stage empty"
+        )
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """The kernel gives the lock back when its holder ends, however it ends."""
+    with open(path, "a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log.info("waiting for another process of this node to stage %s", path.stem)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return -1

@@ -1,0 +1,41 @@
+"""`_info.json`: how timm's reader learns a set's splits, and what made the set."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.data.shards.manifest import Manifest
+from pipeline.errors import WorkFailed
+from pipeline.files import publish_bytes
+
+
+def write_info(root: Path, manifests: Mapping[str, Manifest], made: dict[str, Any] | None = None) -> None:
+    """`made`: the facts of the plan, so that the same command knows its own work again."""
+    splits = {
+        split: {
+            "name": split,
+            "num_samples": len(manifest),
+            "filenames": [shard.name for shard in manifest.shards],
+            "shard_lengths": [shard.samples for shard in manifest.shards],
+            "alt_label": "",
+        }
+        for split, manifest in manifests.items()
+    }
+    classes = next(iter(manifests.values())).classes
+    info: dict[str, Any] = {"splits": splits, "classes": list(classes)}
+    if made:
+        info["made"] = made
+    publish_bytes(root / "_info.json", (json.dumps(info, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def read_info(root: Path) -> dict[str, Any]:
+    """What the file says; nothing where there is none."""
+    path = root / "_info.json"
+    try:
+        info = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise WorkFailed(f"{path} is damaged ({error}); remove it and run the command again") from None
+    return info if isinstance(info, dict) else {}

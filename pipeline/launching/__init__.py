@@ -1,0 +1,1 @@
+"""Many runs, each started once: on this machine or on a cluster."""

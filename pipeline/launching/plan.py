@@ -1,0 +1,70 @@
+"""Runs that somebody wants: each once, however many cells of however many tables ask for it."""
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pipeline.config.identity import id_of, run_id, science
+from pipeline.config.machine import About
+from pipeline.config.run import RunConfig
+from pipeline.data import dataset
+from pipeline.errors import UserError
+
+
+@dataclass(frozen=True)
+class Wish:
+    """A cell with a seed, as a config; `origin` is that of the run whose weights it starts from."""
+
+    config: RunConfig
+    ablation: str = ""  # "" for a run that belongs to no table
+    cell: str = ""
+    origin: RunConfig | None = None
+
+
+@dataclass(frozen=True)
+class Wanted:
+    config: RunConfig
+    id: str  # "" while its data are not there: they are part of it
+    labels: tuple[str, ...] = ()  # of the cells that want it, as inner_heads/4
+    after: str = ""  # the id of the run that it starts from
+    obstacle: str = ""  # why it has no id
+
+
+def wanted(wishes: Iterable[Wish]) -> list[Wanted]:
+    """The runs behind the wishes; one that others start from stands before them."""
+    found: dict[str, Wanted] = {}
+    for wish in wishes:
+        parent = None
+        if wish.origin is not None:
+            parent = _add(found, _identified(wish.origin))
+        config = dataclasses.replace(wish.config, about=About(wish.ablation, wish.cell))
+        label = (f"{wish.ablation}/{wish.cell}",) if wish.ablation else ()
+        _add(found, _identified(config, label, parent))
+    return list(found.values())
+
+
+def _identified(config: RunConfig, labels: tuple[str, ...] = (), parent: Wanted | None = None) -> Wanted:
+    if parent is not None:
+        if parent.obstacle:
+            return Wanted(config, "", labels, obstacle=parent.obstacle)
+        recipe = dataclasses.replace(config.recipe, init=parent.id)
+        config = dataclasses.replace(config, recipe=recipe)
+    try:
+        dataset.prepare(config)
+        id = run_id(config, dataset.fingerprint(config.data))
+    except UserError as error:
+        return Wanted(config, "", labels, obstacle=str(error))
+    return Wanted(config, id, labels, after=parent.id if parent else "")
+
+
+def _add(found: dict[str, Wanted], run: Wanted) -> Wanted:
+    """One entry a run; whoever asked first gives it its name in the record."""
+    key = run.id or id_of(science(run.config), "")
+    before = found.get(key)
+    if before is not None:
+        about = before.config.about if before.labels else run.config.about
+        config = dataclasses.replace(before.config, about=about)
+        labels = before.labels + tuple(label for label in run.labels if label not in before.labels)
+        run = dataclasses.replace(before, config=config, labels=labels, after=before.after or run.after)
+    found[key] = run
+    return run

@@ -1,0 +1,162 @@
+"""Before weeks depend on it: a run is interrupted as it would be, and must go on as if it had not been.
+
+Two copies of the run begin anew in a folder of their own. One is left alone. The other gets the real signal
+after a few steps, comes back as it would, and goes as far again. The same loss and the same norm of the
+gradient at every step, to the last digit, are the proof; nothing of it enters the run or its record.
+"""
+
+import dataclasses
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from pipeline.config.machine import Paths
+from pipeline.errors import WorkFailed
+from pipeline.files import PACKAGE
+from pipeline.launching import asked
+from pipeline.launching.plan import Wanted
+from pipeline.runs import attempts
+from pipeline.runs.directory import METRICS, OUTPUT, run_directory
+from pipeline.runs.log import last_error
+
+FOLDER = ".rehearsals"  # among the runs
+STEPS = 5  # before the signal, and after it
+PATIENCE = 1800.0  # seconds for those steps, with the time in a queue
+LOOK_EVERY = 0.1
+
+
+class Actor(Protocol):
+    """A copy of the run at work."""
+
+    def interrupt(self) -> None:
+        """The real signal, and whatever brings the run back to work afterwards."""
+
+    def end(self) -> None:
+        """For good."""
+
+    def problem(self) -> str:
+        """Why it will come no further, "" while it may."""
+
+
+Start = Callable[[Wanted], Actor]
+
+
+def rehearse(run: Wanted, start: Start, steps: int = STEPS) -> str:
+    """What was shown, in a line; a failure says what differs, and leaves both copies to be looked at."""
+    folder = Path(run.config.paths.runs).absolute() / FOLDER / run.id
+    shutil.rmtree(folder, ignore_errors=True)
+    left_alone, disturbed = (_copy(run, folder / name) for name in ("left-alone", "interrupted"))
+    at = _interrupted(disturbed, start, steps)
+    goal = at + steps
+    actor = start(left_alone)
+    try:
+        _reaches(left_alone, actor, goal)
+    finally:
+        actor.end()
+    expected, found = _losses(left_alone), _losses(disturbed)
+    for step in range(1, goal + 1):
+        if step not in found or expected[step] != found[step]:
+            raise WorkFailed(
+                f"step {step} is {found.get(step)} in the interrupted run and {expected[step]} in the other, "
+                f"where the signal came after step {at}; both are in {folder}"
+            )
+    shutil.rmtree(folder)
+    return (
+        f"run {run.id} was interrupted after step {at} and went on to step {goal}: loss and gradient norm "
+        "of every step are those of a run left alone, to the last digit"
+    )
+
+
+def _interrupted(run: Wanted, start: Start, steps: int) -> int:
+    """Let the run be interrupted and go on; the step that it was interrupted after."""
+    actor = start(run)
+    try:
+        _reaches(run, actor, steps)
+        actor.interrupt()
+        _until(lambda: len(_starts(run)) > 1, actor, run, "it was not started again after the signal")
+        at = _starts(run)[1].step
+        if at < steps:
+            raise WorkFailed(f"after the signal the run began again at step {at}, and had done {steps}")
+        _reaches(run, actor, at + steps)
+    finally:
+        actor.end()
+    return at
+
+
+def _copy(run: Wanted, folder: Path) -> Wanted:
+    """The same run with other paths, which says every step."""
+    paths = Paths(runs=str(folder), records=str(folder / "records"), data=run.config.paths.data)
+    logging = dataclasses.replace(run.config.logging, every=1, tensorboard=False, wandb="")
+    engine = dataclasses.replace(run.config.engine, checkpoint_minutes=0.0, checkpoint_every=10**6)
+    return dataclasses.replace(
+        run, config=dataclasses.replace(run.config, paths=paths, logging=logging, engine=engine)
+    )
+
+
+def _reaches(run: Wanted, actor: Actor, step: int) -> None:
+    _until(lambda: max(_losses(run), default=0) >= step, actor, run, f"it did not reach step {step}")
+
+
+def _until(condition: Callable[[], bool], actor: Actor, run: Wanted, otherwise: str) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        problem = actor.problem()
+        if problem and not condition():
+            raise WorkFailed(f"{otherwise}: {problem}; see {run_directory(run.config, run.id)}")
+        if time.monotonic() > deadline:
+            raise WorkFailed(f"{otherwise} within {PATIENCE / 60:g} minutes")
+        time.sleep(LOOK_EVERY)
+
+
+def _losses(run: Wanted) -> dict[int, tuple[float, float]]:
+    path = run_directory(run.config, run.id) / METRICS
+    found = {}
+    for line in path.read_text().splitlines(keepends=True) if path.exists() else ():
+        if line.endswith("\n") and "loss" in (row := json.loads(line)) and "evaluated" not in row:
+            found[row["step"]] = (row["loss"], row["grad_norm"])
+    return found
+
+
+def _starts(run: Wanted) -> list[attempts.Attempt]:
+    return attempts.attempts(run_directory(run.config, run.id))
+
+
+class Process:
+    """An actor of this machine."""
+
+    SIGNAL = signal.SIGUSR1
+
+    def __init__(self, run: Wanted) -> None:
+        self._run = run
+        self._path = asked.write(run)
+        self._process = self._start()
+
+    def interrupt(self) -> None:
+        self._process.send_signal(self.SIGNAL)
+        status = self._process.wait(PATIENCE)
+        if status:
+            raise WorkFailed(
+                f"the run ended with status {status} on {self.SIGNAL.name}; see {self._path.parent}"
+            )
+        self._process = self._start()
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def problem(self) -> str:
+        status = self._process.poll()
+        return "" if status is None else last_error(self._path.parent) or f"it ended with status {status}"
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-u", str(PACKAGE / "train.py"), "--config", str(self._path)]
+        with open(self._path.parent / OUTPUT, "ab") as output:
+            return subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+            )

@@ -1,0 +1,77 @@
+"""A rank of a run that launch.py has given to Slurm.
+
+    srun … python -m pipeline.launching.slurm.job <a launch's directory>
+
+Which run it is stands in the launch's file, under the number of this task of the array; how far it has come
+stands in the run's directory. So the command stays the same however often the job is started again.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline import train
+from pipeline.config import run as configs
+from pipeline.config.identity import is_run_id
+from pipeline.config.run import RunConfig
+from pipeline.errors import UserError, WorkFailed, command
+from pipeline.launching.asked import ASKED
+from pipeline.launching.slurm import commands, launches
+from pipeline.processes.place import find_place
+from pipeline.runs import attempts, records
+from pipeline.runs.directory import WEIGHTS, run_directory
+
+
+def main(argv: Sequence[str]) -> int:
+    if len(argv) != 1:
+        raise UserError("one argument: the directory of a launch")
+    launch = launches.read(Path(argv[0]))
+    array, task = _place()
+    if launch.settle(array) != array:
+        print(f"{launch.name} was given up, or is job {launch.job or 'none'}: job {array} does nothing")
+        return 0
+    asked = Path(launch.runs_directory) / launch.runs[task] / ASKED
+    if waits_for_its_origin(configs.read(asked)):
+        return 0
+    return train.main(["--config", str(asked)])
+
+
+def waits_for_its_origin(config: RunConfig) -> bool:
+    """Whether the run that it starts from is still at work; then this job is queued again.
+
+    It was submitted to start when that run's job has ended, however it ended: a job that waits for success
+    never starts once a first attempt has failed. So one that was put back to work since is waited for here.
+    """
+    origin = config.recipe.init
+    if not is_run_id(origin):
+        return False
+    directory = run_directory(config, origin)
+    if records.exists(config.paths.records, origin) or (directory / WEIGHTS).exists():
+        return False
+    place = find_place()
+    if place.rank:
+        return True  # rank 0 sees to it
+    job = launches.jobs(directory.parent, [origin]).get(origin)
+    if not (job and job.live) and not attempts.holder(directory):
+        state = f"its job {job.id}: {job.state}" if job else "no job of it is left"
+        raise WorkFailed(
+            f"this starts from run {origin}, which has not finished and is not at work ({state}); the same "
+            "launch again submits both"
+        )
+    print(f"this starts from run {origin}, which is still at work; job {place.job} is queued again")
+    commands.requeue(place.job)
+    return True
+
+
+def _place() -> tuple[str, int]:
+    """The array and which of its tasks this is."""
+    try:
+        return os.environ["SLURM_ARRAY_JOB_ID"], int(os.environ["SLURM_ARRAY_TASK_ID"])
+    except (KeyError, ValueError):
+        raise UserError(
+            "this is started by the jobs of launch.py; `pipeline/train.py` starts a run"
+        ) from None
+
+
+if __name__ == "__main__":
+    command(main, stopped="stopped; the run goes on from there")

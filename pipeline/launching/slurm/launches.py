@@ -1,0 +1,163 @@
+"""What has been given to Slurm: each submission leaves word before it happens, and again once it has.
+
+    runs/.launches/lock                 held while somebody submits
+    runs/.launches/<name>/launch.json   the runs of an array in the order of its tasks; written before sbatch
+    runs/.launches/<name>/job           the array's id, once sbatch has said it
+    runs/.launches/<name>/*.out         what each rank of each task printed
+
+The name is also the job's. Whoever finds a launch without a job asks Slurm for one of that name: a submitter
+that was killed between the two, or whose sbatch failed in its answer alone, leaves nothing to be done twice.
+"""
+
+import fcntl
+import json
+import os
+import re
+import secrets
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pipeline.errors import UserError
+from pipeline.files import partial_name, publish_bytes
+from pipeline.launching.slurm import commands
+from pipeline.launching.slurm.commands import Job
+from pipeline.runs.attempts import attempts
+
+FOLDER = ".launches"
+LAUNCH, JOB, LOCK = "launch.json", "job", "lock"
+NAME = re.compile(r"tnt-[0-9a-f]{10}")
+LOST = "none"  # in the file of the job: Slurm knows none of that name
+
+
+@dataclass(frozen=True)
+class Launch:
+    name: str
+    runs: tuple[str, ...]  # ids, by the array's index
+    code: str  # the directory of the code that they run
+    runs_directory: str
+
+    @classmethod
+    def new(cls, runs: Iterable[str], code: Path, runs_directory: Path) -> "Launch":
+        return cls(f"tnt-{secrets.token_hex(5)}", tuple(runs), str(code), str(runs_directory))
+
+    @property
+    def directory(self) -> Path:
+        return Path(self.runs_directory) / FOLDER / self.name
+
+    @property
+    def job(self) -> str:
+        """Of the array; empty before sbatch has answered, and where nothing came of it."""
+        path = self.directory / JOB
+        said = path.read_text().strip() if path.exists() else ""
+        return "" if said == LOST else said
+
+    @property
+    def settled(self) -> bool:
+        return (self.directory / JOB).exists()
+
+    def begin(self) -> None:
+        self.directory.mkdir(parents=True, mode=0o700)
+        publish_bytes(self.directory / LAUNCH, (json.dumps(asdict(self), indent=1) + "\n").encode())
+
+    def settle(self, job: str) -> str:
+        """Note its job, unless one is noted; the one that is.
+
+        The submitter, whoever comes after a dead one, and the job itself may do it. The first decides, and a
+        job that is not the one noted does not run.
+        """
+        path = self.directory / JOB
+        partial = partial_name(path)
+        partial.write_text(f"{job}\n")
+        try:
+            os.link(partial, path)
+        except FileExistsError:
+            pass
+        finally:
+            partial.unlink()
+        return self.job
+
+    def task(self, id: str) -> str:
+        """The job of one of its runs."""
+        return f"{self.job}_{self.runs.index(id)}" if self.job else ""
+
+
+@contextmanager
+def submitting(runs: Path) -> Iterator[None]:
+    """One at a time, over all machines that share the directory."""
+    folder = runs / FOLDER
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with open(folder / LOCK, "a") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            print("another launch is submitting; waiting for it", file=sys.stderr)
+            fcntl.lockf(file, fcntl.LOCK_EX)
+        yield
+
+
+def read(directory: Path) -> Launch:
+    try:
+        values = json.loads((directory / LAUNCH).read_text())
+        launch = Launch(**{**values, "runs": tuple(values["runs"])})
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{directory} is no launch: {error}") from error
+    if not NAME.fullmatch(launch.name) or launch.name != directory.name:
+        raise UserError(f"{directory} holds the launch {launch.name!r}; a renamed one does not count")
+    return launch
+
+
+def read_all(runs: Path) -> list[Launch]:
+    """The oldest first."""
+    found = sorted((runs / FOLDER).glob(f"tnt-*/{LAUNCH}"), key=os.path.getmtime)
+    return [read(path.parent) for path in found]
+
+
+def adopt(runs: Path) -> list[str]:
+    """Find the jobs of launches whose submitter did not live to note them; a line for each."""
+    said = []
+    for launch in read_all(runs):
+        if launch.settled:
+            continue
+        arrays = sorted({job.id.partition("_")[0] for job in commands.named(launch.name)}, key=int)
+        if job := launch.settle(arrays[0] if arrays else LOST):
+            said.append(f"job {job} was submitted as {launch.name} but not noted; it is now")
+    return said
+
+
+def known_jobs(runs: Path, ids: Iterable[str]) -> dict[str, list[str]]:
+    """The jobs that each run has had, the newest last: those launched, and those of batch scripts."""
+    wanted = {id: [attempt.job for attempt in attempts(runs / id) if attempt.job] for id in ids}
+    for launch in read_all(runs):
+        for id in wanted.keys() & set(launch.runs):
+            if task := launch.task(id):
+                wanted[id].append(task)
+    return {id: sorted(set(found), key=_age) for id, found in wanted.items() if found}
+
+
+def jobs(runs: Path, ids: Iterable[str]) -> dict[str, Job]:
+    """The job of each run: the live one, else the newest that Slurm remembers."""
+    known = known_jobs(runs, ids)
+    states = commands.jobs(job for found in known.values() for job in found)
+    chosen = {}
+    for id, found in known.items():
+        remembered = [states[job] for job in found if job in states]
+        if remembered:
+            chosen[id] = next((job for job in remembered if job.live), remembered[-1])
+    return chosen
+
+
+def _age(job: str) -> tuple[int, ...]:
+    """Slurm numbers its jobs in their order."""
+    return tuple(map(int, job.split("_")))
+
+
+def outputs(runs: Path, id: str) -> list[Path]:
+    """What the ranks of a run have printed as jobs, the newest job's last."""
+    found: list[Path] = []
+    for launch in read_all(runs):
+        if id in launch.runs and launch.job:
+            found += sorted(launch.directory.glob(f"{launch.task(id)}_*.out"))
+    return found

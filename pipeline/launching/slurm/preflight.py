@@ -1,0 +1,139 @@
+"""What would fail hours later, found before anything is submitted: a line and a cure for each, all at once.
+
+It asks the scheduler and looks at files, which takes a moment; `cluster.probe=true` asks a node too.
+"""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.config.run import RunConfig
+from pipeline.data.shards.manifest import Manifest
+from pipeline.errors import UserError, WorkFailed
+from pipeline.launching.plan import Wanted
+from pipeline.launching.slurm import commands, probe, resources
+
+# What sbatch says, and what helps.
+CURES = {
+    "partition": "cluster.partition=NAME; `sinfo -s` lists them",
+    "account": "cluster.account=NAME; `sacctmgr show associations user=$USER` lists yours",
+    "qos": "cluster.qos=NAME; `sacctmgr show qos` lists them",
+    "node configuration": "less of cluster.gpus, cpus or mem, or more nodes; see `sinfo -o '%n %G %c %m'`",
+    "time limit": "a shorter cluster.time; a run goes on after it",
+    "feature": "another cluster.constraint; `sinfo -o '%n %f'` lists them",
+    "gres": "cluster.gpu_request=gpus-per-node, or none where nodes have no GPUs that Slurm knows",
+}
+
+
+def check(runs: Sequence[Wanted]) -> dict[str, str]:
+    """Refuse what cannot go well; the cluster's settings."""
+    if not commands.available():
+        raise UserError("there is no sbatch here; go to a login node, or use cluster=local")
+    settings = commands.settings()
+    problems = [f"{', '.join(run.labels) or 'the run'}: {run.obstacle}" for run in runs if run.obstacle]
+    kinds: dict[str, RunConfig] = {}
+    for run in runs:
+        try:
+            kinds.setdefault(repr(resources.parameters(run.config)), run.config)
+        except UserError as error:  # a world size that does not divide
+            problems.append(str(error))
+    for config in kinds.values():
+        problems += refused(config)
+        problems += too_long(config)
+    sets = {(run.config.data.root, split): None for run in runs if not run.obstacle for split in _splits(run)}
+    for root, split in sets:
+        problems += incomplete(root, split)
+    paths = [run.config.paths for run in runs]
+    for path in sorted({Path(path).absolute() for one in paths for path in (one.runs, one.records)}):
+        problems += unwritable(path)
+    for config in kinds.values() if not problems else ():
+        problems += probe.lacking(config) if config.cluster.probe else []
+    if problems:
+        lines = "".join(f"\n  - {problem}" for problem in dict.fromkeys(problems))
+        raise UserError(f"nothing was submitted, as it would fail:{lines}")
+    return settings
+
+
+def remarks(settings: dict[str, str]) -> list[str]:
+    """How runs end early on this cluster, for whoever plans on it."""
+    if settings.get("PreemptMode", "OFF") == "OFF":
+        return ["preemption: none on this cluster"]
+    mode = settings["PreemptMode"]
+    if "preempt_send_user_signal" in settings.get("SlurmctldParameters", ""):
+        return [f"preemption: {mode}; runs get {resources.SIGNAL} and time for a checkpoint"]
+    return [f"preemption: {mode}; runs get SIGTERM and the partition's GraceTime for a checkpoint"]
+
+
+def refused(config: RunConfig) -> list[str]:
+    """What sbatch says to the same options without submitting anything."""
+    options = []
+    for name, value in resources.parameters(config).items():
+        options.append(f"--{name}" if value is True else f"--{name}={value}")
+    command = ["sbatch", "--test-only", *options, "--wrap", "true"]
+    try:
+        commands.ask(*command)
+    except WorkFailed as error:
+        said = str(error).removeprefix("sbatch: ")
+        cure = next((cure for word, cure in CURES.items() if word in said.lower()), "")
+        return [f"sbatch refuses: {said}" + (f" → {cure}" if cure else "")]
+    return []
+
+
+def too_long(config: RunConfig) -> list[str]:
+    """A time that the partition never grants: sbatch takes such a job all the same, and it waits for ever."""
+    site = config.cluster
+    wanted = minutes(site.time)
+    problems = []
+    if wanted and site.lead >= 60 * wanted:
+        problems.append(f"cluster.lead={site.lead} seconds leaves nothing of cluster.time={site.time}")
+    for line in commands.ask("scontrol", "--oneliner", "show", "partition").splitlines():
+        partition = commands.fields(line)
+        name = partition.get("PartitionName", "")
+        ours = name in site.partition.split(",") if site.partition else partition.get("Default") == "YES"
+        longest = minutes(partition.get("MaxTime", ""))
+        if ours and longest and (wanted or 0) > longest:
+            problems.append(
+                f"cluster.time={site.time} is longer than partition {name} allows ({partition['MaxTime']}) → "
+                f"cluster.time={partition['MaxTime']}; a run goes on after it"
+            )
+    return problems
+
+
+def minutes(time: str) -> float | None:
+    """As Slurm reads a time: minutes[:seconds], hours:minutes:seconds, days-hours[:minutes[:seconds]]."""
+    days, dash, clock = time.rpartition("-")
+    parts = clock.split(":")
+    if not time or not all(part.isdigit() for part in [*parts, days or "0"]):
+        return None  # also UNLIMITED
+    values = [float(part) for part in parts]
+    if dash:
+        hours, least, seconds = (*values, 0.0, 0.0)[:3]
+        return 1440 * int(days) + 60 * hours + least + seconds / 60
+    hours, least, seconds = (values if len(values) == 3 else [0.0, *values, 0.0])[:3]
+    return 60 * hours + least + seconds / 60
+
+
+def incomplete(root: str, split: str) -> list[str]:
+    try:
+        missing = Manifest.read(root, split).check_files()
+    except UserError as error:
+        return [str(error)]
+    if not missing:
+        return []
+    more = f", and {len(missing) - 1} more" if len(missing) > 1 else ""
+    return [f"the {split} shards at {root}: {missing[0]}{more} → `python pipeline/shards.py verify {root}`"]
+
+
+def unwritable(directory: Path) -> list[str]:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            return []
+    except OSError as error:
+        return [
+            f"{directory} cannot be written ({error.strerror}) → paths.runs and paths.records say where else"
+        ]
+
+
+def _splits(run: Wanted) -> tuple[str, str]:
+    return run.config.data.train, run.config.data.validation

@@ -1,0 +1,145 @@
+"""Runs into Slurm's queue: arrays of them through submitit, each run once, whoever asks and however often.
+
+submitit writes the batch script and calls sbatch. Its pickles and its signal handlers stay out: a task finds
+its run by its number in the array (`launches.py`), where to go on in the run's directory, and ends as any run
+does (`pipeline.processes.interrupt`).
+"""
+
+import os
+import re
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from submitit import SlurmExecutor
+from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+from pipeline.errors import UserError, WorkFailed
+from pipeline.launching import asked, snapshot
+from pipeline.launching.plan import Wanted
+from pipeline.launching.slurm import commands, launches, preflight, resources
+from pipeline.launching.slurm.launches import Launch
+from pipeline.runs import attempts, records
+
+# Paths go into lines of the batch script, where Slurm takes % and \\ for its own.
+PATH = re.compile(r"[^\x00-\x1f\x7f%\\'\"`$]+")
+
+
+@dataclass(frozen=True)
+class Submitted:
+    id: str
+    job: str
+    new: bool  # else another launch had submitted it, or a batch script trains it
+
+
+class Arrays(SlurmExecutor):
+    """submitit's batch script and its call of sbatch, around a command of ours."""
+
+    def _make_submission_command(self, submission_file_path: Path) -> list[str]:
+        foreign = [name for name in os.environ if commands.FOREIGN.match(name)]
+        command = super()._make_submission_command(submission_file_path)
+        return ["env", *(f"--unset={name}" for name in foreign), *command]
+
+
+def submit(runs: Sequence[Wanted]) -> list[Submitted]:
+    """The job of each run that is not finished, in the runs' order; those that have none are submitted."""
+    if not runs:
+        return []
+    directory = Path(runs[0].config.paths.runs).absolute()
+    for path in (directory, Path(sys.executable)):
+        check_path(path)
+    with launches.submitting(directory):
+        for line in launches.adopt(directory):
+            print(line, file=sys.stderr)
+        jobs = live(directory, [run.id for run in runs])
+        found = [Submitted(id, job, new=False) for id, job in jobs.items()]
+        missing = [run for run in runs if run.id not in jobs and not finished(run)]
+        if missing:
+            largest = int(preflight.check(missing).get("MaxArraySize", "1001"))
+            code = snapshot.take(directory)
+            for group in groups(missing, largest):
+                launch = Launch.new([run.id for run in group], code, directory)
+                _give(launch, group, jobs.get(group[0].after, ""))
+                jobs |= {run.id: launch.task(run.id) for run in group}
+                found += [Submitted(run.id, jobs[run.id], new=True) for run in group]
+    order = {run.id: index for index, run in enumerate(runs)}
+    return sorted(found, key=lambda one: order[one.id])
+
+
+def cancel(runs: Path, ids: Sequence[str]) -> list[str]:
+    """End the jobs of these runs; which jobs those were."""
+    runs = runs.absolute()
+    with launches.submitting(runs):
+        launches.adopt(runs)
+        jobs = [job.id for job in launches.jobs(runs, ids).values() if job.live]
+        commands.cancel(jobs)
+    return jobs
+
+
+def live(runs: Path, ids: Sequence[str]) -> dict[str, str]:
+    """The jobs of those that wait or are at work; "" for one that is trained outside of Slurm."""
+    jobs = {id: job.id for id, job in launches.jobs(runs, ids).items() if job.live}
+    return jobs | {id: "" for id in ids if id not in jobs and attempts.holder(runs / id)}
+
+
+def finished(run: Wanted) -> bool:
+    return records.exists(run.config.paths.records, run.id)
+
+
+def groups(runs: Sequence[Wanted], largest: int) -> list[list[Wanted]]:
+    """Runs that one array can hold: they ask for the same, and start from the same run or from none."""
+    alike: dict[str, list[Wanted]] = {}
+    for run in runs:
+        site = run.config.cluster
+        key = repr((resources.parameters(run.config), site.modules, site.max_parallel, run.after))
+        alike.setdefault(key, []).append(run)
+    return [
+        group[start : start + largest] for group in alike.values() for start in range(0, len(group), largest)
+    ]
+
+
+def batch(launch: Launch, runs: Sequence[Wanted], dependency: str = "") -> tuple[Arrays, str]:
+    """What submitit is told, and the command of a task."""
+    config, folder = runs[0].config, launch.directory
+    executor = Arrays(folder)
+    executor.update_parameters(
+        job_name=launch.name,
+        time=None,  # the site's, or among the others
+        wckey=None,
+        dependency=f"afterany:{dependency}" if dependency else None,
+        array_parallelism=config.cluster.max_parallel or len(runs),
+        stderr_to_stdout=True,
+        srun_args=resources.steps(config),
+        setup=[
+            *(f"module load {name}" for name in config.cluster.modules),
+            f"export PYTHON={shlex.quote(sys.executable)}",
+            f"cd {shlex.quote(launch.code)}",
+        ],
+        additional_parameters=resources.parameters(config),
+    )
+    executor.parameters["map_count"] = len(runs)
+    return executor, f"sh slurm/rank.sh -m pipeline.launching.slurm.job {shlex.quote(str(folder))}"
+
+
+def check_path(path: Path) -> None:
+    if not PATH.fullmatch(str(path)):
+        raise UserError(
+            f"{str(path)!r} cannot be handed to Slurm; rename it: no control characters, quotes, %, $ or \\"
+        )
+
+
+def _give(launch: Launch, runs: Sequence[Wanted], dependency: str) -> None:
+    """To sbatch; whatever happens on the way, the launch's name tells afterwards whether there is a job."""
+    for run in runs:
+        asked.write(run)
+    launch.begin()
+    executor, command = batch(launch, runs, dependency)
+    try:
+        job = executor._submit_command(command).job_id
+    except (FailedJobError, FailedSubmissionError) as error:
+        if not launches.adopt(Path(launch.runs_directory)):
+            raise WorkFailed(f"sbatch: {commands.last_line(str(error))}") from error
+    else:
+        launch.settle(job)

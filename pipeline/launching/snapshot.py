@@ -1,0 +1,66 @@
+"""The code as it is now, kept for runs that start later: `runs/.code/<hash>/`.
+
+A queued run imports from there, so that an edit made while it waits, or between its attempts, does not reach
+it. Equal code is kept once. Beside it `code.json` says the commit, and `diff.patch` what was changed since.
+"""
+
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from pathlib import Path
+
+from pipeline.errors import WorkFailed
+from pipeline.runs.provenance import ROOT, SNAPSHOT, code, difference
+
+FOLDER = ".code"
+ROOMS = ("tnt", "pipeline", "ablations", "slurm")  # what a run imports, or is started by
+LEFT_OUT = ("__pycache__",)
+DIFFERENCE = "diff.patch"
+LARGEST = 8 << 20  # bytes: code is smaller, and what else lies there is no part of it
+
+
+def take(runs: Path, root: Path = ROOT) -> Path:
+    """The directory with the code as it is; the same for the same code."""
+    if (root / SNAPSHOT).exists():
+        return root  # this runs from one itself
+    about, patch = code(root), difference(root)
+    contents = {path: (root / path).read_bytes() for path in files(root)}
+    said = {"commit": about.commit, "dirty": about.dirty}
+    digest = hashlib.sha256(json.dumps(said).encode() + patch)
+    for path, content in sorted(contents.items()):
+        digest.update(f"{path}\0{len(content)}\0".encode() + content)
+    directory = runs.absolute() / FOLDER / digest.hexdigest()[:16]
+    if directory.exists():
+        return directory
+    contents[DIFFERENCE] = patch
+    contents[SNAPSHOT] = (json.dumps(said, indent=1) + "\n").encode()
+    _publish(directory, contents, root)
+    return directory
+
+
+def files(root: Path) -> list[str]:
+    """The rooms' files, those that no commit holds too."""
+    found = []
+    for room in ROOMS:
+        for path in sorted((root / room).rglob("*")):
+            hidden = any(part.startswith(".") or part in LEFT_OUT for part in path.relative_to(root).parts)
+            if path.is_file() and not hidden and path.stat().st_size <= LARGEST:
+                found.append(path.relative_to(root).as_posix())
+    return found
+
+
+def _publish(directory: Path, contents: dict[str, bytes], root: Path) -> None:
+    partial = directory.with_name(f".{directory.name}.{secrets.token_hex(4)}")
+    try:
+        for path, content in contents.items():
+            (partial / path).parent.mkdir(parents=True, exist_ok=True)
+            (partial / path).write_bytes(content)
+            if (root / path).exists():
+                shutil.copymode(root / path, partial / path)
+        os.rename(partial, directory)
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        if not directory.exists():  # else another launch has just kept the same
+            raise WorkFailed(f"the code cannot be kept in {directory}: {error.strerror}") from error

@@ -1,0 +1,159 @@
+"""Where a run stands, told from what it left: its record, its directory, its job where a scheduler has one.
+
+done      its record is there
+running   a trainer holds it, or its job runs
+pending   its job waits
+broken    it has begun, and nobody is at it
+missing   it has not begun
+no data   what it would learn from is not there, so it has no id yet
+"""
+
+import json
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from pipeline.config.run import RunConfig
+from pipeline.errors import UserError
+from pipeline.launching.plan import Wanted
+from pipeline.runs import attempts, records
+from pipeline.runs.directory import LOG, METRICS, OUTPUT, TIMING, run_directory
+from pipeline.runs.log import _lines, last_error
+
+STATES = ("done", "running", "pending", "broken", "missing", "no data")
+
+
+class Job(Protocol):
+    """What a scheduler says of a run."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def state(self) -> str: ...
+    @property
+    def reason(self) -> str: ...
+    @property
+    def live(self) -> bool: ...
+
+
+@dataclass(frozen=True)
+class Standing:
+    id: str
+    labels: tuple[str, ...]
+    state: str
+    step: int = 0
+    steps: int | None = None
+    epoch: float | None = None
+    images_per_second: float | None = None
+    top1: float | None = None  # percent; the last measured, of what counts
+    seconds_left: float | None = None
+    attempts: int = 0
+    where: str = ""  # who holds it, or its job
+    error: str = ""  # the last one, of a run that is not done
+
+
+def standing(run: Wanted, job: Job | None = None) -> Standing:
+    if not run.id:
+        return Standing("", run.labels, "no data", error=run.obstacle)
+    directory = run_directory(run.config, run.id)
+    if records.exists(run.config.paths.records, run.id):
+        return _finished(run)
+    holder = attempts.holder(directory)
+    starts = len(attempts.attempts(directory))
+    began = starts or (directory / LOG).exists() or _said(directory / OUTPUT)
+    if holder or (job and job.live and job.state != "pending"):
+        state, where = "running", holder or _named(job)
+    elif job and job.live:
+        state, where = "pending", _named(job)
+    else:
+        tried = began or (job and job.state != "cancelled")
+        state, where = "broken" if tried else "missing", ""
+    error = ""
+    if state == "broken":
+        error = last_error(directory) or (f"job {job.id}: {job.state}" if job else "")
+    come = _progress(run.config, directory)
+    if state != "running":
+        come.pop("seconds_left", None)
+    return Standing(run.id, run.labels, state, attempts=starts, where=where, error=error, **come)
+
+
+def _finished(run: Wanted) -> Standing:
+    try:
+        record = records.read(records.record_path(run.config.paths.records, run.id))
+    except UserError as error:
+        return Standing(run.id, run.labels, "broken", error=str(error))
+    return Standing(
+        run.id,
+        run.labels,
+        "done",
+        step=record.steps,
+        steps=record.steps,
+        epoch=float(run.config.recipe.epochs),
+        images_per_second=record.images_per_second,
+        top1=record.best.top1,
+        seconds_left=0.0,
+        attempts=record.attempts,
+    )
+
+
+def _progress(config: RunConfig, directory: Path) -> dict[str, Any]:
+    """How far it has come, as of the last line that it wrote."""
+    timing, metrics = _rows(directory / TIMING), _rows(directory / METRICS)
+    found: dict[str, Any] = {}
+    last = max((row for row in (*timing, *metrics)), key=lambda row: row["step"], default=None)
+    if timing:  # the newest start may be behind what was lost
+        last = timing[-1]
+    if last is None:
+        return found
+    found["step"] = last["step"]
+    size = next((row for row in reversed(timing) if "steps" in row), None)
+    rate = next((row["images_per_second"] for row in reversed(timing) if "images_per_second" in row), None)
+    scored = next((row for row in reversed(metrics) if "evaluated" in row), None)
+    if scored:
+        found["top1"] = scored.get("ema_top1", scored.get("top1"))
+    if size:
+        found["steps"] = size["steps"]
+        found["epoch"] = round(config.recipe.epochs * last["step"] / size["steps"], 2)
+        if rate:
+            found["images_per_second"] = rate
+            behind = max(0.0, time.time() - last["time"]) if "time" in last else 0.0
+            left = (size["steps"] - last["step"]) * size["images"] / rate
+            found["seconds_left"] = round(max(0.0, left - behind), 1)
+    return found
+
+
+def counted(found: Iterable[Standing]) -> dict[str, int]:
+    """How many are in each state, none left out."""
+    states = [one.state for one in found]
+    return {state: states.count(state) for state in STATES if state in states}
+
+
+def standings(runs: Iterable[Wanted], jobs: Mapping[str, Job]) -> list[Standing]:
+    return [standing(run, jobs.get(run.id)) for run in runs]
+
+
+def _named(job: Job | None) -> str:
+    if job is None:
+        return ""
+    return f"job {job.id}{f' ({job.reason})' if job.reason else ''}"
+
+
+def _said(path: Path) -> bool:
+    return path.exists() and path.stat().st_size > 0
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    return list(_parsed(_lines(path)))
+
+
+def _parsed(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """A line that is being written, or that a kill tore, is left out."""
+    for line in lines:
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict) and type(row.get("step")) is int:
+            yield row

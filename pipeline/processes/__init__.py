@@ -1,0 +1,1 @@
+"""The processes of one run: where they are, how they talk, and which signals they answer."""

@@ -1,0 +1,74 @@
+"""What a run computes on, as a login node can tell it: without torch, and without a GPU of its own."""
+
+import functools
+import os
+import platform
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.errors import UserError
+from pipeline.processes.place import Place
+
+if TYPE_CHECKING:
+    import torch
+
+
+def gpus() -> list[str]:
+    """The names of the GPUs that processes started here would see."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    found = _installed()
+    return found if visible is None else found[: len([part for part in visible.split(",") if part.strip()])]
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+@functools.cache
+def _installed() -> list[str]:
+    if not (command := shutil.which("nvidia-smi")):
+        names = Path("/proc/driver/nvidia/gpus").glob("*/information")
+        return [found[1] for path in names if (found := re.search(r"Model:\s*(.+)", path.read_text()))]
+    try:
+        done = subprocess.run(
+            [command, "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True, timeout=20
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return [line.strip() for line in done.stdout.splitlines() if line.strip()] if not done.returncode else []
+
+
+def find_device(name: str, place: Place, threads: int = 0) -> "torch.device":
+    """`name` is auto, cpu or cuda; with several GPUs in sight each local rank takes its own.
+
+    `threads`: of this process's arithmetic on the CPU; 0 leaves it to torch.
+    """
+    import torch
+
+    if threads:
+        torch.set_num_threads(threads)
+    if name not in ("auto", "cpu", "cuda"):
+        raise UserError(f"device is {name!r}; it must be auto, cpu or cuda")
+    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise UserError("device is cuda, but torch sees no GPU here; device=auto takes what there is")
+    # Where the scheduler shows each task only its own GPU, that one has index 0.
+    return torch.device("cuda", place.local_rank % torch.cuda.device_count())
+
+
+def device_name(device: "torch.device") -> str:
+    if device.type == "cuda":
+        import torch
+
+        return torch.cuda.get_device_name(device)
+    return f"CPU {processor()}"
+
+
+def processor() -> str:
+    info = Path("/proc/cpuinfo")
+    named = re.search(r"^model name\s*:\s*(.+)$", info.read_text() if info.exists() else "", re.MULTILINE)
+    return named[1] if named else platform.machine()

@@ -1,0 +1,150 @@
+"""Which process of a run this is, and how it talks to the others.
+
+The same command starts a run under `srun` (also through submitit), under `torchrun`, and by itself:
+`find_place` reads what each leaves in the environment. Nothing is probed through MPI or a hostfile.
+"""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pipeline.errors import UserError
+
+if TYPE_CHECKING:
+    pass
+
+# Below the range from which the kernel deals out ports of outgoing connections (32768 on Linux).
+PORTS = range(20000, 32000)
+JOB = r"\d+(_\d+)?"
+LAUNCHERS = ("plain", "torchrun", "slurm", "submitit")
+
+
+@dataclass(frozen=True)
+class Place:
+    launcher: str  # one of LAUNCHERS
+    rank: int = 0
+    world: int = 1
+    local_rank: int = 0
+    master: str = "127.0.0.1"
+    port: int = 0  # 0: nobody else to be met
+    job: str = ""  # the scheduler's name for the job, as its commands take it
+    restarts: int = 0  # how often the scheduler has started this job again
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rank < self.world:
+            raise UserError(f"rank {self.rank} of {self.world} processes ({self.launcher}): no such place")
+
+
+def find_place(environ: Mapping[str, str] | None = None) -> Place:
+    env = os.environ if environ is None else environ
+    # torchrun inside srun sets both: the inner launcher decides.
+    if "RANK" in env or "WORLD_SIZE" in env:
+        return _torchrun(env)
+    if "SUBMITIT_LOCAL_GLOBALID" in env:
+        return _submitit_local(env)
+    # A batch script has SLURM_PROCID too, but no step: a python there is not one of several tasks.
+    if "SLURM_PROCID" in env and "SLURM_STEP_ID" in env:
+        return _slurm(env)
+    return Place("plain", **_job(env))
+
+
+def _torchrun(env: Mapping[str, str]) -> Place:
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+    if missing := [name for name in names if name not in env]:
+        there = ", ".join(name for name in names if name in env)
+        raise UserError(
+            f"{there} set, but not {', '.join(missing)}: start the run with torchrun or srun, or unset them"
+        )
+    rank, world, local_rank = (_number(env, name) for name in names[:3])
+    return Place(
+        "torchrun", rank, world, local_rank, env["MASTER_ADDR"], _number(env, "MASTER_PORT"), **_job(env)
+    )
+
+
+def _submitit_local(env: Mapping[str, str]) -> Place:
+    job = env["SUBMITIT_LOCAL_JOB_ID"]
+    return Place(
+        "submitit",
+        _number(env, "SUBMITIT_LOCAL_GLOBALID"),
+        _number(env, "SUBMITIT_LOCAL_NTASKS"),
+        _number(env, "SUBMITIT_LOCAL_LOCALID"),
+        port=_port(job),
+    )
+
+
+def _slurm(env: Mapping[str, str]) -> Place:
+    world = _number(env, "SLURM_STEP_NUM_TASKS" if "SLURM_STEP_NUM_TASKS" in env else "SLURM_NTASKS")
+    nodes = env.get("SLURM_STEP_NODELIST") or env.get("SLURM_JOB_NODELIST") or ""
+    restarts = env.get("SLURM_RESTART_COUNT", "0")
+    return Place(
+        "submitit" if "SUBMITIT_EXECUTOR" in env else "slurm",
+        _number(env, "SLURM_PROCID"),
+        world,
+        _number(env, "SLURM_LOCALID"),
+        env.get("MASTER_ADDR") or _reachable(first_node(nodes), env.get("SLURM_LAUNCH_NODE_IPADDR", "")),
+        int(env.get("MASTER_PORT", "0")) or _port(f"{env['SLURM_JOB_ID']}.{env['SLURM_STEP_ID']}.{restarts}"),
+        **_job(env),
+    )
+
+
+def _job(env: Mapping[str, str]) -> dict[str, Any]:
+    job = env.get("SLURM_JOB_ID", "")
+    if "SLURM_ARRAY_JOB_ID" in env:
+        job = f"{env['SLURM_ARRAY_JOB_ID']}_{env['SLURM_ARRAY_TASK_ID']}"
+    return {"job": job, "restarts": int(env.get("SLURM_RESTART_COUNT", "0")) if job else 0}
+
+
+def _number(env: Mapping[str, str], name: str) -> int:
+    try:
+        return int(env[name])
+    except (KeyError, ValueError):
+        raise UserError(
+            f"{name} is {env.get(name)!r} in the environment; it must be a whole number"
+        ) from None
+
+
+def _port(name: str) -> int:
+    """The same on every rank, another for every job and every attempt at it."""
+    return PORTS[zlib.crc32(name.encode()) % len(PORTS)]
+
+
+def first_node(nodes: str) -> str:
+    """The first host of Slurm's short form: gpu[07-09,12],login2 → gpu07"""
+    match = re.match(r"([^,\[]*)(?:\[(\w+)[^]]*\])?([^,\[]*)", nodes)
+    assert match is not None
+    return match[1] + (match[2] or "") + match[3]
+
+
+def _reachable(name: str, address: str) -> str:
+    """A node's name where it can be resolved; some sites have names that only Slurm knows."""
+    try:
+        socket.getaddrinfo(name, None)
+    except OSError:
+        return address or name
+    return name
+
+
+def requeue(place: Place) -> bool:
+    """Ask Slurm to start this job again; False where there is no job, or Slurm will not."""
+    scontrol = shutil.which("scontrol")
+    if not scontrol or not re.fullmatch(JOB, place.job):
+        return False
+    return subprocess.run([scontrol, "requeue", place.job], stdin=subprocess.DEVNULL).returncode == 0
+
+
+def preempted(place: Place) -> bool:
+    """Whether Slurm wants this job's nodes for another one. It starts the job again by itself only if that is
+    still there when its time of grace is over: one that ends before counts as completed."""
+    scontrol = shutil.which("scontrol")
+    if not scontrol or not re.fullmatch(JOB, place.job):
+        return False
+    asked = [scontrol, "--oneliner", "show", "job", place.job]
+    said = subprocess.run(asked, stdin=subprocess.DEVNULL, capture_output=True, text=True).stdout
+    # SIGNALING: while the signal is on its way. A cancelled job is COMPLETING or CANCELLED by then.
+    return bool(re.search(r" JobState=(RUNNING|SIGNALING) .* PreemptTime=\d", said))

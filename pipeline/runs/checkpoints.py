@@ -1,0 +1,314 @@
+"""Checkpoints that exist whole or not at all, and are believed only after every byte has been hashed again.
+
+    checkpoints/
+      step-00000040/      published: its MANIFEST.json holds size and SHA-256 of every other file
+        MANIFEST.json
+        state.json        where the run stands, as the trainer gave it
+        …                 what the ranks wrote
+        PINNED            put here by hand or by `pin`: never removed
+      commits.jsonl       one line for each that was ever published
+      .tmp-…  .trash-…    being written, being removed; swept away at the next start
+      .bad-…              did not verify, moved aside
+
+Ranks write side by side into a temporary directory; errors and hashes of all are gathered before anything is
+published, so that all publish or all fail; a rename publishes. Nothing here imports torch: the launcher looks
+at runs through this file as well.
+"""
+
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from pipeline.errors import UserError, WorkFailed
+from pipeline.files import flush_directory
+
+FORMAT = 1
+MANIFEST, STATE, PINNED, COMMITS = "MANIFEST.json", "state.json", "PINNED", "commits.jsonl"
+TEMPORARY, TRASH, BAD = ".tmp-", ".trash-", ".bad-"
+STEP = re.compile(r"step-(\d{8,})")
+
+
+class Ranks(Protocol):
+    """What publication asks of the processes of a run; `cluster.Ranks` is one, `Alone` another."""
+
+    rank: int
+
+    def gather(self, value: Any) -> list[Any]: ...
+    def share(self, value: Any) -> Any: ...
+
+
+class Alone:
+    rank = 0
+
+    def gather(self, value: Any) -> list[Any]:
+        return [value]
+
+    def share(self, value: Any) -> Any:
+        return value
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    step: int
+    path: Path
+    manifest_hash: str  # SHA-256 of MANIFEST.json, and so of everything
+    state: dict[str, Any]
+    passed_over: tuple[str, ...] = ()  # newer ones that did not verify, and why
+
+
+class Checkpoints:
+    """The checkpoints of one run. Methods that several ranks take part in are called by all of them alike."""
+
+    def __init__(self, root: Path, ranks: Ranks | None = None, keep: int = 2) -> None:
+        if keep < 2:
+            raise UserError(f"keep is {keep}; two checkpoints at least, or one damaged file loses the run")
+        self.root, self.ranks, self.keep = root, ranks or Alone(), keep
+
+    def publish(
+        self,
+        step: int,
+        write: Callable[[Path], list[str]],
+        state: dict[str, Any],
+        score: float | None = None,
+    ) -> Path:
+        """Every rank's `write(directory)` writes its files and names them; `state` and `score` are rank 0's.
+
+        A run's state at a step is always the same, so a step that is there already is not written again.
+        """
+        target = self.root / name_of(step)
+        directory = self._together(lambda: self._begin(step))
+        if directory is None:
+            return target
+        error, files = _attempt(lambda: _written(Path(directory), write, state, self.ranks.rank))
+        outcomes = self.ranks.gather((error, files))
+        problems = [f"rank {rank}: {error}" for rank, (error, _) in enumerate(outcomes) if error]
+        if problems:
+            if self.ranks.rank == 0:
+                shutil.rmtree(directory, ignore_errors=True)
+            raise WorkFailed(
+                f"the checkpoint of step {step} was not written ({'; '.join(problems)}); "
+                f"those before it in {self.root} are untouched"
+            )
+        entries = [files for _, files in outcomes]
+        self._together(lambda: self._commit(step, Path(str(directory)), entries, score))
+        return target
+
+    def resume(self) -> Checkpoint | None:
+        """The newest checkpoint whose every byte verifies; newer ones that do not are moved aside.
+
+        None only where nothing was ever published.
+        """
+        found: Checkpoint | None = self._together(self._newest)
+        return found
+
+    def pin(self, step: int) -> None:
+        (self.root / name_of(step) / PINNED).touch()
+
+    def _together(self, work: Callable[[], Any]) -> Any:
+        """Done by rank 0; its result, or its error, is every rank's."""
+        error, result = _attempt(work) if self.ranks.rank == 0 else ("", None)
+        error, result = self.ranks.share((error, result))
+        if error:
+            raise WorkFailed(error)
+        return result
+
+    def _begin(self, step: int) -> str | None:
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        target = self.root / name_of(step)
+        if target.exists():
+            if not problem_with(target):
+                return None
+            self._move_aside(target)
+        directory = self.root / f"{TEMPORARY}{name_of(step)}-{secrets.token_hex(4)}"
+        directory.mkdir(mode=0o700)
+        return str(directory)
+
+    def _commit(self, step: int, directory: Path, parts: list[dict[str, Any]], score: float | None) -> None:
+        files = {name: entry for part in parts for name, entry in part.items()}
+        assert len(files) == sum(map(len, parts)), "two ranks wrote the same file"
+        content = _canonical({"format": FORMAT, "step": step, "score": score, "files": files})
+        _write_through(directory / MANIFEST, content)
+        for folder in [path for path in directory.rglob("*") if path.is_dir()] + [directory]:
+            flush_directory(folder)
+        os.rename(directory, self.root / name_of(step))
+        flush_directory(self.root)
+        line = {"step": step, "time": round(time.time(), 3), "manifest": hashlib.sha256(content).hexdigest()}
+        _append(self.root / COMMITS, json.dumps(line) + "\n")
+        self._retain()
+
+    def _retain(self) -> None:
+        """Keep the newest, the one with the best score, and the pinned; what goes loses its name first."""
+        steps = {step: _score(path) for step, path in published(self.root)}
+        scores = [(score, step) for step, score in steps.items() if score is not None]
+        kept = {*sorted(steps)[-self.keep :], *([max(scores)[1]] if scores else [])}
+        for step in steps.keys() - kept:
+            path = self.root / name_of(step)
+            if not (path / PINNED).exists():
+                trash = self.root / f"{TRASH}{path.name}-{secrets.token_hex(4)}"
+                os.rename(path, trash)
+                shutil.rmtree(trash, ignore_errors=True)
+
+    def _newest(self) -> Checkpoint | None:
+        if not self.root.is_dir():
+            return None
+        for leftover in [*self.root.glob(TEMPORARY + "*"), *self.root.glob(TRASH + "*")]:
+            shutil.rmtree(leftover, ignore_errors=True)
+        passed_over: list[str] = []
+        for step, path in sorted(published(self.root), reverse=True):
+            problem = problem_with(path)
+            if not problem:
+                state = json.loads((path / STATE).read_text())
+                return Checkpoint(step, path, manifest_hash(path), state, tuple(passed_over))
+            aside = self._move_aside(path)
+            passed_over.append(f"checkpoint {path.name}: {problem}; moved aside to {aside.name}")
+        committed = len(commits(self.root)) or len(list(self.root.glob(BAD + "*")))
+        if committed:
+            raise WorkFailed(
+                f"{committed} checkpoints were written to {self.root} and none of them can be read"
+                f"{''.join(f'; {one}' for one in passed_over)}. Bring one back, or remove {self.root} to "
+                "begin from zero"
+            )
+        return None
+
+    def _move_aside(self, path: Path) -> Path:
+        aside = self.root / f"{BAD}{path.name}-{secrets.token_hex(4)}"
+        os.rename(path, aside)
+        flush_directory(self.root)
+        return aside
+
+
+def name_of(step: int) -> str:
+    return f"step-{step:08d}"
+
+
+def published(root: Path) -> Iterator[tuple[int, Path]]:
+    """(step, directory) of every published checkpoint, verified or not, in no order."""
+    for path in root.iterdir() if root.is_dir() else ():
+        if match := STEP.fullmatch(path.name):
+            yield int(match[1]), path
+
+
+def commits(root: Path) -> list[dict[str, Any]]:
+    """What was ever published, oldest first; a line cut off by a crash does not count."""
+    lines = (root / COMMITS).read_text(errors="replace").splitlines() if (root / COMMITS).exists() else []
+    found = []
+    for line in lines:
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            continue
+    return found
+
+
+def manifest_hash(path: Path) -> str:
+    return hashlib.sha256((path / MANIFEST).read_bytes()).hexdigest()
+
+
+def problem_with(path: Path) -> str:
+    """Why a published checkpoint must not be loaded; empty when all is as it was written."""
+    try:
+        content = (path / MANIFEST).read_bytes()
+        manifest = json.loads(content)
+        # Only one spelling is valid, so that every bit of the manifest itself counts.
+        if _canonical(manifest) != content:
+            return f"{MANIFEST} was changed"
+        if manifest["format"] != FORMAT or name_of(manifest["step"]) != path.name:
+            return f"{MANIFEST} is of format {manifest['format']}, step {manifest['step']}"
+        files = manifest["files"]
+        there = {found.relative_to(path).as_posix() for found in path.rglob("*") if not found.is_dir()}
+        if surplus := there - {*files, MANIFEST, PINNED}:
+            return f"{min(surplus)} does not belong to it"
+        for name, entry in files.items():
+            if name not in there:
+                return f"{name} is missing"
+            if (path / name).is_symlink() or (path / name).stat().st_size != entry["bytes"]:
+                return f"{name} does not have its {entry['bytes']} bytes"
+            if _digest(path / name) != entry["sha256"]:
+                return f"{name} has another SHA-256 than when it was written"
+    except OSError as error:
+        return f"{error.strerror or error}: {error.filename}"
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return f"{MANIFEST} is damaged ({type(error).__name__}: {error})"
+    return ""
+
+
+def _written(
+    directory: Path, write: Callable[[Path], list[str]], state: dict[str, Any], rank: int
+) -> dict[str, dict[str, Any]]:
+    """A rank's part of the manifest, once its files are on the disk."""
+    names = write(directory)
+    if rank == 0:
+        _write_through(directory / STATE, _canonical(state))
+        names = [*names, STATE]
+    files = {}
+    for name in names:
+        path = directory / name
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+        path.chmod(0o600)
+        files[name] = {"bytes": path.stat().st_size, "sha256": _digest(path)}
+    return files
+
+
+def _attempt(work: Callable[[], Any]) -> tuple[str, Any]:
+    """(error, result): what went wrong on one rank must reach the others before anybody raises."""
+    try:
+        return "", work()
+    except OSError as error:
+        return f"{error.strerror or error}: {error.filename}", None
+    except UserError as error:
+        return str(error), None
+    except Exception as error:  # a full disk comes out of torch.save as a RuntimeError
+        traceback.print_exc()
+        return f"{type(error).__name__}: {error}", None
+
+
+def _canonical(value: Any) -> bytes:
+    return (json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False) + "\n").encode()
+
+
+def _score(path: Path) -> float | None:
+    try:
+        score = json.loads((path / MANIFEST).read_bytes())["score"]
+    except (OSError, ValueError, KeyError):
+        return None
+    return float(score) if score is not None else None
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write_through(path: Path, content: bytes) -> None:
+    with open(path, "wb", opener=_private) as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _append(path: Path, line: str) -> None:
+    with open(path, "a", opener=_private) as file:
+        # A crash may have cut the last line off; the new one must not be joined to it.
+        file.write(line if file.tell() == 0 or _ends_line(path) else "\n" + line)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _ends_line(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b"\n"

@@ -1,0 +1,57 @@
+"""What made a number: the code's commit and the versions of what it stands on."""
+
+import json
+import platform
+import subprocess
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from pipeline.files import PACKAGE
+
+ROOT = PACKAGE.parent
+PACKAGES = ("torch", "deepspeed", "timm", "numpy", "pillow", "simplejpeg")
+UNKNOWN = "unknown"
+SNAPSHOT = "code.json"  # in the root of code that was kept for queued runs: what `code` was of the original
+
+
+@dataclass(frozen=True)
+class Code:
+    commit: str
+    dirty: bool  # the tree held changes that the commit does not
+
+
+def code(root: Path = ROOT) -> Code:
+    """As of now: to be asked at the start of a run, before anybody edits on."""
+    if (root / SNAPSHOT).exists():
+        return Code(**json.loads((root / SNAPSHOT).read_text()))
+    commit = _git(root, "rev-parse", "HEAD")
+    changes = _git(root, "status", "--porcelain", "--untracked-files=no")
+    if commit is None or changes is None:
+        return Code(UNKNOWN, True)
+    return Code(commit.decode().strip(), bool(changes.strip()))
+
+
+def difference(root: Path = ROOT) -> bytes:
+    """What was changed in the tree since its commit; empty where nothing was, or git cannot say."""
+    return _git(root, "diff", "HEAD", "--binary", "--no-color", "--no-ext-diff") or b""
+
+
+def versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _git(root: Path, *arguments: str) -> bytes | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(root), *arguments], capture_output=True, timeout=30, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout

@@ -1,0 +1,174 @@
+"""The record of a finished run: one small file, published whole and once, and checked when it is read.
+
+A record carries a hash of itself, and its id is the hash of the science in it: what was damaged or edited by
+hand no longer matches.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline.config.identity import id_of, is_run_id
+from pipeline.config.typed import build, listed
+from pipeline.errors import UserError, WorkFailed
+from pipeline.files import flush_directory, partial_name
+
+SCHEMA = 1
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
+
+
+class BadRecord(UserError):
+    """A file among the records that cannot be believed."""
+
+
+@dataclass(frozen=True)
+class Measures:
+    """On the whole validation split."""
+
+    top1: float  # percent
+    top5: float  # percent
+    loss: float  # cross-entropy, without smoothing
+    images: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.top1 <= self.top5 <= 100 or not self.loss >= 0 or self.images < 1:
+            raise BadRecord(f"{self} cannot be: 0 ≤ top1 ≤ top5 ≤ 100, loss ≥ 0, images ≥ 1")
+
+
+@dataclass(frozen=True)
+class Record:
+    id: str
+    science: dict[str, Any]
+    fingerprint: str  # of the data: `pipeline.data.dataset.fingerprint`
+    scale: str
+    seed: int
+    ablation: str  # for which table it was asked for; others may use it too
+    cell: str
+    raw: Measures  # the weights as trained
+    ema: Measures | None  # their moving average
+    exported: str  # which of both is model.safetensors: "raw" or "ema"
+    weights_sha256: str  # of model.safetensors
+    params: int
+    macs: int | None  # multiply-adds of one image, whole model
+    steps: int
+    images_per_second: float  # all devices together
+    device_hours: float  # of all attempts, with the work that was lost
+    device: str
+    world: int
+    hosts: tuple[str, ...]
+    jobs: tuple[str, ...]
+    attempts: int
+    commit: str
+    dirty: bool
+    versions: dict[str, str]
+    started: str  # UTC, as 2026-01-31T23:59:59Z
+    ended: str
+    skipped_steps: int = 0  # not finite
+    damaged_samples: int = 0  # replaced by others
+    events: tuple[str, ...] = field(default=())  # what else went wrong and was put right
+
+    def __post_init__(self) -> None:
+        if not is_run_id(self.id) or self.id != id_of(self.science, self.fingerprint):
+            raise BadRecord(f"id {self.id} is not that of its science; it was edited, or made by other code")
+        if (self.scale, self.seed) != (self.science.get("scale"), self.science.get("seed")):
+            raise BadRecord("scale and seed are not those of its science")
+        if self.exported not in ("raw", "ema") or (self.exported == "ema" and self.ema is None):
+            raise BadRecord(f"exported is {self.exported!r}; valid: raw, ema (where there is one)")
+        for name in ("started", "ended"):
+            if not TIME.fullmatch(getattr(self, name)):
+                raise BadRecord(
+                    f"{name} is {getattr(self, name)!r}; it must be a time as 2026-01-31T23:59:59Z"
+                )
+        for name in ("params", "steps", "world", "attempts"):
+            if getattr(self, name) < 1:
+                raise BadRecord(f"{name} is {getattr(self, name)}; it must be at least 1")
+        for name in ("images_per_second", "device_hours", "skipped_steps", "damaged_samples"):
+            if not getattr(self, name) >= 0:
+                raise BadRecord(f"{name} is {getattr(self, name)}; it must not be negative")
+
+    @property
+    def best(self) -> Measures:
+        """The measures of the weights that the run left."""
+        return self.ema if self.exported == "ema" and self.ema is not None else self.raw
+
+
+def publish(record: Record, directory: Path | str) -> Path:
+    """Write a run's record, whole; where the run has one already, that one stays."""
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    path = record_path(directory, record.id)
+    partial = partial_name(path)
+    try:
+        with open(partial, "wb") as file:
+            file.write(_encoded(record))
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(partial, path)  # unlike a rename, it never replaces
+        except FileExistsError:
+            read(path)  # a damaged one is said, not kept silently
+    except OSError as error:
+        raise WorkFailed(f"the record cannot be written to {path}: {error.strerror}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+    flush_directory(directory)
+    return path
+
+
+def record_path(directory: Path | str, id: str) -> Path:
+    return Path(directory) / f"{id}.json"
+
+
+def exists(directory: Path | str, id: str) -> bool:
+    return record_path(directory, id).is_file()
+
+
+def read(path: Path) -> Record:
+    try:
+        values = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise UserError(f"there is no record at {path}") from None
+    except (OSError, ValueError) as error:
+        raise BadRecord(f"{path} is damaged: {error}") from error
+    if not isinstance(values, dict) or "schema" not in values:
+        raise BadRecord(f"{path} is no record")
+    if values["schema"] != SCHEMA:
+        raise BadRecord(f"{path} has schema {values['schema']}, this code reads {SCHEMA}; run it again")
+    digest = values.pop("sha256", None)
+    if digest != _digest(values):
+        raise BadRecord(f"{path} was edited or damaged: it does not match its own sha256; run it again")
+    del values["schema"]
+    try:
+        record = build(Record, values, "")
+    except UserError as error:
+        raise BadRecord(f"{path}: {error}") from error
+    if path.name != f"{record.id}.json":
+        raise BadRecord(f"{path} holds the record of {record.id}; a copy under another name does not count")
+    return record
+
+
+def read_all(directory: Path | str) -> tuple[list[Record], list[str]]:
+    """The records by id, and a line for each file that cannot be believed."""
+    records, problems = [], []
+    for path in sorted(Path(directory).glob("*.json")):
+        try:
+            records.append(read(path))
+        except UserError as error:
+            problems.append(str(error))
+    return records, problems
+
+
+def _encoded(record: Record) -> bytes:
+    values = {"schema": SCHEMA} | listed(dataclasses.asdict(record))
+    values["sha256"] = _digest(values)
+    return (json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def _digest(values: dict[str, Any]) -> str:
+    text = json.dumps(values, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()

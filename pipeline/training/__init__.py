@@ -1,0 +1,1 @@
+"""One run's steps: model, optimizer, engine, evaluation and log."""

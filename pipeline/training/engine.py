@@ -1,0 +1,278 @@
+"""The DeepSpeed engine: one optimizer step on a global batch, for every ZeRO stage, on CPU and GPU.
+
+Weights, optimizer state and the exchange of gradients are fp32; the arithmetic is bf16 under autocast, or
+fp32. DeepSpeed partitions (ZeRO 0–3), accumulates, and writes and reads its parts of a checkpoint. Not taken
+from it: its launcher, its compiled operators (torch's AdamW is as good here and needs no compiler on the
+node), its `latest` file, and its trust in pickles: they are opened for tensors and plain values only.
+"""
+
+import logging
+import math
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.config.machine import EngineConfig
+from pipeline.errors import UserError, WorkFailed
+from pipeline.processes.ranks import Ranks
+from tnt.block import TNTBlock
+
+FOLDER = "engine"  # in a checkpoint
+Criterion = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Step:
+    applied: bool  # False: something was not finite, and the weights stayed as they were
+    grad_norm: float
+
+
+def micro_batch(share: int, most: int, block: int) -> int:
+    """The largest number of views up to `most` that cuts a rank's share into equal parts of whole blocks."""
+    fitting = [size for size in range(block, min(share, most) + 1, block) if share % size == 0]
+    if not fitting:
+        raise UserError(
+            f"engine.micro_batch is {most}; views come in blocks of {block}: take at least {block}"
+        )
+    return fitting[-1]
+
+
+class Engine:
+    """Every method is called by all ranks alike."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        config: EngineConfig,
+        ranks: Ranks,
+        device: torch.device,
+        *,
+        micro_batch: int,
+        accumulation: int,
+        precision: str = "bf16",
+        clip: float = 0.0,
+    ) -> None:
+        self.ranks, self.device, self.stage, self.clip = ranks, device, config.zero_stage, clip
+        self.accumulation = accumulation
+        if config.grad_checkpointing:
+            model.set_grad_checkpointing()  # type: ignore[operator]
+        settings: dict[str, Any] = {
+            "train_micro_batch_size_per_gpu": micro_batch,
+            "gradient_accumulation_steps": accumulation,
+            "zero_allow_untested_optimizer": True,
+            "zero_optimization": {"stage": self.stage},
+            # Without ZeRO the gradients are clipped, and looked at, by `step` below.
+            "gradient_clipping": clip if self.stage else 0.0,
+            "checkpoint": {"tag_validation": "Fail"},
+            "steps_per_print": None,
+        }
+        if precision == "bf16":
+            # Modules named here would also exchange their gradients in bf16.
+            settings["torch_autocast"] = {
+                "enabled": True,
+                "dtype": "bfloat16",
+                "lower_precision_safe_modules": [],
+            }
+        deepspeed = _deepspeed(device)
+        if self.stage == 3 and config.kernels != "torch":
+            # Fused kernels take a block's weights without calling the modules that hold them.
+            deepspeed.utils.set_z3_leaf_modules(model, [TNTBlock], raise_if_not_found=False)
+        self._engine = deepspeed.initialize(model=model.to(device), optimizer=optimizer, config=settings)[0]
+        self._files = _Files()
+        self._engine.checkpoint_engine = self._files
+        self._engine._copy_recovery_script = lambda path: None  # no programs in a run's directory
+        self._gathered = deepspeed.zero.GatheredParameters
+        if config.compile:
+            self._engine.compile()
+
+    @property
+    def module(self) -> nn.Module:
+        return self._engine.module
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """Its `param_groups` are those that count: the learning rate is set there."""
+        return self._engine.optimizer
+
+    def accumulate(self, images: Tensor, targets: Tensor, criterion: Criterion, seed: int) -> Tensor:
+        """Forward and backward of one micro-batch: its mean loss. `seed` decides which paths are dropped."""
+        torch.manual_seed(seed)
+        self._engine.train()
+        loss = criterion(self._engine(images).float(), targets)
+        # A loss that is not finite makes every gradient so, on all ranks once they are summed: then all see
+        # the same norm, and all skip the step. Multiplying by 1 changes no bit.
+        finite = torch.where(loss.detach().isfinite(), 1.0, math.nan)
+        self._engine.backward(loss * finite)
+        if not self._engine.is_gradient_accumulation_boundary():
+            self._engine.step()
+        return loss.detach()
+
+    def step(self) -> Step:
+        """The update, after as many micro-batches as make the global batch."""
+        if self.stage:
+            self._engine.step()
+            applied = self._engine.was_step_applied()
+            return Step(applied, float(self._engine.get_global_grad_norm()) if applied else math.inf)
+        gradients = [p.grad for p in self.module.parameters() if p.grad is not None]
+        total = nn.utils.get_total_norm(gradients)
+        norm = float(total)
+        if math.isfinite(norm):
+            if self.clip:
+                nn.utils.clip_grads_with_norm_(self.module.parameters(), self.clip, total)
+            self._engine.step()
+            return Step(True, norm)
+        # DeepSpeed's own step would write it into the weights here.
+        self._engine.zero_grad()
+        self._engine.micro_steps += 1
+        self._engine.global_steps += 1
+        self._engine.skipped_steps += 1
+        return Step(False, norm)
+
+    @contextmanager
+    def weights(self) -> Iterator[dict[str, Tensor]]:
+        """The whole fp32 weights by name, and buffers, for as long as the block lasts."""
+        parameters = list(self.module.parameters())
+        with self._gathered(parameters) if self.stage == 3 else nullcontext():
+            yield {
+                name: tensor.detach()
+                for part in (self.module.named_parameters(), self.module.named_buffers())
+                for name, tensor in part
+            }
+
+    def write(self, directory: Path) -> list[str]:
+        """This rank's part of a checkpoint; the names of its files."""
+        folder = directory / FOLDER
+        problems = [error for error in self.ranks.gather(self._unfit() or _make(folder)) if error]
+        if problems:  # before DeepSpeed, whose barriers would keep the other ranks
+            raise WorkFailed(problems[0])
+        self._files.begin()
+        self._engine.save_checkpoint(str(directory), tag=FOLDER, save_latest=False)
+        return [path.relative_to(directory).as_posix() for path in self._files.end()]
+
+    def load(self, checkpoint: Path, source: dict[str, int]) -> None:
+        """Go on exactly where `write` was called. `source` tells the layout it was written in (`layout`)."""
+        if self.layout() == source or not (self.stage or source["zero_stage"]):
+            with _plain_pickles():
+                self._load(checkpoint)
+            return
+        if not (self.stage and source["zero_stage"]):
+            raise UserError(
+                f"the checkpoint {checkpoint} was written with engine.zero_stage={source['zero_stage']}, and "
+                f"ZeRO {self.stage} cannot read it: go on with engine.zero_stage={source['zero_stage']}"
+            )
+        from pipeline.training.resharding import universal
+
+        with _plain_pickles(), universal(checkpoint / FOLDER, self.ranks) as folder:
+            self._engine._config.load_universal_checkpoint = True
+            try:
+                self._load(folder)
+            finally:
+                self._engine._config.load_universal_checkpoint = False
+
+    def layout(self) -> dict[str, int]:
+        """What decides how a checkpoint is cut into files; the trainer keeps it beside them."""
+        return {"world": self.ranks.world, "zero_stage": self.stage}
+
+    def _load(self, checkpoint: Path) -> None:
+        path, _ = self._engine.load_checkpoint(str(checkpoint), tag=FOLDER, load_lr_scheduler_states=False)
+        if path is None:
+            raise WorkFailed(f"DeepSpeed found nothing to load in {checkpoint / FOLDER}")
+
+    def _unfit(self) -> str:
+        for name, p in self.module.named_parameters():
+            held = getattr(p, "ds_tensor", p)  # ZeRO 3: this rank's part
+            if not bool(torch.isfinite(held).all()):
+                return f"rank {self.ranks.rank}: the weights {name} are not finite"
+        return ""
+
+
+class _Files:
+    """How DeepSpeed writes and reads: errors wait until every rank is past its barriers."""
+
+    name = "files"
+
+    def __init__(self) -> None:
+        self._paths: list[Path] = []
+        self._error: Exception | None = None
+
+    def begin(self) -> None:
+        self._paths, self._error = [], None
+
+    def end(self) -> list[Path]:
+        if self._error is not None:
+            raise self._error
+        return self._paths
+
+    def save(self, state_dict: Any, path: str) -> None:
+        self._paths.append(Path(path))
+        try:
+            torch.save(state_dict, path)
+        except (OSError, RuntimeError) as error:
+            self._error = error
+
+    def load(self, path: str, map_location: Any = None) -> Any:
+        return torch.load(path, map_location=map_location, weights_only=True)
+
+    def makedirs(self, path: str, exist_ok: bool = False) -> None:
+        os.makedirs(path, exist_ok=exist_ok)
+
+    def create(self, info: Any) -> None:
+        """DeepSpeed announces a checkpoint."""
+
+    def commit(self, info: Any) -> bool:
+        return True
+
+    def is_decoupled(self) -> bool:
+        return False
+
+    def is_data_parallel_writer(self, rank: int) -> bool:
+        return rank == 0
+
+
+def _make(folder: Path) -> str:
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        return f"{error.strerror}: {folder}"
+    return ""
+
+
+def _deepspeed(device: torch.device) -> Any:
+    """DeepSpeed on the device we chose, silent, and without compiling anything for its start."""
+    os.environ["DS_ACCELERATOR"] = device.type
+    import deepspeed
+    import deepspeed.ops
+
+    # An operator of inference; building it takes half a minute, and a compiler.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    return deepspeed
+
+
+@contextmanager
+def _plain_pickles() -> Iterator[None]:
+    """Every torch.load, also DeepSpeed's own which ask for any pickle there is, takes plain values only."""
+    from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler, LossScaler
+    from deepspeed.runtime.zero.config import ZeroStageEnum
+    from deepspeed.utils.tensor_fragment import fragment_address
+
+    # What DeepSpeed's files hold besides tensors and builtins; none of them does anything when it is made.
+    classes = [LossScaler, DynamicLossScaler, ZeroStageEnum, fragment_address]
+    name = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        with torch.serialization.safe_globals(classes):
+            yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before

@@ -1,0 +1,55 @@
+"""AdamW as the recipe asks for it, and a learning rate that is a function of the step alone."""
+
+import math
+from typing import Any
+
+import torch
+from timm.optim import param_groups_weight_decay
+from timm.scheduler import CosineLRScheduler
+from torch import nn
+
+from pipeline.config.science import Recipe
+from pipeline.training.models import no_decay
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Biases, norms, and what the model names (positions, class token) are not decayed."""
+    return param_groups_weight_decay(model, weight_decay, no_weight_decay_list=no_decay(model))
+
+
+def optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
+    return torch.optim.AdamW(
+        parameter_groups(model, recipe.weight_decay),
+        lr=recipe.lr,
+        betas=(recipe.beta1, recipe.beta2),
+        eps=recipe.eps,
+        weight_decay=recipe.weight_decay,
+    )
+
+
+class Schedule:
+    """Linear warm-up, then a cosine over the whole run, as timm's; a function of the step, so stateless."""
+
+    def __init__(self, recipe: Recipe, steps_per_epoch: int) -> None:
+        self.steps = recipe.epochs * steps_per_epoch
+        dummy = torch.optim.SGD([nn.Parameter(torch.zeros(()))], lr=recipe.lr)
+        self._timm = CosineLRScheduler(
+            dummy,
+            t_initial=self.steps,
+            lr_min=recipe.min_lr,
+            warmup_t=math.floor(recipe.warmup_epochs * steps_per_epoch),
+            warmup_lr_init=recipe.warmup_lr,
+            t_in_epochs=False,
+        )
+
+    def lr(self, step: int) -> float:
+        """The rate of the step-th update, counted from 0."""
+        self._timm.step_update(step)
+        return float(self._timm.optimizer.param_groups[0]["lr"])
+
+    def apply(self, optimizer: torch.optim.Optimizer, step: int) -> float:
+        """Set it for the step-th update."""
+        rate = self.lr(step)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        return rate

@@ -1,0 +1,301 @@
+"""The parts of one training run, and a step of it on one global batch.
+
+Nothing here remembers random numbers: what happens in a step is a function of the seed, the epoch, the step
+and a view's place in the global batch. So a run goes on exactly from weights, optimizer state and the step.
+"""
+
+import dataclasses
+import math
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from pipeline.config.run import RunConfig
+from pipeline.config.science import sampling
+from pipeline.data import dataset
+from pipeline.data.augmentation.batch import finish_train
+from pipeline.data.augmentation.draws import draw_batch
+from pipeline.data.labels import answers
+from pipeline.data.loading.loader import Batch, EvaluationLoader, TrainLoader
+from pipeline.data.loading.sampler import Sampling
+from pipeline.data.loading.stream import StreamLoader, stream_of
+from pipeline.data.randomness import Purpose, philox
+from pipeline.errors import WorkFailed
+from pipeline.processes.interrupt import Interrupt
+from pipeline.processes.ranks import Ranks
+from pipeline.runs.checkpoints import Checkpoint
+from pipeline.runs.records import Measures
+from pipeline.training import models
+from pipeline.training.ema import Ema
+from pipeline.training.engine import Engine, micro_batch
+from pipeline.training.evaluation import measure
+from pipeline.training.kernels import Load, choose
+from pipeline.training.optim import Schedule, optimizer
+from tnt.weights.tensors import read_tensors, write_tensors
+
+EMA = "ema.safetensors"  # in a checkpoint
+PATIENCE = 3  # steps in a row that may come out not finite
+
+
+@dataclass
+class Standing:
+    """What a checkpoint says of the run beside its tensors."""
+
+    step: int = 0  # updates done
+    skipped: int = 0  # of them, not applied because something was not finite
+    in_a_row: int = 0
+    measured: dict[str, Any] = field(default_factory=dict)  # the last evaluation
+    events: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Done:
+    """A step."""
+
+    values: dict[str, float]
+    wait: float  # seconds that it waited for data
+    asked_to_end: bool  # some rank was; the same on all of them
+    due: bool  # rank 0's clock says that it is time for a checkpoint
+
+
+class Trainer(ExitStack):
+    """Every method is called by all ranks alike."""
+
+    def __init__(self, config: RunConfig, ranks: Ranks, device: torch.device) -> None:
+        super().__init__()
+        self.config, self.ranks, self.device = config, ranks, device
+        self.standing = Standing()
+        data, recipe, machine = config.data, config.recipe, config.engine
+        order = sampling(data, recipe, config.seed)
+        order.check_world(ranks.world)
+        share = recipe.global_batch // ranks.world
+        size = micro_batch(share, machine.micro_batch, order.pairing_block)
+        # Imports of the workers and of the engine take seconds; the workers' go on beside ours.
+        self.micro_batch, self.kernels = size, "torch"
+        self.loader = self._loader(order, size)
+        self.enter_context(self.loader)
+        self.steps = recipe.epochs * self.loader.steps_per_epoch
+        torch.manual_seed(int(philox(config.seed, Purpose.WEIGHTS, 0).random_raw() >> 1))
+        model = models.create(config.model)
+        self.origin = models.initialise(model, config)
+        self.network = models.create(config.model).eval().to(device)  # for measuring; holds no own weights
+        self.schedule = Schedule(recipe, self.loader.steps_per_epoch)
+        self.engine = Engine(
+            model,
+            optimizer(model, recipe),
+            machine,
+            ranks,
+            device,
+            micro_batch=size,
+            accumulation=share // size,
+            precision=config.precision,
+            clip=recipe.clip,
+        )
+        self.ema: Ema | None = None
+        if recipe.ema:
+            with self.engine.weights() as weights:
+                self.ema = Ema(weights.items(), recipe.ema, recipe.ema_share, self.steps)
+        self.saved_now()
+
+    def _loader(self, order: Sampling, size: int) -> TrainLoader | StreamLoader:
+        data, rank, world = self.config.data, self.ranks.rank, self.ranks.world
+        if data.reader == "webdataset":
+            self.standing.events.append("data.reader=webdataset: damaged samples are replaced, not counted")
+            stream, loading = stream_of(data.root, data.train), data.loading
+            return StreamLoader(
+                stream,
+                order,
+                data.augmentation,
+                rank=rank,
+                world=world,
+                micro_batch=size,
+                workers=loading.workers,
+                timeout=loading.timeout,
+            )
+        return TrainLoader(
+            dataset.open_split(data, data.train),
+            order,
+            data.augmentation,
+            rank=rank,
+            world=world,
+            micro_batch=size,
+            loading=data.loading,
+            limits=data.damage,
+        )
+
+    def choose_kernels(self, before: str = "") -> str:
+        """After `engine.kernels`, but a run keeps those that it began with; says in a line why these."""
+        load = Load(self.micro_batch, self.config.precision, training=True)
+        networks, wanted = (self.engine.module, self.network), self.config.engine.kernels
+        self.kernels, why = choose(networks, wanted, self.device, load, self.ranks, before)
+        return why
+
+    @property
+    def epoch(self) -> int:
+        """Epochs done."""
+        return self.loader.epoch
+
+    def at_end_of_epoch(self) -> bool:
+        return self.standing.step % self.loader.steps_per_epoch == 0
+
+    def evaluation_is_due(self) -> bool:
+        last = self.standing.step == self.steps
+        return last or (self.at_end_of_epoch() and self.epoch % self.config.recipe.evaluate_every == 0)
+
+    def checkpoint_is_due(self) -> bool:
+        """By the step alone; minutes are `Done.due`'s."""
+        last = self.standing.step == self.steps
+        return last or (self.at_end_of_epoch() and self.epoch % self.config.engine.checkpoint_every == 0)
+
+    def saved_now(self) -> None:
+        self._saved = time.monotonic()
+
+    def asked_to_end(self, interrupt: Interrupt) -> bool:
+        return bool(self.ranks.sum([bool(interrupt)])[0])
+
+    def steps_of_epoch(self, interrupt: Interrupt) -> Iterator[Done]:
+        """To the end of the epoch, step by step."""
+        losses, bad, wait = 0.0, [], 0.0
+        batches = iter(self.loader)
+        while True:
+            began = time.monotonic()
+            batch = next(batches, None)
+            wait += time.monotonic() - began
+            if batch is None:
+                return
+            self._agree_on_damage(batch)
+            loss = self._accumulate(batch)
+            if not math.isfinite(loss):
+                bad += self._names(batch)
+            losses += loss
+            if batch.last:
+                yield self._finish(losses, bad, wait, interrupt)
+                losses, bad, wait = 0.0, [], 0.0
+
+    def measure(self) -> dict[str, Measures]:
+        """The weights as they are, and their moving average, on the validation split."""
+        with self.engine.weights() as weights:
+            models.load_state(self.network, weights)
+        measured = {"raw": self._measure()}
+        if self.ema:
+            models.load_state(self.network, self.ema.state_dict())
+            measured["ema"] = self._measure()
+        self.standing.measured = {name: dataclasses.asdict(one) for name, one in measured.items()}
+        return measured
+
+    def measured(self) -> dict[str, Measures]:
+        """The last evaluation's; also that of an earlier attempt."""
+        return {name: Measures(**values) for name, values in self.standing.measured.items()}
+
+    def write(self, directory: Path) -> list[str]:
+        """This rank's files of a checkpoint."""
+        names = self.engine.write(directory)
+        if self.ema and self.ranks.rank == 0:
+            average = {name: tensor.cpu() for name, tensor in self.ema.state_dict().items()}
+            write_tensors(average, {}, directory / EMA)
+            names = [*names, EMA]
+        return names
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "standing": dataclasses.asdict(self.standing),
+            "data": self.loader.state(),
+            "layout": self.engine.layout(),
+            "kernels": self.kernels,
+        }
+
+    def load(self, checkpoint: Checkpoint) -> None:
+        self.loader.load_state(checkpoint.state["data"])
+        self.engine.load(checkpoint.path, checkpoint.state["layout"])
+        if self.ema:
+            self.ema.load_state_dict(read_tensors(checkpoint.path / EMA, ema=True)[0])
+        self.standing = Standing(**checkpoint.state["standing"])
+        assert self.standing.step == checkpoint.step, "the step of another checkpoint"
+        self.standing.events += checkpoint.passed_over
+
+    def final_weights(self) -> dict[str, Tensor]:
+        with self.engine.weights() as weights:
+            return {name: tensor.cpu().clone() for name, tensor in weights.items()}
+
+    def damaged_samples(self) -> int:
+        return 0 if isinstance(self.loader, StreamLoader) else len(self.loader.damage.known)
+
+    def _accumulate(self, batch: Batch) -> float:
+        config = self.config
+        aug, seed = config.data.augmentation, config.seed
+        draws = draw_batch(aug, seed, batch.epoch, batch.step, batch.position, batch.slot)
+        images, targets = finish_train(
+            batch.images, batch.labels, draws, aug, config.data.classes, self.device
+        )
+        paths = philox(seed, Purpose.PATHS, batch.epoch, high=batch.step, low=int(batch.slot[0]))
+        loss = self.engine.accumulate(images, targets, cross_entropy, int(paths.random_raw() >> 1))
+        return float(loss)
+
+    def _finish(self, losses: float, bad: list[str], wait: float, interrupt: Interrupt) -> Done:
+        standing = self.standing
+        lr = self.schedule.apply(self.engine.optimizer, standing.step)
+        step = self.engine.step()
+        if step.applied and self.ema:
+            with self.engine.weights() as weights:
+                self.ema.update(weights.items(), standing.step)
+        standing.step += 1
+        minutes = (time.monotonic() - self._saved) / 60
+        due = self.ranks.rank == 0 and 0 < self.config.engine.checkpoint_minutes <= minutes
+        may_pause = self.loader.resumes_within_epoch or self.at_end_of_epoch()
+        loss, asked, timely = self.ranks.sum([losses, may_pause and bool(interrupt), may_pause and due])
+        if step.applied:
+            standing.in_a_row = 0
+        else:
+            self._skipped(bad)
+        loss /= self.ranks.world * self.engine.accumulation
+        return Done({"loss": loss, "lr": lr, "grad_norm": step.grad_norm}, wait, bool(asked), bool(timely))
+
+    def _skipped(self, bad: list[str]) -> None:
+        standing = self.standing
+        standing.skipped += 1
+        standing.in_a_row += 1
+        names = [name for part in self.ranks.gather(bad) for name in part]
+        shown = f"{', '.join(names[:10])}{', …' if len(names) > 10 else ''}" or "gradients only"
+        if standing.in_a_row == PATIENCE:
+            raise WorkFailed(
+                f"{PATIENCE} steps in a row up to step {standing.step} were not finite (the last: {shown}). "
+                "The newest checkpoint is sound; a lower recipe.lr, or recipe.clip, may help"
+            )
+        standing.events.append(f"step {standing.step} was not finite and is skipped ({shown})")
+
+    def _measure(self) -> Measures:
+        data = self.config.data
+        manifest = dataset.open_split(data, data.validation)
+        with EvaluationLoader(
+            manifest,
+            data.augmentation,
+            batch=self.config.engine.evaluation_batch,
+            rank=self.ranks.rank,
+            world=self.ranks.world,
+            loading=data.loading,
+        ) as loader:
+            right = answers(data, manifest)
+            aug, precision = data.augmentation, self.config.precision
+            return measure(self.network, loader, right, aug, self.ranks, self.device, precision).measures
+
+    def _agree_on_damage(self, batch: Batch) -> None:
+        if isinstance(self.loader, StreamLoader):
+            return
+        if self.ranks.world > 1 and self.ranks.sum([float(len(batch.fresh))])[0]:
+            self.loader.damage.agree(self.ranks.gather(batch.fresh))
+
+    def _names(self, batch: Batch) -> list[str]:
+        if isinstance(self.loader, StreamLoader):
+            return []
+        manifest = self.loader.manifest
+        rows = batch.sample[:10]
+        shards = [manifest.shards[shard].name for shard in manifest.shard[rows]]
+        keys = [key.decode(errors="replace") for key in manifest.key[rows]]
+        return [f"{key} of {shard}" for key, shard in zip(keys, shards, strict=True)]

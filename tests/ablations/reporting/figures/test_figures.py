@@ -1,0 +1,156 @@
+"""What the report's pictures show; how they look is for eyes."""
+
+import dataclasses
+
+import pytest
+
+from ablations.reporting.figures import bars, curves, draw, figure3, style
+from pipeline.training import logger
+from tests.ablations.drawn import HEADS
+
+
+def reported(axes) -> list[tuple[float, float]]:
+    """The hollow marks."""
+    points = [line.get_xydata() for line in axes.lines if line.get_markerfacecolor() == style.PAPER]
+    return sorted(tuple(map(float, point[0])) for point in points if len(point) == 1)
+
+
+def measured(axes) -> list[tuple[float, float, float]]:
+    """The filled marks with half the length of their whiskers, in the order of drawing."""
+    found = []
+    for container in axes.containers:
+        points = container[0].get_xydata() if container.get_label() and len(container) == 3 else []
+        for x, y in points:
+            halves = [
+                abs(end - start).max() / 2 for each in container[2] for start, end in each.get_segments()
+            ]
+            found.append((float(x), float(y), float(max(halves, default=0))))
+    return found
+
+
+def texts(figure) -> list:
+    """Those that are seen: an axis keeps labels of ticks beyond its ends too."""
+    [axes] = figure.axes
+    found = [*figure.texts, *axes.texts, axes.xaxis.label, axes.yaxis.label]
+    found += [text for legend in figure.legends for text in legend.get_texts()]
+    for axis in (axes.xaxis, axes.yaxis):
+        low, high = sorted(axis.get_view_interval())
+        found += [tick.label1 for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
+    return [text for text in found if text.get_text().strip()]
+
+
+def test_the_same_tables_are_the_same_bytes(drawn, tmp_path):
+    table = drawn.table("inner_heads")
+    again = draw.draw_all([table], tmp_path, drawn.folder / "runs")
+    assert [picture.name for picture in again] == ["table6-top1", "table6-loss", "table6-accuracy"]
+    for path in sorted(tmp_path.iterdir()):
+        assert path.read_bytes() == (drawn.folder / "results" / "figures" / path.name).read_bytes()
+    assert len(list(tmp_path.iterdir())) == 6
+
+
+def test_figure_3_has_every_reported_point_hollow_and_ours_filled_at_our_own_size(drawn):
+    table = drawn.table("imagenet")
+    with style.style():
+        [axes] = figure3.draw(table, "macs").axes
+    assert reported(axes) == sorted((row.paper_macs, row.entry("top1").paper) for row in table.rows)
+    runs = [row for row in table.rows if row.entry("top1").values]
+    assert {"TNT-S", "TNT-S + SE", "TNT-B"} == {row.label for row in runs}
+    ours = [(row.macs / 1e9, row.entry("top1").mean, row.entry("top1").std or 0.0) for row in runs]
+    for mark, expected in zip(sorted(measured(axes)), sorted(ours), strict=True):
+        assert mark == pytest.approx(expected)
+
+
+def test_every_network_of_table_4_has_a_family(drawn):
+    families = {row.label: figure3.family_of(row.label) for row in drawn.table("imagenet").rows}
+    assert None not in families.values()
+    assert families["ViT-B/16"] is not families["T2T-ViT_t-14"]
+
+
+def test_a_bar_ends_at_the_mean_and_its_whisker_is_the_deviation_over_seeds(drawn):
+    table = drawn.table("inner_heads")
+    with style.style():
+        [axes] = bars.draw(table, "top1").axes
+    ends = [patch.get_x() + patch.get_width() for patch in axes.patches]
+    assert ends == pytest.approx([sum(values) / len(values) for values in HEADS.values()])
+    entries = [row.entry("top1") for row in table.rows]
+    assert [(x, half) for x, _, half in measured(axes)] == [
+        pytest.approx((entry.mean, entry.std or 0.0)) for entry in entries
+    ]
+    assert [x for x, _ in reported(axes)] == [81.0, 81.1, 81.3, 81.3]
+
+
+def test_a_row_that_was_not_run_says_so_and_has_no_bar(drawn):
+    table = drawn.table("position_encoding")
+    with style.style():
+        [axes] = bars.draw(table, "top1").axes
+    texts = [text.get_text() for text in axes.texts]
+    assert texts == ["not run"] * 3  # the fourth row is a run of Table 6
+    assert len(axes.patches) == 1
+
+
+def test_curves_are_those_of_the_journals_and_a_missing_one_is_named(drawn):
+    runs = drawn.folder / "runs"
+    learned = curves.read(drawn.table("imagenet"), "top1", runs)
+    [lost] = drawn.table("imagenet").rows[-1].entry("top1").records
+    assert learned.missing == (lost,)
+    assert len(learned.losses) == len(learned.accuracies) == 4  # three seeds of TNT-S, one of TNT-S + SE
+    ends = sorted(curve.points[-1] for curve in learned.accuracies)
+    assert ends == [(300.0, 81.3), (300.0, 81.4), (300.0, 81.5), (300.0, 81.5)]  # of the average
+    losses = [row["loss"] for row in logger.metrics(next(runs.iterdir())) if "loss" in row]
+    shown = [value for _, value in learned.losses[0].points]
+    assert len(shown) == curves.BINS
+    assert sum(shown) / len(shown) == pytest.approx(sum(losses) / len(losses), abs=0.01)
+    assert shown[0] == pytest.approx(losses[0], abs=0.03)
+
+
+def test_without_journals_no_curve_is_drawn_the_reason_is_said_and_old_files_go(drawn, tmp_path):
+    table = drawn.table("inner_heads")
+    (tmp_path / "table6-loss.svg").write_text("old")
+    pictures = {each.name: each for each in draw.draw_all([table], tmp_path, tmp_path / "nowhere")}
+    assert pictures["table6-top1"].svg
+    for name in ("table6-loss", "table6-accuracy"):
+        assert pictures[name].svg is None
+        assert "no journal of" in pictures[name].text
+        assert not list(tmp_path.glob(f"{name}.*"))
+
+
+def test_without_any_figure_nothing_is_drawn(drawn, tmp_path):
+    table = drawn.table("inner_heads")
+    bare = [
+        dataclasses.replace(
+            row,
+            entries=tuple(
+                dataclasses.replace(entry, paper=None, values=(), seeds=(), records=())
+                for entry in row.entries
+            ),
+        )
+        for row in table.rows
+    ]
+    pictures = draw.draw_all([dataclasses.replace(table, rows=tuple(bare))], tmp_path, tmp_path)
+    assert {picture.svg for picture in pictures} == {None}
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kind", ["figure3", "bars", "curves"])
+def test_no_text_leaves_its_picture_or_lies_on_another(drawn, kind):
+    table = drawn.table("imagenet")
+    with style.style():
+        if kind == "figure3":
+            figure = figure3.draw(table, "params")
+        elif kind == "bars":
+            figure = bars.draw(table, "top1")
+        else:
+            learned = curves.read(table, "top1", drawn.folder / "runs")
+            figure = curves.draw(table, "top1", learned, curves.LOSS)
+        figure.draw_without_rendering()
+        boxes = {text.get_text(): text.get_window_extent() for text in texts(figure)}
+    width, height = figure.bbox.size
+    for text, box in boxes.items():
+        assert box.x0 >= 0, text
+        assert box.y0 >= 0, text
+        assert box.x1 <= width, text
+        assert box.y1 <= height, text
+    items = sorted(boxes.items())
+    for place, (text, box) in enumerate(items):
+        for other, over in items[place + 1 :]:
+            assert not box.overlaps(over), f"{text!r} lies on {other!r}"

@@ -1,0 +1,84 @@
+"""What a site says of itself reaches a scheduler only in the form that its names have."""
+
+import pytest
+
+from pipeline.config.identity import science
+from pipeline.config.machine import FORMS
+from pipeline.config.overrides import compose
+from pipeline.errors import UserError
+
+HOSTILE = (
+    "a b",
+    "a;touch x",
+    "$(touch x)",
+    "`touch x`",
+    "a\ntouch x",
+    "a\n#SBATCH --wrap=x",
+    "a'b",
+    'a"b',
+    "a>x",
+    "a\\b",
+    "${HOME}",
+    "a\x00b",
+    "--wrap=touch",
+    "é",
+    "a{b,c}",
+    "a%j",
+)
+
+
+@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize("value", HOSTILE)
+def test_nothing_that_a_shell_would_read_gets_through(name, value):
+    if name == "extra" and value.startswith("--wrap="):
+        return  # an option is what is asked for there
+    given = [value] if name in ("modules", "extra") else value
+    with pytest.raises((UserError, ValueError)) as error:
+        compose([f"cluster.{name}={given!r}" if isinstance(given, list) else f"cluster.{name}={given}"])
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    {
+        "partition": ("gpu", "gpu,long", "gpu_a100-80", ""),
+        "account": ("proj@site", "a.b", "a+b"),
+        "constraint": ("a100", "a100&nvlink", "h100|a100", "rack*2"),
+        "mem": ("64G", "64000", "1T", "0"),
+        "time": ("90", "90:00", "12:00:00", "1-0", "1-12:00", "1-12:00:00", ""),
+    }.items(),
+)
+def test_what_sites_use_is_taken(name, values):
+    for value in values:
+        assert getattr(compose([f"cluster.{name}={value}"]).cluster, name) == value
+
+
+def test_lists_are_taken_too():
+    site = compose(
+        ["cluster.modules=[cuda/12.4,gcc]", "cluster.extra=['--exclude=node7','--exclusive']"]
+    ).cluster
+    assert site.modules == ("cuda/12.4", "gcc")
+    assert site.extra == ("--exclude=node7", "--exclusive")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("cluster.gpu_request=gpu", "did you mean 'gpus-per-node'|unknown cluster.gpu_request 'gpu'"),
+        ("cluster.nodes=-1", "cluster.nodes is -1; it must not be negative"),
+        ("cluster.time=1h", "cluster.time is '1h'; it must look like 12:00:00"),
+        ("cluster.mem=64GB", "cluster.mem is '64GB'; it must look like 64G"),
+        ("cluster.extra=['exclude=node7']", "it must look like --exclude=node7"),
+    ],
+)
+def test_a_mistake_says_what_is_right(override, message):
+    with pytest.raises(UserError, match=message):
+        compose([override])
+
+
+def test_where_a_run_is_started_is_no_science():
+    here = compose(["scale=demo"])
+    there = compose(
+        ["scale=demo", "cluster=slurm", "cluster.partition=gpu", "cluster.nodes=4", "cluster.jobs=3"]
+    )
+    assert science(here) == science(there)

@@ -1,0 +1,147 @@
+"""Batches put together from tasks that are done in any order."""
+
+import dataclasses
+import random
+
+import numpy as np
+import pytest
+
+from pipeline.data.loading.assembly import Assembler, Order
+from pipeline.data.loading.buffers import Ring
+from pipeline.data.loading.damage import Damage, Limits
+from pipeline.data.loading.rendering import Failure, describe
+from pipeline.data.loading.sampler import Sampling, TrainOrder, substitute
+from pipeline.data.loading.worker import LARGEST_MESSAGE, Done
+from tests.pipeline.data.loading.test_sampler import made_up
+
+
+class Shuffled:
+    """Renderers that write each view's sample into its place, in random order, and fail for bad samples."""
+
+    def __init__(self, ring, bad=(), seed=0):
+        self.ring, self.bad, self.draw = ring, set(bad), random.Random(seed)
+        self.waiting, self.tasks = [], []
+
+    def submit(self, task):
+        self.waiting.append(task)
+        self.tasks.append(task)
+
+    def collect(self):
+        task = self.waiting.pop(self.draw.randrange(len(self.waiting)))
+        failures, view = [], 0
+        for image in task.images:
+            places = task.place[view : view + image["views"]]
+            view += image["views"]
+            if image["sample"] in self.bad:
+                failures.append(Failure(int(image["sample"]), "bad", tuple(places.tolist())))
+            else:
+                self.ring.batch(task.slot)[places] = image["sample"] % 251
+        return Done(task.ticket, 0, tuple(failures))
+
+    def close(self):
+        pass
+
+
+def orders(order, epoch=0):
+    for step in range(order.steps_per_epoch):
+        views = order.global_batch(epoch, step)
+        yield Order(epoch, step, 0, views.sample.copy(), views.position, views.slot)
+
+
+def assembler(manifest, bad=(), slots=4, views_per_task=10, limits=None):
+    ring = Ring(slots, (192, 2, 2, 3), 0)
+    renderers = Shuffled(ring, bad)
+    damage = Damage(manifest, limits or Limits(total=0.1, shard=0.5))
+    return Assembler(manifest, renderers, ring, damage, 5, views_per_task), renderers
+
+
+@pytest.mark.parametrize("repeats", [1, 3])
+def test_batches_come_in_order_and_whole_however_their_tasks_end(repeats):
+    manifest = made_up(1920)
+    order = TrainOrder(manifest, Sampling(global_batch=192, repeats=repeats))
+    assembling, _ = assembler(manifest)
+    steps = []
+    for batch, images in assembling.assemble(orders(order)):
+        steps.append(batch.step)
+        assert (images == (batch.sample % 251).astype(np.uint8)[:, None, None, None]).all()
+    assert steps == list(range(order.steps_per_epoch))
+
+
+def test_an_image_that_is_shown_three_times_is_rendered_by_one_task():
+    manifest = made_up(1920)
+    assembling, renderers = assembler(manifest)
+    for _ in assembling.assemble(orders(TrainOrder(manifest, Sampling(global_batch=192, repeats=3)))):
+        pass
+    for task in renderers.tasks:
+        assert set(task.images["views"].tolist()) == {3}
+        assert len(task.place) in (9, 192 % 9)
+
+
+def test_substitutes_are_the_first_that_can_be_used_even_where_they_fail_too():
+    manifest = made_up(1920)
+    order = TrainOrder(manifest, Sampling(global_batch=192, repeats=1))
+    bad = {int(sample) for sample in order.global_batch(0, 2).sample[::3]}
+    assembling, _ = assembler(manifest, bad)
+    for batch, images in assembling.assemble(orders(order)):
+        views = order.global_batch(0, batch.step)
+        for place, sample in enumerate(views.sample.tolist()):
+            if sample in bad:
+                candidates = (substitute(5, 0, int(views.position[place]), n, 1920) for n in range(99))
+                sample = next(one for one in candidates if one not in bad)
+            assert batch.sample[place] == sample
+        assert (images == (batch.sample % 251).astype(np.uint8)[:, None, None, None]).all()
+        assert {finding.sample for finding in batch.findings} <= bad
+
+
+def test_a_batch_beyond_the_limits_ends_without_trying_the_whole_set():
+    manifest = made_up(1920)
+    order = TrainOrder(manifest, Sampling(global_batch=192, repeats=1))
+    assembling, renderers = assembler(manifest, bad=range(1920), slots=1, limits=Limits(0.01, 0.5))
+    batch, _ = next(assembling.assemble(orders(order)))
+    assert len({finding.sample for finding in batch.findings}) > 19
+    assert len(renderers.tasks) < 3 * 192
+
+
+def test_places_without_a_sample_are_empty_and_cost_nothing():
+    manifest = made_up(1920)
+    assembling, renderers = assembler(manifest, slots=1)
+    sample = np.where(np.arange(192) < 5, np.arange(192) + 7, -1)
+    both = [Order(0, 0, 0, np.arange(192), sample, sample), Order(0, 1, 0, sample, sample, sample)]
+    for batch, images in assembling.assemble(iter(both)):
+        assert bool(images[5:].any()) == (batch.step == 0)
+        assert images[:5].any()
+    assert sum(len(task.place) for task in renderers.tasks) == 192 + 5
+
+
+def test_images_with_many_restart_rows_go_into_messages_of_their_own():
+    rows = 8000
+    plain = made_up(1920)
+    tall = dataclasses.replace(
+        plain,
+        length=np.full(1920, 10_000),
+        offset=np.arange(1920) * 10_000,
+        shards=tuple(dataclasses.replace(shard, bytes=20_000_000) for shard in plain.shards),
+        row_start=np.arange(1921) * rows,
+        row_offset=np.tile(np.arange(rows), 1920),
+    )
+    assembling, renderers = assembler(tall, slots=1, views_per_task=10_000)
+    batch, _ = next(assembling.assemble(orders(TrainOrder(tall, Sampling(global_batch=192)))))
+    assert sum(len(task.place) for task in renderers.tasks) == len(batch.sample)
+    assert max(len(task.packed()) for task in renderers.tasks) < LARGEST_MESSAGE
+    assert len(renderers.tasks) == len(np.unique(batch.sample))
+
+
+def test_an_image_with_too_many_restart_rows_for_a_message_is_decoded_whole():
+    plain = made_up(3)
+    rows = np.array([0, 0, 5, 20_005])
+    huge = dataclasses.replace(
+        plain,
+        length=np.full(3, 1_000_000),
+        offset=np.arange(3) * 1_000_000,
+        shards=tuple(dataclasses.replace(shard, bytes=20_000_000) for shard in plain.shards),
+        row_start=rows,
+        row_offset=np.concatenate([np.arange(5), np.arange(20_000)]),
+    )
+    task = describe(huge, 0, 0, 0, np.array([0, 2, 1]), np.arange(3), np.arange(3))
+    assert task.images["bands"].tolist() == [0, 0, 5]
+    assert task.bands.tolist() == [0, 1, 2, 3, 4]

@@ -1,0 +1,199 @@
+"""What is handed to Slurm, without one: tests/slurm has a real one."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from pipeline.config.identity import science
+from pipeline.config.overrides import compose
+from pipeline.errors import UserError, WorkFailed
+from pipeline.launching import asked
+from pipeline.launching.plan import Wanted
+from pipeline.launching.slurm import commands, launches, preflight, resources, submission
+from pipeline.launching.slurm.launches import Launch
+
+
+def wanted(*overrides, after="", id="0123456789ab"):
+    return Wanted(compose(overrides), id, after=after)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        ((), (1, 8, 5)),  # Table 3's batch of 1024 at 128 a GPU
+        (("recipe=finetune_384",), (1, 4, 5)),
+        (("recipe=finetune_fine_grained",), (1, 2, 5)),
+        (("scale=demo",), (1, 1, 1)),
+        (("cluster.nodes=2",), (2, 4, 5)),
+        (("cluster.nodes=2", "cluster.gpus=8", "cluster.cpus=12"), (2, 8, 12)),
+        (("engine.micro_batch=64",), (1, 8, 5)),  # no more than a node has
+        (("recipe.global_batch=960", "data.augmentation.mixup=0"), (1, 6, 5)),  # 7 would not divide it
+        (("engine.device=cpu",), (1, 1, 5)),
+    ],
+)
+def test_a_run_gets_the_nodes_gpus_and_cores_that_it_needs(overrides, expected):
+    asked = resources.allocation(compose(overrides))
+    assert (asked.nodes, asked.tasks, asked.cpus) == expected
+
+
+def test_a_world_that_does_not_divide_the_batch_is_refused_with_the_nearest_that_do():
+    with pytest.raises(UserError, match=r"7 ranks .* nearest world sizes that can: .*8"):
+        resources.allocation(compose(["cluster.gpus=7"]))
+
+
+def test_options_are_those_of_the_profile():
+    words = ["cluster.partition=gpu", "cluster.account=a", "cluster.time=1-00:00:00", "cluster.lead=300"]
+    found = resources.parameters(compose([*words, "cluster.extra=['--exclude=n7','--exclusive']"]))
+    assert found == {
+        "nodes": 1,
+        "ntasks-per-node": 8,
+        "cpus-per-task": 5,
+        "partition": "gpu",
+        "account": "a",
+        "time": "1-00:00:00",
+        "signal": "USR1@300",
+        "requeue": True,
+        "gres": "gpu:8",
+        "exclude": "n7",
+        "exclusive": True,
+    }
+    assert resources.parameters(compose(["cluster.gpu_request=gpus-per-node"]))["gpus-per-node"] == 8
+    without = resources.parameters(compose(["cluster.gpu_request=none"]))
+    assert not {"gres", "gpus-per-node"} & set(without)
+
+
+def test_options_by_which_jobs_are_found_again_are_not_a_profiles():
+    with pytest.raises(UserError, match="--job-name"):
+        resources.parameters(compose(["cluster.extra=['--job-name=mine']"]))
+
+
+def test_an_array_holds_runs_that_ask_for_the_same_and_start_from_the_same():
+    runs = [
+        wanted(id="a" * 12),
+        wanted("recipe=finetune_384", id="b" * 12),
+        wanted(id="c" * 12),
+        wanted("recipe=finetune_384", id="d" * 12, after="a" * 12),
+        wanted("recipe=finetune_384", id="e" * 12, after="c" * 12),
+        wanted("recipe=finetune_384", id="f" * 12, after="a" * 12),
+        *[wanted(id=f"{number:012}") for number in range(5)],
+    ]
+    found = [[run.id[-1] for run in group] for group in submission.groups(runs, 4)]
+    assert found == [["a", "c", "0", "1"], ["2", "3", "4"], ["b"], ["d", "f"], ["e"]]
+
+
+def test_the_batch_script_appends_requeues_and_gives_a_failed_run_no_other_rank(tmp_path, monkeypatch):
+    monkeypatch.setattr(submission.Arrays, "affinity", classmethod(lambda cls: 2))  # no srun is needed here
+    runs = [wanted("cluster.modules=[cuda/12.4]", id="a" * 12), wanted(id="b" * 12)]
+    launch = Launch.new([run.id for run in runs], tmp_path / "some code", tmp_path / "runs")
+    executor, command = submission.batch(launch, runs, "17_3")
+    lines = executor._make_submission_file_text(command, "").splitlines()
+    assert "#SBATCH --dependency=afterany:17_3" in lines
+    assert "#SBATCH --array=0-1%2" in lines
+    assert "#SBATCH --open-mode=append" in lines
+    assert "#SBATCH --requeue" in lines
+    assert "#SBATCH --signal=USR1@120" in lines
+    assert f"#SBATCH --job-name={launch.name}" in lines
+    assert "module load cuda/12.4" in lines
+    assert f"cd '{tmp_path}/some code'" in lines
+    [step] = [line for line in lines if line.startswith("srun ")]
+    assert "--kill-on-bad-exit=1" in step
+    assert "--cpus-per-task=5" in step
+    assert "pickle" not in "\n".join(lines)
+    assert "--time" not in "\n".join(lines)  # the partition's, as nobody said one
+
+
+@pytest.mark.parametrize("text", ["a\nb", "a%jb", 'a"b', "a'b", "a\\b", "a$b", "a`b", "a\x7fb", ""])
+def test_a_path_that_slurm_or_a_shell_would_read_otherwise_is_refused(text):
+    with pytest.raises(UserError, match="cannot be handed to Slurm"):
+        submission.check_path(Path(f"/runs/{text}") if text else Path("\n"))
+    submission.check_path(Path("/runs/a b;c#d&(e)"))
+
+
+def test_of_all_who_note_a_launchs_job_the_first_decides(tmp_path):
+    launch = Launch.new(["a" * 12], tmp_path, tmp_path)
+    launch.begin()
+    assert not launch.settled
+    assert launch.settle("17") == "17"
+    assert launch.settle("18") == "17"
+    assert launches.read(launch.directory) == launch
+    assert launches.read_all(tmp_path) == [launch]
+    assert launch.task("a" * 12) == "17_0"
+    given_up = Launch.new(["b" * 12], tmp_path, tmp_path)
+    given_up.begin()
+    assert given_up.settle(launches.LOST) == ""
+    assert given_up.settle("19") == ""
+
+
+def test_a_launch_under_another_name_does_not_count(tmp_path):
+    launch = Launch.new(["a" * 12], tmp_path, tmp_path)
+    launch.begin()
+    launch.directory.rename(launch.directory.with_name("tnt-copy"))
+    with pytest.raises(UserError, match="renamed"):
+        launches.read(launch.directory.with_name("tnt-copy"))
+    (launch.directory.with_name("tnt-copy") / "launch.json").write_text("{}")
+    with pytest.raises(UserError, match="is no launch"):
+        launches.read(launch.directory.with_name("tnt-copy"))
+
+
+def test_where_there_is_no_slurm_the_other_way_is_said(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(UserError, match="cluster=local"):
+        preflight.check([wanted()])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", None),
+        ("UNLIMITED", None),
+        ("90", 90),
+        ("90:30", 90.5),
+        ("1:30:00", 90),
+        ("1-12", 2160),
+        ("1-12:30", 2190),
+        ("2-00:00:00", 2880),
+    ],
+)
+def test_times_are_read_as_slurm_reads_them(text, expected):
+    assert preflight.minutes(text) == expected
+
+
+def test_damaged_and_missing_shards_are_named(tmp_path, digits):
+    assert preflight.incomplete(str(tmp_path), "train")
+    assert preflight.incomplete(str(digits.root), "train") == []
+
+
+def test_a_path_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    assert "paths.runs" in preflight.unwritable(tmp_path / "file" / "runs")[0]
+    assert preflight.unwritable(tmp_path / "runs") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("0:07", 7), ("1:00:00", 3600), ("1-02:03:04", 93784), ("INVALID", 0)]
+)
+def test_slurms_clock_is_read(text, expected):
+    assert commands.seconds(text) == expected
+
+
+def test_only_jobs_are_named_to_slurm():
+    with pytest.raises(WorkFailed, match="no job"):
+        commands.cancel(["17; touch canary"])
+
+
+def test_remarks_say_how_runs_end_early_here():
+    assert "none" in preflight.remarks({"PreemptMode": "OFF"})[0]
+    assert "SIGTERM" in preflight.remarks({"PreemptMode": "REQUEUE"})[0]
+    kind = {"PreemptMode": "REQUEUE", "SlurmctldParameters": "x,preempt_send_user_signal"}
+    assert "USR1" in preflight.remarks(kind)[0]
+
+
+def test_a_config_carries_whole_paths_into_a_job(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = compose(["data.stage=local"])
+    whole = asked.absolute(config)
+    assert whole.paths.runs == str(tmp_path / "runs")
+    assert whole.data.stage == str(tmp_path / "local")
+    assert science(whole) == science(config)
+    assert dataclasses.replace(whole, paths=config.paths, data=config.data) == config

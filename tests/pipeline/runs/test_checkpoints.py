@@ -1,0 +1,379 @@
+"""Checkpoints: whole or absent under real kills and full disks, hashed before they are believed."""
+
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import UserError, WorkFailed
+from pipeline.runs.checkpoints import (
+    BAD,
+    COMMITS,
+    MANIFEST,
+    TEMPORARY,
+    TRASH,
+    Checkpoints,
+    commits,
+    name_of,
+    problem_with,
+)
+
+
+def payload(step: int, size: int = 2000) -> bytes:
+    return random.Random(step).randbytes(size)
+
+
+def writer(step: int, rank: int = 0, size: int = 2000):
+    """Two files of a rank, one in a folder, whose content follows from the step."""
+
+    def write(directory: Path) -> list[str]:
+        (directory / "engine").mkdir(exist_ok=True)
+        names = [f"engine/rank-{rank}.bin", f"weights-{rank}.bin"]
+        for name in names:
+            (directory / name).write_bytes(payload(step, size))
+        return names
+
+    return write
+
+
+def publish(checkpoints: Checkpoints, step: int, score: float | None = None, size: int = 2000) -> Path:
+    return checkpoints.publish(step, writer(step, size=size), {"step": step}, score)
+
+
+def steps(root: Path) -> list[int]:
+    return sorted(int(path.name[5:]) for path in root.glob("step-*"))
+
+
+class Threads:
+    """Ranks that are threads of this process."""
+
+    def __init__(self, world: int) -> None:
+        self.barrier, self.values = threading.Barrier(world, timeout=20), [None] * world
+
+    def rank(self, rank: int):
+        threads = self
+
+        class Rank:
+            def __init__(self) -> None:
+                self.rank = rank
+
+            def gather(self, value):
+                threads.barrier.wait()
+                threads.values[rank] = value
+                threads.barrier.wait()
+                values = list(threads.values)
+                threads.barrier.wait()
+                return values
+
+            def share(self, value):
+                return self.gather(value)[0]
+
+        return Rank()
+
+
+def on_threads(world: int, work) -> list:
+    """`work(rank's Ranks)` on every rank; results or errors by rank."""
+    threads, outcomes = Threads(world), [None] * world
+
+    def run(rank: int) -> None:
+        try:
+            outcomes[rank] = work(threads.rank(rank))
+        except Exception as error:
+            outcomes[rank] = error
+
+    running = [threading.Thread(target=run, args=(rank,)) for rank in range(world)]
+    for thread in running:
+        thread.start()
+    for thread in running:
+        thread.join()
+    return outcomes
+
+
+def test_what_is_published_is_what_comes_back(tmp_path):
+    path = publish(Checkpoints(tmp_path), 40)
+    found = Checkpoints(tmp_path).resume()
+    assert (found.step, found.path, found.state) == (40, path, {"step": 40})
+    assert (path / "engine/rank-0.bin").read_bytes() == payload(40)
+    assert [line["manifest"] for line in commits(tmp_path)] == [found.manifest_hash]
+
+
+def test_a_run_without_checkpoints_begins_from_zero(tmp_path):
+    assert Checkpoints(tmp_path / "nothing").resume() is None
+    assert Checkpoints(tmp_path).resume() is None
+
+
+def test_only_the_owner_can_read_it(tmp_path):
+    root, umask = tmp_path / "checkpoints", os.umask(0)
+    try:
+        publish(Checkpoints(root), 1)
+    finally:
+        os.umask(umask)
+    assert root.stat().st_mode & 0o777 == 0o700
+    for path in root.rglob("*"):
+        if not path.is_dir():
+            assert path.stat().st_mode & 0o777 == 0o600, path
+
+
+def test_newest_best_and_pinned_are_kept(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    for step, score in [(1, 0.1), (2, None), (3, 0.9), (4, 0.5), (5, None), (6, 0.2)]:
+        publish(checkpoints, step, score)
+        if step == 2:
+            checkpoints.pin(2)
+    assert steps(tmp_path) == [2, 3, 5, 6]
+    assert [line["step"] for line in commits(tmp_path)] == [1, 2, 3, 4, 5, 6]
+    assert not list(tmp_path.glob(TRASH + "*"))
+    assert problem_with(tmp_path / name_of(2)) == ""
+
+
+def test_fewer_than_two_kept_is_refused(tmp_path):
+    with pytest.raises(UserError, match="keep is 1"):
+        Checkpoints(tmp_path, keep=1)
+
+
+def test_the_same_step_twice_is_written_once(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    before = (publish(checkpoints, 7) / MANIFEST).stat().st_mtime_ns
+    assert (publish(checkpoints, 7) / MANIFEST).stat().st_mtime_ns == before
+    assert len(commits(tmp_path)) == 1
+
+
+def test_a_damaged_one_is_written_again_at_its_step(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    path = publish(checkpoints, 7)
+    (path / "weights-0.bin").unlink()
+    assert problem_with(publish(checkpoints, 7)) == ""
+
+
+def test_leftovers_of_a_crash_are_swept_away(tmp_path):
+    publish(Checkpoints(tmp_path), 1)
+    for name in (TEMPORARY + "step-00000002-x", TRASH + "step-00000000-x"):
+        shutil.copytree(tmp_path / name_of(1), tmp_path / name)
+    assert Checkpoints(tmp_path).resume().step == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == [COMMITS, name_of(1)]
+
+
+def damage(path: Path, source: random.Random) -> str:
+    """One bit turned, some bytes cut off, or a file removed, anywhere in a checkpoint."""
+    file = source.choice(sorted(found for found in path.rglob("*") if found.is_file()))
+    content = bytearray(file.read_bytes())
+    kind = source.choice(["bit", "cut", "removed", "grown"])
+    if kind == "bit":
+        content[source.randrange(len(content))] ^= 1 << source.randrange(8)
+    elif kind == "cut":
+        del content[source.randrange(len(content)) :]
+    elif kind == "grown":
+        content += b"\0"
+    file.unlink() if kind == "removed" else file.write_bytes(content)
+    return f"{kind} of {file.name}"
+
+
+def test_a_thousand_damages_are_all_found(tmp_path):
+    whole = publish(Checkpoints(tmp_path / "whole"), 40)
+    source = random.Random(0)
+    unseen = []
+    for index in range(1000):
+        broken = tmp_path / str(index) / name_of(40)
+        shutil.copytree(whole, broken)
+        what = damage(broken, source)
+        if not problem_with(broken):
+            unseen.append(what)
+        shutil.rmtree(broken.parent)
+    assert not unseen
+    assert problem_with(whole) == ""
+
+
+def test_damaged_ones_are_moved_aside_and_the_one_before_is_used(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=3)
+    for step in (10, 20, 30):
+        publish(checkpoints, step)
+    (tmp_path / name_of(30) / MANIFEST).unlink()
+    weights = tmp_path / name_of(20) / "weights-0.bin"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"!")
+    found = Checkpoints(tmp_path).resume()
+    assert found.step == 10
+    assert "No such file" in found.passed_over[0]
+    assert "weights-0.bin has another SHA-256" in found.passed_over[1]
+    assert len(list(tmp_path.glob(BAD + "*"))) == 2
+    assert Checkpoints(tmp_path).resume().passed_over == ()
+
+
+@pytest.mark.parametrize("how", ["removed", "damaged", "damaged, and commits.jsonl removed"])
+def test_a_run_that_had_checkpoints_never_begins_from_zero(tmp_path, how):
+    path = publish(Checkpoints(tmp_path), 10)
+    if how == "removed":
+        shutil.rmtree(path)
+    else:
+        (path / MANIFEST).write_text("{}")
+        if how != "damaged":
+            (tmp_path / COMMITS).unlink()
+    for _ in range(2):  # the second time nothing is there to be moved aside
+        with pytest.raises(WorkFailed, match=r"none of them can be read.*Bring one back, or remove"):
+            Checkpoints(tmp_path).resume()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"files": {"../outside": {"bytes": 0, "sha256": ""}}},
+        {"files": []},
+        {"step": "40"},
+        {"step": 41},
+        {"format": 2},
+        [],
+        None,
+    ],
+)
+def test_a_manifest_that_we_did_not_write_is_refused(tmp_path, change):
+    path = publish(Checkpoints(tmp_path), 40)
+    (tmp_path / "outside").write_bytes(b"")
+    content = json.loads((path / MANIFEST).read_text())
+    content = {**content, **change} if isinstance(change, dict) else change
+    (path / MANIFEST).write_text(json.dumps(content, sort_keys=True, separators=(",", ":")) + "\n")
+    assert problem_with(path)
+
+
+def test_what_does_not_belong_there_is_refused(tmp_path):
+    path = publish(Checkpoints(tmp_path), 40)
+    (path / "engine/mp_rank_01_model_states.pt").write_bytes(b"planted")
+    assert "mp_rank_01_model_states.pt does not belong" in problem_with(path)
+    (path / "engine/mp_rank_01_model_states.pt").unlink()
+    weights = path / "weights-0.bin"
+    weights.rename(tmp_path / "elsewhere")
+    weights.symlink_to(tmp_path / "elsewhere")
+    assert "weights-0.bin" in problem_with(path)
+
+
+def test_a_line_cut_off_by_a_crash_does_not_swallow_the_next(tmp_path):
+    publish(Checkpoints(tmp_path), 1)
+    with (tmp_path / COMMITS).open("a") as file:
+        file.write('{"step": 2, "ti')
+    publish(Checkpoints(tmp_path), 3)
+    assert [line["step"] for line in commits(tmp_path)] == [1, 3]
+
+
+def test_several_ranks_write_one_checkpoint(tmp_path):
+    def work(ranks):
+        write = writer(5, ranks.rank)
+        return Checkpoints(tmp_path, ranks).publish(5, write, {"from": ranks.rank}), Checkpoints(
+            tmp_path, ranks
+        ).resume()
+
+    outcomes = on_threads(3, work)
+    assert len({path for path, _ in outcomes}) == 1
+    path = outcomes[0][0]
+    assert sorted(json.loads((path / MANIFEST).read_text())["files"]) == sorted(
+        [f"engine/rank-{rank}.bin" for rank in range(3)]
+        + [f"weights-{rank}.bin" for rank in range(3)]
+        + ["state.json"]
+    )
+    assert {found.state["from"] for _, found in outcomes} == {0}
+
+
+@pytest.mark.parametrize("failing", [0, 1])
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device", "file"), RuntimeError("write failed")]
+)
+def test_where_one_rank_cannot_write_no_rank_publishes(tmp_path, failing, error):
+    on_threads(2, lambda ranks: Checkpoints(tmp_path, ranks).publish(1, writer(1, ranks.rank), {}))
+
+    def work(ranks):
+        def write(directory: Path) -> list[str]:
+            if ranks.rank == failing:
+                raise error
+            return writer(2, ranks.rank)(directory)
+
+        return Checkpoints(tmp_path, ranks).publish(2, write, {})
+
+    outcomes = on_threads(2, work)
+    for outcome in outcomes:
+        assert isinstance(outcome, WorkFailed)
+        assert f"rank {failing}: " in str(outcome)
+    assert len({str(outcome) for outcome in outcomes}) == 1
+    assert steps(tmp_path) == [1]
+    assert not list(tmp_path.glob(TEMPORARY + "*"))
+
+
+FULL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+from pipeline.runs.checkpoints import Checkpoints
+from pipeline.errors import WorkFailed
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+def write(directory):
+    (directory / "weights.bin").write_bytes(bytes(1 << 20))
+    return ["weights.bin"]
+checkpoints = Checkpoints(Path(sys.argv[1]))
+checkpoints.publish(1, write, {})
+resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 19, resource.RLIM_INFINITY))
+try:
+    checkpoints.publish(2, write, {})
+except WorkFailed as error:
+    print(error)
+"""
+
+
+def test_a_file_that_cannot_be_written_whole_leaves_the_checkpoint_before(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, tmp_path], capture_output=True, text=True, check=True
+    )
+    assert "the checkpoint of step 2 was not written (rank 0: File too large" in done.stdout
+    assert steps(tmp_path) == [1]
+    assert Checkpoints(tmp_path).resume().step == 1
+
+
+def saver(root: Path, said: int) -> int:
+    """A forked process that publishes one checkpoint after the other until it is killed."""
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        checkpoints = Checkpoints(root)
+        found = checkpoints.resume()
+        step = found.step if found else 0
+        os.write(said, b"ready\n")
+        while True:
+            step += 1
+            publish(checkpoints, step, score=random.random(), size=30_000)
+            os.write(said, f"{step}\n".encode())
+    finally:
+        os._exit(1)
+
+
+@pytest.mark.slow
+def test_two_hundred_kills_inside_a_save(tmp_path):
+    """What was acknowledged is there, what loads is whole, and there is always one."""
+    publish(Checkpoints(tmp_path), 1, size=30_000)
+    began = time.monotonic()
+    for step in (2, 3, 4):
+        publish(Checkpoints(tmp_path), step, size=30_000)
+    save = (time.monotonic() - began) / 3
+    source, unfinished, last = random.Random(time.time_ns()), 0, 4
+    for _ in range(200):
+        heard, said = os.pipe()
+        pid = saver(tmp_path, said)
+        os.close(said)
+        with os.fdopen(heard) as lines:
+            assert lines.readline() == "ready\n"
+            time.sleep(source.uniform(0, 3 * save))  # the moment of the kill, not a wait for anything
+            os.kill(pid, signal.SIGKILL)
+            assert os.waitpid(pid, 0)[1] == signal.SIGKILL
+            acknowledged = [last, *(int(line) for line in lines.read().split())]
+        unfinished += any(tmp_path.glob(TEMPORARY + "*")) or any(tmp_path.glob(TRASH + "*"))
+        found = Checkpoints(tmp_path).resume()
+        assert found.passed_over == ()
+        assert acknowledged[-1] <= found.step <= acknowledged[-1] + 1
+        assert (found.path / "weights-0.bin").read_bytes() == payload(found.step, 30_000)
+        assert len(steps(tmp_path)) >= 2
+        last = found.step
+    assert unfinished >= 20, "the kills did not fall into saves"

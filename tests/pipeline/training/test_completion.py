@@ -1,0 +1,77 @@
+"""What a finished run leaves."""
+
+import hashlib
+
+import pytest
+import torch
+
+import tnt
+from pipeline.config.identity import run_id
+from pipeline.config.overrides import compose
+from pipeline.errors import UserError
+from pipeline.runs import records
+from pipeline.runs.directory import run_directory
+from pipeline.runs.provenance import Code
+from pipeline.runs.records import Measures
+from pipeline.training import models
+from pipeline.training.completion import Facts, complete
+
+FACTS = Facts(40, 1e9, Code("c" * 40, False), "a processor", 2, ("one", "two"), ("17", "18"), 1, 2, ("said",))
+RAW, EMA = Measures(90.0, 99.0, 0.3, 360), Measures(89.0, 99.0, 0.4, 360)
+SMALL = ["scale=demo", "model.depth=1", "model.patch_dim=32", "model.outer_heads=2", "model.inner_heads=2"]
+
+
+def finished(tmp_path, *overrides, **more):
+    config = compose([*overrides, f"paths.runs={tmp_path}/runs", f"paths.records={tmp_path}/records"])
+    id = run_id(config, "f" * 64)
+    run_directory(config, id).mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(0)
+    weights = models.create(config.model).state_dict()
+    average = {name: tensor + 1 for name, tensor in weights.items()}
+    more = {"raw": RAW, "average": average, "ema": EMA} | more
+    return config, complete(config, id, "f" * 64, FACTS, weights=weights, **more), weights, average
+
+
+def test_weights_and_record_belong_together(tmp_path):
+    config, record, _, average = finished(tmp_path, *SMALL)
+    path = run_directory(config, record.id) / "model.safetensors"
+    assert record.weights_sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert records.read(tmp_path / "records" / f"{record.id}.json") == record
+    assert (record.exported, record.best, record.raw) == ("ema", EMA, RAW)
+    model = tnt.TNT(config.model.network)
+    assert record.params == models.count_parameters(model)
+    models.load(model, path)
+    assert torch.equal(model.head.weight, average["head.weight"])
+    assert (record.jobs, record.started) == (("17", "18"), "2001-09-09T01:46:40Z")
+
+
+def test_without_an_average_the_weights_themselves_are_left(tmp_path):
+    config, record, weights, _ = finished(tmp_path, *SMALL, average=None, ema=None)
+    model = models.create(config.model)
+    models.load(model, run_directory(config, record.id) / "model.safetensors")
+    assert torch.equal(model.head.weight, weights["head.weight"])
+    assert (record.exported, record.ema) == ("raw", None)
+
+
+def test_done_again_it_leaves_the_same(tmp_path):
+    config, record, _, _ = finished(tmp_path, *SMALL)
+    path = run_directory(config, record.id) / "model.safetensors"
+    before = path.read_bytes()
+    assert finished(tmp_path, *SMALL)[1].weights_sha256 == record.weights_sha256
+    assert path.read_bytes() == before
+    assert len(list((tmp_path / "records").iterdir())) == 1
+
+
+def test_a_network_of_timm_is_counted_too(tmp_path):
+    _, record, _, _ = finished(tmp_path, "model=timm:test_vit", "data.image_size=32", "data.classes=3")
+    assert record.params > 0
+    assert record.macs
+    assert record.macs > 100_000
+
+
+def test_no_weights_with_nan_are_left(tmp_path):
+    bad = {"head.bias": torch.full((10,), float("nan"))}
+    with pytest.raises(UserError, match=r"head.bias holds NaN"):
+        finished(tmp_path, *SMALL, average=bad)
+    assert not list(tmp_path.rglob("*.safetensors"))
+    assert not (tmp_path / "records").exists()

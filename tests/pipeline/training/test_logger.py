@@ -1,0 +1,183 @@
+"""The journal of a run: what a resumed run leaves, what a person sees, what is never lost or repeated."""
+
+import io
+import json
+import logging
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.config.machine import LoggingConfig
+from pipeline.errors import UserError
+from pipeline.runs.log import spent
+from pipeline.training import logger as journals
+from pipeline.training.logger import Journal, Plan, Quiet, open_journal
+
+PLAN = Plan(steps=20, steps_per_epoch=5, images_per_step=32, devices=2)
+EVERY_TWO = LoggingConfig(every=2, seconds=0.0, tensorboard=False)
+
+
+def opened(directory: Path, step: int = 0, config: LoggingConfig = EVERY_TWO) -> Journal:
+    journal = Journal(directory, config, PLAN)
+    journal.rewind(step)
+    return journal
+
+
+def advance(journal: Quiet, first: int, last: int) -> None:
+    for step in range(first, last + 1):
+        values = {"loss": 1 / step, "lr": 1e-3} if journal.wants(step) else None
+        journal.step(step, values, wait=0.0)
+        if step % 5 == 0:
+            journal.evaluation(step // 5, {"top1": 100 - step, "ema_top1": float("nan")})
+
+
+def rows(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_killed_and_resumed_run_leaves_the_same_metrics(tmp_path):
+    whole = opened(tmp_path / "whole")
+    advance(whole, 1, 20)
+    whole.close()
+    for killed_at, resumed_at in ((13, 10), (7, 0), (19, 19), (20, 12)):
+        directory = tmp_path / f"{killed_at}-{resumed_at}"
+        killed = opened(directory)
+        advance(killed, 1, killed_at)
+        with open(directory / "metrics.jsonl", "a") as torn:
+            torn.write('{"step": 21, "lo')
+        resumed = opened(directory, resumed_at)
+        advance(resumed, resumed_at + 1, 20)
+        resumed.close()
+        assert (directory / "metrics.jsonl").read_bytes() == (tmp_path / "whole/metrics.jsonl").read_bytes()
+
+
+def test_metrics_hold_values_by_step_and_no_wall_clock(tmp_path):
+    journal = opened(tmp_path)
+    advance(journal, 1, 5)
+    journal.close()
+    assert rows(tmp_path / "metrics.jsonl") == [
+        {"step": 1, "epoch": 0.2, "loss": 1.0, "lr": 1e-3},
+        {"step": 2, "epoch": 0.4, "loss": 0.5, "lr": 1e-3},
+        {"step": 4, "epoch": 0.8, "loss": 0.25, "lr": 1e-3},
+        {"step": 5, "evaluated": 1, "top1": 95.0, "ema_top1": None},
+    ]
+
+
+def test_attempts_add_up_with_the_work_that_was_lost(tmp_path, monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr(journals.time, "time", lambda: now[0])
+    monkeypatch.setattr(journals.time, "monotonic", lambda: now[0])
+    first = opened(tmp_path)
+    for step in range(1, 11):
+        now[0] += 36
+        first.step(step, {"loss": 1.0}, wait=9.0)
+    now[0] += 5000  # killed, and in the queue
+    second = opened(tmp_path, 5)
+    for step in range(6, 11):
+        now[0] += 36
+        second.step(step, {"loss": 1.0}, wait=9.0)
+    total = spent(tmp_path)
+    assert total.attempts == 2
+    assert total.device_hours == pytest.approx(2 * 15 * 36 / 3600)
+    assert total.images_per_second == pytest.approx(32 / 36, abs=0.01)
+    assert total.wait_share == pytest.approx(0.25)
+
+
+def test_evaluation_and_checkpoints_are_no_training_time(tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(journals.time, "monotonic", lambda: now[0])
+    journal = opened(tmp_path)
+    for step in (1, 2):
+        now[0] += 1
+        journal.step(step, {"loss": 1.0})
+        now[0] += 100
+        journal.evaluation(1, {"top1": 1.0}) if step == 1 else journal.flush()
+    now[0] += 1
+    journal.step(3, {"loss": 1.0})
+    assert {row["images_per_second"] for row in rows(tmp_path / "timing.jsonl") if "start" not in row} == {
+        32.0
+    }
+
+
+def test_without_a_terminal_there_are_plain_lines(tmp_path, capsys):
+    journal = opened(tmp_path)
+    advance(journal, 1, 2)
+    journal.note("half-way")
+    journal.close()
+    said = capsys.readouterr().err
+    assert "step 2 of 20  epoch 0, loss 0.500, " in said
+    assert "images/s" in said and "waiting" in said and "left" in said  # noqa: PT018
+    assert "half-way" in said and "half-way" in (tmp_path / "log.txt").read_text()  # noqa: PT018
+    assert "\x1b" not in said
+
+
+def test_with_a_terminal_there_is_a_bar(tmp_path, monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "140")
+    journal = opened(tmp_path)
+    advance(journal, 1, 2)
+    journal.note("[half-way]")
+    journal.close()
+    assert "2/20" in terminal.getvalue()
+    assert "[half-way]" in terminal.getvalue()
+
+
+def test_few_lines_where_nobody_watches(tmp_path, capsys):
+    journal = opened(tmp_path, config=LoggingConfig(every=1, seconds=3600, tensorboard=False))
+    advance(journal, 1, 4)
+    assert capsys.readouterr().err == ""
+
+
+def test_what_modules_log_is_kept(tmp_path):
+    journal = opened(tmp_path)
+    logging.getLogger("pipeline.data.loading.damage").warning("sample %s is damaged", "x")
+    journal.close()
+    logging.getLogger("pipeline.data.loading.damage").warning("said after the end")
+    assert "warning: sample x is damaged" in (tmp_path / "log.txt").read_text()
+    assert "after the end" not in (tmp_path / "log.txt").read_text()
+
+
+def test_tensorboard_has_the_curves_and_forgets_what_was_undone(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    config = LoggingConfig(every=1)
+    first = opened(tmp_path, config=config)
+    advance(first, 1, 9)
+    first.close()
+    second = opened(tmp_path, 5, config)
+    advance(second, 6, 10)
+    second.close()
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert {"train/loss", "train/lr", "validation/top1", "machine/images_per_second"} <= set(
+        events.Tags()["scalars"]
+    )
+    assert [point.step for point in events.Scalars("train/loss")] == list(range(1, 11))
+
+
+def test_weights_and_biases_is_used_only_when_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    opened(tmp_path / "without").close()
+    with pytest.raises(UserError, match="pip install wandb"):
+        opened(tmp_path / "with", config=LoggingConfig(wandb="project"))
+
+
+def test_other_ranks_leave_nothing(tmp_path):
+    journal = open_journal(1, tmp_path / "run", EVERY_TWO, PLAN)
+    journal.rewind(0)
+    advance(journal, 1, 6)
+    journal.note("unheard")
+    journal.flush()
+    journal.close()
+    assert not (tmp_path / "run").exists()
+
+
+def test_nothing_was_spent_before_the_start(tmp_path):
+    assert spent(tmp_path).attempts == 0

@@ -1,0 +1,1 @@
+"""How large a network is: the formulas of the paper, what it prints, and what is counted."""

@@ -1,0 +1,217 @@
+"""The paper's Figures 4 and 5, attention, and class activation, of any variant and any weights.
+
+    python -m tnt.figures fig4 figure4 --weights tnt_s.safetensors --peer-weights deit_small.pth
+    python -m tnt.figures attention looks.svg --weights tnt_s.safetensors --patch 7,7 --word 1,2
+
+Without weights the networks are random, and the picture says so. A seed gives the same bytes again.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from tnt.commandline import Chosen, add_model_options, choose_model, run
+from tnt.figures import canvas, data
+from tnt.figures.attention import draw_attention, draw_class_activation
+from tnt.figures.paper import draw_figure_4, draw_figure_5
+from tnt.predict import class_names
+
+if TYPE_CHECKING:
+    from tnt.figures.canvas import Figure
+
+
+CLASS = "class"  # in a patch's place: the class token
+
+
+def figure_4(chosen: Chosen, image: Tensor, options: argparse.Namespace) -> Figure:
+    depths = _depths(options.depths, chosen, first=1, default=_thirds(chosen))
+    peer = data.peer_model(options.peer_weights, options.seed)
+    _check_peer_depth(depths, len(list(peer.get_submodule("blocks").children())))
+    maps = {
+        "DeiT-S": data.channel_maps(peer, image, depths),
+        _title(chosen): data.channel_maps(chosen.model, image, depths),
+    }
+    plane = data.tsne_plane([by_depth[depths[-1]] for by_depth in maps.values()], options.seed)
+    made = (
+        f"{options.maps} channels drawn at random (seed {options.seed}), {_pixels(image)}. "
+        f"t-SNE by 1 − |r|, r the correlation of two maps. {_weights('DeiT-S', options.peer_weights)}"
+        f"{_weights(_title(chosen), None if chosen.random else chosen.origin)}"
+    )
+    untrained = ["DeiT-S"] * (options.peer_weights is None) + [_title(chosen)] * chosen.random
+    warning = f"{' and '.join(untrained)} untrained: {_drawn(options.seed)}" if untrained else ""
+    note = canvas.Note(made, warning)
+    return draw_figure_4(image, maps, plane, options.maps, options.seed, note)
+
+
+def figure_5(chosen: Chosen, image: Tensor, options: argparse.Namespace) -> Figure:
+    depths = _depths(options.depths, chosen, first=0, default=list(range(chosen.model.config.depth + 1)))
+    words = data.averaged_words(chosen.model, image, depths)
+    made = (
+        f"Word embeddings at their places, averaged over {chosen.model.config.c} channels; "
+        "in brackets: least, greatest."
+    )
+    return draw_figure_5(image, words, _note(chosen, image, options, made))
+
+
+def attention(chosen: Chosen, image: Tensor, options: argparse.Namespace) -> Figure:
+    depths = _depths(options.depths, chosen, first=1, default=_thirds(chosen))
+    config = chosen.model.config
+    middle = image.shape[1] // config.patch_size // 2
+    patch = None if options.patch == CLASS else options.patch or (middle, middle)
+    word = options.word or (round(config.words**0.5) // 2,) * 2
+    found = data.attention_maps(chosen.model, image, depths, patch, word)
+    query = "of the class token" if patch is None else "of the framed patch"
+    made = (
+        f"Softmax weights {query}, and of the framed word; under each map its largest as a multiple of the "
+        "uniform weight."
+    )
+    note = _note(chosen, image, options, made)
+    return draw_attention(image, found, patch, word, note)
+
+
+def class_activation(chosen: Chosen, image: Tensor, options: argparse.Namespace) -> Figure:
+    names = class_names(chosen.model, options.classes)
+    (depth,) = _depths(options.depths, chosen, first=1, default=[chosen.model.config.depth])
+    found = data.class_activation(chosen.model, image, options.label, top=3, depth=depth)
+    note = _note(chosen, image, options, f"Grad-CAM on what enters the outer attention of block {depth}.")
+    return draw_class_activation(image, found, names, note)
+
+
+# name → what draws it, the input's edge in pixels, what it shows
+FIGURES: dict[str, tuple[Callable[[Chosen, Tensor, argparse.Namespace], Figure], int, str]] = {
+    "fig4": (figure_4, 1024, "channel maps beside DeiT-S's, and their t-SNE"),
+    "fig5": (figure_5, 224, "word embeddings at their places, by depth"),
+    "attention": (attention, 224, "where a patch and a word look, by head and depth"),
+    "cam": (class_activation, 224, "which patches speak for a class"),
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tnt.figures", description="Pictures of a TNT at work.")
+    subparsers = parser.add_subparsers(dest="figure", required=True, metavar="|".join(FIGURES))
+    for name, (_, size, shows) in FIGURES.items():
+        figure = subparsers.add_parser(name, help=shows, description=f"Draw {shows}.")
+        figure.add_argument("out", type=Path, metavar="OUT", help="x.png or x.svg; both if just x")
+        figure.add_argument("--image", type=Path, help="default: a sample image of scikit-learn's")
+        figure.add_argument("--drop-alpha", action="store_true", help="of the image")
+        figure.add_argument("--depths", metavar="1,6,12", help="blocks to show")
+        figure.add_argument("--dpi", type=_positive, default=200, help="of a PNG (default: 200)")
+        add_model_options(figure, refuse_random=False, size=size)
+        OPTIONS[name](figure)
+    options = parser.parse_args(arguments)
+    return run("tnt.figures", lambda: _draw(options))
+
+
+def _draw(options: argparse.Namespace) -> int:
+    chosen = choose_model(options, resize=False)
+    edge = chosen.model.config.patch_size
+    if options.size < edge or options.size % edge:
+        near = max(1, round(options.size / edge)) * edge
+        raise ValueError(
+            f"--size {options.size} is not a whole number of {edge}-pixel patches; nearest: {near}"
+        )
+    image = data.read_square(options.image, options.size, options.drop_alpha)
+    if chosen.model.config.channels != 3:
+        raise ValueError(
+            f"pictures need a model of 3 channels; this one takes {chosen.model.config.channels}"
+        )
+    draw = FIGURES[options.figure][0]
+    with canvas.style():
+        written = canvas.save(draw(chosen, image, options), options.out, options.dpi)
+    print("\n".join(map(str, written)))
+    return 0
+
+
+def _fig4_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--peer-weights", type=Path, metavar="FILE", help="of timm's deit_small_patch16_224")
+    parser.add_argument("--maps", type=_positive, default=12, help="channels per block (default: 12)")
+
+
+def _attention_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--patch", type=_place_or_class, metavar="ROW,COLUMN|class", help="default: the middle one"
+    )
+    parser.add_argument("--word", type=_place, metavar="ROW,COLUMN", help="default: the middle one")
+
+
+def _cam_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--label", type=int, action="append", help="a class by its label (default: best 3)")
+    parser.add_argument("--classes", metavar="FILE", help="names, one a line")
+
+
+OPTIONS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
+    "fig4": _fig4_options,
+    "fig5": lambda parser: None,
+    "attention": _attention_options,
+    "cam": _cam_options,
+}
+
+
+def _place(text: str) -> tuple[int, int]:
+    try:
+        row, column = map(int, text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: give ROW,COLUMN, counted from 0") from None
+    return row, column
+
+
+def _place_or_class(text: str) -> tuple[int, int] | str:
+    return CLASS if text == CLASS else _place(text)
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r}: give a number of 1 or more")
+    return int(text)
+
+
+def _depths(text: str | None, chosen: Chosen, first: int, default: list[int]) -> list[int]:
+    if text is None:
+        return default
+    last = chosen.model.config.depth
+    depths = [int(part) if part.isdecimal() else -1 for part in text.split(",")]
+    if not all(first <= depth <= last for depth in depths):
+        raise ValueError(f"--depths {text}: give numbers of {first} to {last}, as {first},{last}")
+    return sorted(set(depths))
+
+
+def _thirds(chosen: Chosen) -> list[int]:
+    """Blocks 1, 6 and 12 of 12, as the paper shows them."""
+    last = chosen.model.config.depth
+    return sorted({1, max(1, last // 2), last})
+
+
+def _check_peer_depth(depths: list[int], blocks: int) -> None:
+    if depths[-1] > blocks:
+        raise ValueError(f"DeiT-S has {blocks} blocks; give --depths up to {blocks}")
+
+
+def _title(chosen: Chosen) -> str:
+    name, _, changes = chosen.name.partition(" ")
+    kind, _, rest = name.removeprefix("tnt_").partition("_")
+    title = "TNT-" + {"ti": "Ti"}.get(kind, kind.upper()) + (f" {rest}" if rest else "")
+    return title + ("*" if changes else "")
+
+
+def _pixels(image: Tensor) -> str:
+    return f"{image.shape[1]}×{image.shape[2]} pixels"
+
+
+def _note(chosen: Chosen, image: Tensor, options: argparse.Namespace, made: str) -> canvas.Note:
+    title = _title(chosen)
+    weights = _weights(title, None if chosen.random else chosen.origin)
+    warning = f"{title} untrained: {_drawn(options.seed)}" if chosen.random else ""
+    return canvas.Note(f"{title}, {_pixels(image)}. {made}{weights}", warning)
+
+
+def _weights(title: str, path: str | Path | None) -> str:
+    return "" if path is None else f" {title}: {Path(path).name}."
+
+
+def _drawn(seed: int) -> str:
+    return f"random weights (seed {seed}); this shows the drawing, not a finding."
