@@ -285,7 +285,7 @@ def test_sizes_are_counted_once_and_again_where_the_code_is_another(tmp_path, mo
         raise AssertionError("counted again")
 
     with monkeypatch.context() as patch:
-        patch.setattr("tnt.complexity.params_of", refuse)
+        patch.setattr("tnt.complexity.sizes.params_of", refuse)
         assert counting.sizes([network], path).of(network) == found
         patch.setitem(counting.MAKERS, "tnt", ((), ("config",)))
         with pytest.raises(AssertionError, match="counted again"):

@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.config.identity import id_of, science
 from pipeline.config.overrides import compose
-from pipeline.launching.cost import STATE, cost, images_per_second, work
+from pipeline.launching.cost import STATE, cost, images_per_second, is_cpu, local_device, work
 from pipeline.launching.plan import Wanted
 from pipeline.processes import device
 from pipeline.runs import records
@@ -115,7 +115,7 @@ def test_gpus_are_those_that_are_shown(monkeypatch):
     assert device.gpus() == ["NVIDIA A100"] * 2
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert device.gpus() == []
-    assert device.is_cpu(device.local_device(compose([])))
+    assert is_cpu(local_device(compose([])))
 
 
 def test_records_read_back_serve_as_measurements(tmp_path):

@@ -12,7 +12,8 @@ from tests.pipeline.ranks import DEADLINE, start_ranks
 RANK = """
 import os, sys, threading
 import torch
-from pipeline.processes.place import find_place, joined
+from pipeline.processes.place import find_place
+from pipeline.processes.ranks import joined
 from pipeline.errors import WorkFailed
 from pipeline.processes.heartbeat import Vigil
 place = find_place()

@@ -124,7 +124,9 @@ def test_the_first_node_of_a_list(nodes, first):
 TALK = """
 import json, os
 import torch
-from pipeline.processes.place import device_name, find_device, find_place, joined
+from pipeline.processes.device import device_name, find_device
+from pipeline.processes.place import find_place
+from pipeline.processes.ranks import joined
 place = find_place()
 with joined(place, find_device("auto", place), timeout=30) as ranks:
     print(json.dumps({

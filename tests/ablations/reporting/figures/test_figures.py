@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from ablations.reporting.figures import bars, curves, draw, figure3, style
-from pipeline.training import logger
+from pipeline.runs import log
 from tests.ablations.drawn import HEADS
 
 
@@ -96,7 +96,7 @@ def test_curves_are_those_of_the_journals_and_a_missing_one_is_named(drawn):
     assert len(learned.losses) == len(learned.accuracies) == 4  # three seeds of TNT-S, one of TNT-S + SE
     ends = sorted(curve.points[-1] for curve in learned.accuracies)
     assert ends == [(300.0, 81.3), (300.0, 81.4), (300.0, 81.5), (300.0, 81.5)]  # of the average
-    losses = [row["loss"] for row in logger.metrics(next(runs.iterdir())) if "loss" in row]
+    losses = [row["loss"] for row in log.metrics(next(runs.iterdir())) if "loss" in row]
     shown = [value for _, value in learned.losses[0].points]
     assert len(shown) == curves.BINS
     assert sum(shown) / len(shown) == pytest.approx(sum(losses) / len(losses), abs=0.01)
