@@ -14,7 +14,7 @@ from pipeline.data.shards.members import tar_samples
 from pipeline.data.shards.tar import ReadAt, scan
 from pipeline.data.shards.timm_info import read_info, write_info
 from pipeline.errors import UserError, WorkFailed
-from pipeline.progress import progress
+from pipeline.terminal import progress
 
 SPLIT_WORD = re.compile(r"(?:^|[-_.])(train|validation|valid|val|test)(?=[-_.\d]|$)")
 NAMED = 10

@@ -11,7 +11,7 @@ from pipeline.data.packing.fork_pool import Advance, Crew, cores
 from pipeline.data.shards.manifest import Manifest
 from pipeline.data.shards.tar import ArchiveDamage, scan_file
 from pipeline.errors import UserError
-from pipeline.progress import progress
+from pipeline.terminal import progress
 
 
 @dataclass(frozen=True)
