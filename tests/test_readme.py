@@ -1,4 +1,4 @@
-"""The README against the repository: its tree, its links, its commands, its Python."""
+"""The README against the repository: its tree, its commands, its Python; and the links of all pages."""
 
 import re
 import shutil
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-DOCS = [ROOT / "README.md", *sorted((ROOT / "results").glob("*.md")), *sorted((ROOT / "slurm").glob("*.md"))]
+DOCS = sorted(path for room in (".", "docs", "results", "slurm") for path in (ROOT / room).glob("*.md"))
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", (ROOT / "README.md").read_text(), flags=re.M | re.S)
 
 
