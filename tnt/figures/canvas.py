@@ -1,4 +1,4 @@
-"""Paper-ready pictures: one style, and files whose bytes depend on what they show only."""
+"""Figures for papers: one style, and files whose bytes depend only on what they show."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Note(NamedTuple):
 
 @contextmanager
 def style(more: Mapping[str, Any] | None = None) -> Iterator[None]:
-    """Our style, and more, on matplotlib's defaults, whatever the user's own settings are."""
+    """Set our style, and `more`, on matplotlib's defaults; the user's own settings are ignored."""
     import matplotlib
 
     settings: Any = {**matplotlib.rcParamsDefault, "backend": "agg"} | STYLE | dict(more or {})
@@ -106,7 +106,7 @@ def scale_bar(figure: Figure, place: Sequence[float], colours: str, low: str, hi
 
 
 def note(figure: Figure, text: Note) -> None:
-    """Below everything, to the left: what the reader must know of how this was made."""
+    """Write at the lower left how the picture was made."""
     width, height = figure.get_size_inches()
     x, y = 0.1 / width, 0.07 / height
     if text.warning:
