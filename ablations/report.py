@@ -11,7 +11,6 @@ import argparse
 import hashlib
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
@@ -149,14 +148,15 @@ def _missing(found: Report, options: argparse.Namespace) -> None:
 
 
 def _verify(found: Report, runs: Path) -> bool:
-    """Whether some weights do not match their records."""
+    """Compare weights under `runs` with the hashes of the records; whether some do not match."""
     here = [record for record in found.records.values() if record.scale == found.scale]
-    done = check_weights(here, runs)
-    for line in done.wrong:
-        print(f"wrong: {line}")
-    counts = f"{len(done.same)} weights match their records, {len(done.wrong)} do not"
-    print(f"{counts}, {len(done.absent)} were not found in {runs}/")
-    return bool(done.wrong)
+    faults = [weights_fault(record, runs / record.id / WEIGHTS) for record in here]
+    wrong = [fault for fault in faults if fault]
+    for fault in wrong:
+        print(f"wrong: {fault}")
+    counts = f"{faults.count('')} weights match their records, {len(wrong)} do not"
+    print(f"{counts}, {faults.count(None)} were not found in {runs}/")
+    return bool(wrong)
 
 
 def missing_seeds(tables: Iterable[Table], seeds: Sequence[int]) -> dict[tuple[str, str], list[int]]:
@@ -193,34 +193,21 @@ def launch_arguments(report: Report, missing: Mapping[tuple[str, str], Sequence[
     return " ".join([*words, *scale])
 
 
-@dataclass(frozen=True)
-class WeightsCheck:
-    same: tuple[str, ...]  # ids
-    absent: tuple[str, ...]
-    wrong: tuple[str, ...]  # a line each
-
-
-def check_weights(records: Iterable[Record], runs: Path) -> WeightsCheck:
-    """Whether the exported weights of runs under `runs` have the hashes that their records hold."""
-    same, absent, wrong = [], [], []
-    for record in records:
-        path = runs / record.id / WEIGHTS
-        try:
-            with open(path, "rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-        except FileNotFoundError:
-            absent.append(record.id)
-        except OSError as error:
-            wrong.append(f"{path} cannot be read: {error.strerror}")
-        else:
-            if digest == record.weights_sha256:
-                same.append(record.id)
-            else:
-                wrong.append(
-                    f"{path} does not match the record of {record.id}: its SHA-256 is {digest[:12]}…, "
-                    f"not {record.weights_sha256[:12]}…"
-                )
-    return WeightsCheck(tuple(same), tuple(absent), tuple(wrong))
+def weights_fault(record: Record, path: Path) -> str | None:
+    """Why a file is not the weights that a record names; "" where it is, None where there is no file."""
+    try:
+        with open(path, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return f"{path} cannot be read: {error.strerror}"
+    if digest == record.weights_sha256:
+        return ""
+    return (
+        f"{path} does not match the record of {record.id}: its SHA-256 is {digest[:12]}…, "
+        f"not {record.weights_sha256[:12]}…"
+    )
 
 
 if __name__ == "__main__":

@@ -14,12 +14,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
+    import numpy as np
     from PIL import Image
 
 CROP = 0.9
@@ -94,7 +95,7 @@ def open_image(item: Item, channels: int = 3, drop_alpha: bool = False) -> Image
         raise ImageError(f"{item.name}: {damage}; replace it or leave it out") from error
 
 
-def picture_of(pixels: Any) -> Image.Image:
+def picture_of(pixels: np.ndarray) -> Image.Image:
     """An array of H, W, 3 bytes as an image."""
     from PIL import Image
 

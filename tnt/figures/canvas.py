@@ -61,16 +61,15 @@ def show_image(axes: Axes, image: Tensor, title: str = "", grey: bool = False) -
 
 def show_map(
     axes: Axes, found: Tensor, colours: str = MAP_COLOURS, limits: tuple[float, float] | None = None
-) -> Any:
+) -> None:
     """h, w; without limits, from the 1st to the 99th percentile of its own values"""
     found = found.float().cpu()
     if limits is None:
         ranked = found.flatten().sort().values
         limits = ranked[int(0.01 * (len(ranked) - 1))].item(), ranked[int(0.99 * (len(ranked) - 1))].item()
     low, high = limits
-    drawn = axes.imshow(found.numpy(), cmap=colours, vmin=low, vmax=high, extent=(0, 1, 1, 0))
+    axes.imshow(found.numpy(), cmap=colours, vmin=low, vmax=high, extent=(0, 1, 1, 0))
     _bare(axes)
-    return drawn
 
 
 def mark(axes: Axes, place: tuple[int, int], grid: tuple[int, int]) -> None:

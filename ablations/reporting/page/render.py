@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ablations.reporting import origin, verdicts
 from ablations.reporting.collect import Report
@@ -20,6 +20,9 @@ from ablations.reporting.figures.draw import Picture
 from ablations.reporting.page.page_table import TONES, PageTable, identity, page_table
 from ablations.reporting.tables import Table, heading, printable
 from pipeline.files import publish_bytes
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 PARTS = Path(__file__).parent
 COLOURS = {name.lower(): getattr(style, name) for name in ("INK", "SOFT", "GRID", "PAPER", "BLUE", "BROWN")}
@@ -97,7 +100,7 @@ def _details(report: Report) -> Iterator[CellDetails]:
 class Pictures:
     """The figures of a table: those drawn as (text, SVG), the others as (names, reason)."""
 
-    drawn: tuple[tuple[str, Any], ...]
+    drawn: tuple[tuple[str, "Markup"], ...]
     missing: tuple[tuple[str, str], ...]
 
 
@@ -113,7 +116,7 @@ def _of(table: Table, pictures: Iterable[Picture]) -> Pictures:
     )
 
 
-def inline_svg(svg: Path, name: str) -> Any:
+def inline_svg(svg: Path, name: str) -> "Markup":
     """A picture as part of the page: with names that no other has, and colours that follow the page's."""
     import markupsafe
 
