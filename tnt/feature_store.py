@@ -100,10 +100,10 @@ class FeatureStore:
 
     def _continue(self) -> None:
         """Read the index; cut off what a killed run wrote without a line in it."""
-        told = self.parts / "request.json"
-        if not told.exists():
-            _append(told, self.request.encode())
-        elif told.read_text() != self.request:
+        request = self.parts / "request.json"
+        if not request.exists():
+            _append(request, self.request.encode())
+        elif request.read_text() != self.request:
             raise ValueError(
                 f"{self.parts} holds the beginning of another request (images, weights or options differ); "
                 "remove it or choose another name"

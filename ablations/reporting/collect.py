@@ -75,7 +75,7 @@ def _read(directory: Path, configs: CellConfigs) -> tuple[dict[str, ComparedReco
     known = {}
     for record in found:
         each = ComparedRecord.of(record)
-        wrong = _strange(each.science, ours)
+        wrong = _setting_differences(each.science, ours)
         if wrong:
             problems.append(f"record {record.id} was made by other code: {wrong}; run it again")
         else:
@@ -83,7 +83,7 @@ def _read(directory: Path, configs: CellConfigs) -> tuple[dict[str, ComparedReco
     return known, problems
 
 
-def _strange(science: Science, ours: set[str]) -> str:
+def _setting_differences(science: Science, ours: set[str]) -> str:
     """How the names of settings differ from those of a config made now; networks of timm have fewer."""
     names = science.names
     if any(name == "model.name" and str(value).startswith(TIMM) for name, value in science.settings):

@@ -63,8 +63,8 @@ def _matches(
         alike[cell.science].append(cell)
     found, others = [], []
     for each in here:
-        exact = [cell for cell in alike.get(each.science, ()) if _starts_rightly(each, cell, known, {})]
-        found += [Match(each.record, _unlike_the_papers(each, known), cell) for cell in exact]
+        exact = [cell for cell in alike.get(each.science, ()) if _right_start(each, cell, known, {})]
+        found += [Match(each.record, _data_differences(each, known), cell) for cell in exact]
         if not exact:
             others.append(each)
     name = cells[0].ablation
@@ -83,12 +83,12 @@ def _near(
     for cell in cells:
         change = cell.science.changes(each.science)
         varied = any(covered(name, ablation.varies + ablation.follows) for name in change)
-        if change and not varied and _starts_rightly(each, cell, known, change):
+        if change and not varied and _right_start(each, cell, known, change):
             found.append(Match(each.record, " ".join(overrides_of(change)), cell))
     return found
 
 
-def _starts_rightly(
+def _right_start(
     each: ComparedRecord, cell: CellConfig, known: Mapping[str, ComparedRecord], change: Mapping[str, Any]
 ) -> bool:
     """From random weights, or from the run that the cell names, made under the same other settings."""
@@ -98,15 +98,15 @@ def _starts_rightly(
     return parent is not None and not parent.init and cell.origin.changes(parent.science) == change
 
 
-def _unlike_the_papers(each: ComparedRecord, known: Mapping[str, ComparedRecord]) -> str:
+def _data_differences(each: ComparedRecord, known: Mapping[str, ComparedRecord]) -> str:
     """Where a run at the paper's scale, or the run that it starts from, did not see the whole of Table 2."""
-    wrong = _lacking(each.record)
+    wrong = _missing_data(each.record)
     if each.init:
-        wrong += [f"start: {text}" for text in _lacking(known[each.init].record)]
+        wrong += [f"start: {text}" for text in _missing_data(known[each.init].record)]
     return " ".join(wrong)
 
 
-def _lacking(record: Record) -> list[str]:
+def _missing_data(record: Record) -> list[str]:
     """Judged by counts of steps and images, as the fingerprint of the published data is not known here."""
     published = TABLE_2.get(record.science["data"]["name"])
     if record.scale != "paper" or published is None:

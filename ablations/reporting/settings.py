@@ -127,7 +127,7 @@ def _recipe(config: RunConfig) -> SettingTable:
 
 
 def _setting(row: str, name: str, paper: Any, ours: Any) -> Setting:
-    return Setting(row, name, _said(paper), _said(ours), paper == ours)
+    return Setting(row, name, _text(paper), _text(ours), paper == ours)
 
 
 def _size(row: str, name: str, paper: float, counted: int | None, unit: float) -> Setting:
@@ -137,7 +137,7 @@ def _size(row: str, name: str, paper: float, counted: int | None, unit: float) -
     return Setting(row, name, f"{paper:.1f}", f"{ours:.2f}", abs(ours / paper - 1) < 0.01)
 
 
-def _said(value: Any) -> str:
+def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return (

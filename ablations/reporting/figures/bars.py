@@ -33,7 +33,7 @@ def draw(table: Table, column: str) -> "Figure | None":
     axes.set_xlabel("%")
     _legend(figure, axes, entries)
     caution = ": lengths of bars do not compare" if any(entry.values for entry in entries) else ""
-    style.say_below(figure, [f"The axis begins at {start:g} %{caution}."])
+    style.note_below(figure, [f"The axis begins at {start:g} %{caution}."])
     return figure
 
 

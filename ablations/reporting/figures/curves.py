@@ -74,7 +74,7 @@ def draw(table: Table, column: str, learned: TrainingCurves, what: str) -> "Figu
     axes.grid(True)
     series = sorted(shown)
     style.legend(figure, [shown[each] for each in series], [labels[each] for each in series], columns)
-    style.say_below(figure, _notes(what, len(curves), learned.missing))
+    style.note_below(figure, _notes(what, len(curves), learned.missing))
     return figure
 
 

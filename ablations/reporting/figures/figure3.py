@@ -70,7 +70,7 @@ def draw(table: Table, cost: str) -> "Figure | None":
     xs = [point.x for points in (*reported.values(), *measured.values()) for point in points]
     if max(xs) > 3 * min(xs):
         _logarithmic(axes)
-    style.say_below(figure, [_legend(any(reported.values()), any(measured.values()))])
+    style.note_below(figure, [_legend(any(reported.values()), any(measured.values()))])
     return figure
 
 

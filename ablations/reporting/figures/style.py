@@ -86,7 +86,7 @@ def legend(figure: "Figure", marks: Sequence[Any], labels: Sequence[str], column
     )
 
 
-def say_below(figure: "Figure", lines: Sequence[str]) -> None:
+def note_below(figure: "Figure", lines: Sequence[str]) -> None:
     """Notes at the lower edge."""
     height = figure.get_size_inches()[1]
     text = "\n".join(lines)

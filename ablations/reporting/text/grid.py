@@ -50,7 +50,7 @@ def grid(table: Table) -> Grid:
         head=tuple(head[place] for place in kept),
         lines=tuple(tuple(line[place] for place in kept) for line in lines),
         text=1 + ("figure" in head),
-        notes=tuple(map(printable, (*table.notes, *_said_orderings(table), *_said_sizes(table)))),
+        notes=tuple(map(printable, (*table.notes, *_ordering_notes(table), *_size_notes(table)))),
     )
 
 
@@ -111,7 +111,7 @@ def _percent(value: float | None) -> str:
     return NONE if value is None else f"{value:.1f}"
 
 
-def _said_orderings(table: Table) -> Iterator[str]:
+def _ordering_notes(table: Table) -> Iterator[str]:
     """One line for each pair whose rows were both run."""
     labels = {entry.key: row.label for row in table.rows for entry in row.entries}
     for each in table.orderings:
@@ -125,7 +125,7 @@ def _said_orderings(table: Table) -> Iterator[str]:
         )
 
 
-def _said_sizes(table: Table) -> Iterator[str]:
+def _size_notes(table: Table) -> Iterator[str]:
     said: dict[str, list[str]] = {}
     for row in table.rows:
         for note in row.notes:
