@@ -19,9 +19,9 @@ def composed_once(monkeypatch):
 
 
 @pytest.fixture(autouse=True)
-def copied_sizes(tmp_path, monkeypatch):
+def copied_sizes(tmp_path_factory, monkeypatch):
     """Sizes that a test counts go into a copy of the kept ones."""
-    monkeypatch.setattr(report, "KEPT", shutil.copy(KEPT, tmp_path / "sizes.json"))
+    monkeypatch.setattr(report, "KEPT", shutil.copy(KEPT, tmp_path_factory.mktemp("kept") / "sizes.json"))
 
 
 @pytest.fixture

@@ -275,7 +275,7 @@ def test_a_login_node_gets_its_report_without_torch(some):
 
 def test_sizes_are_counted_once_and_again_where_the_code_is_another(tmp_path, monkeypatch):
     monkeypatch.setattr("tnt.complexity.paper.BASELINES", ())
-    network, path = get_config("tnt_ti"), tmp_path / "counted.json"
+    network, path = get_config("tnt_ti"), tmp_path / "sizes.json"
     found = counting.sizes([network], path).of(network)
     assert found.params == sum(parameter.numel() for parameter in TNT(network).parameters())
     before = path.read_bytes()
