@@ -99,7 +99,7 @@ def origin(ablation: Ablation, cell: Cell, overrides: Sequence[str] = ()) -> Run
 def wishes(
     name: str, overrides: Sequence[str] = (), seeds: Sequence[int] = (), cells: Sequence[str] = ()
 ) -> list[Wish]:
-    """The runs of one ablation or of all: each cell, or those named, with each seed."""
+    """What the ablation of that name asks for, or all of them: each cell, or those named, with each seed."""
     loaded = load(name)
     known = list(dict.fromkeys(cell.name for ablation in loaded.values() for cell in ablation.cells))
     for asked in cells:

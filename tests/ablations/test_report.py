@@ -296,6 +296,15 @@ def test_sizes_are_counted_once_and_again_where_the_code_is_another(tmp_path, mo
     assert path.read_bytes() == before
 
 
+def test_a_report_whose_sizes_cannot_be_kept_has_them_and_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr("tnt.complexity.paper.BASELINES", ())
+    (tmp_path / "file").write_text("")
+    network = get_config("tnt_ti")
+    found = counting.sizes([network], tmp_path / "file" / "sizes.json")
+    assert found.of(network).params
+    assert "were counted but cannot be kept" in found.notes[0]
+
+
 def test_the_sizes_that_are_kept_are_what_counting_gives():
     """Of the paper's TNTs all; of timm's the quickest, since its versions are in the file."""
     from tnt.complexity.paper import BASELINES
