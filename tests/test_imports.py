@@ -48,7 +48,7 @@ DOORS = {
         "pipeline/terminal.py",
         "ablations/reporting/text/terminal.py",
     },
-    "pandas": {"ablations/reporting/text/frames.py"},
+    "pandas": {"ablations/reporting/text/files.py"},
     "deepspeed": {"pipeline/training/engine.py", "pipeline/training/resharding.py"},
     "submitit": {"pipeline/launching/slurm/submission.py"},
     "hydra": {"pipeline/config/composition.py"},
