@@ -5,11 +5,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from pipeline import tables
 from pipeline.launching.local import Work, name
 from pipeline.launching.plan import Wanted
 from pipeline.launching.status import Standing, standing
-from pipeline.terminal import clock
+from pipeline.terminal import clock, live_table
 
 HEAD = ("run", "step", "epoch", "images/s", "top-1", "left")
 REDRAW_EVERY = 1.0  # seconds
@@ -24,7 +23,7 @@ def watched(runs: Sequence[Wanted], seconds: float) -> Iterator[tuple[Tell, Show
     if not sys.stderr.isatty():
         yield _say, _rarely(seconds, lambda work: _lines(runs, work))
         return
-    with tables.redrawn() as screen:
+    with live_table() as screen:
 
         def draw(work: Work) -> None:
             screen.draw(HEAD, [_row(run, at) for run, at in _at_work(runs, work)], _counts(runs, work))

@@ -12,6 +12,12 @@ ROOT = Path(__file__).parents[2]
 ASKED = functools.cache(asked)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "browser" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.browser)
+
+
 @pytest.fixture(autouse=True)
 def composed_once(monkeypatch):
     """What the tables ask for is the same in every test, and takes a second to compose."""

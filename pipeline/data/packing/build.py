@@ -34,7 +34,7 @@ from pipeline.data.shards.tar import ArchiveWriter
 from pipeline.data.shards.timm_info import read_info, write_info
 from pipeline.errors import UserError, WorkFailed
 from pipeline.files import PARTIAL, flush_directory, publish_bytes, published
-from pipeline.progress import progress
+from pipeline.terminal import progress
 
 NAMED = 10  # how many damaged files an error lists
 REPORT_EVERY = 16  # images

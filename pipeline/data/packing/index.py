@@ -13,7 +13,7 @@ from pipeline.data.packing.shard_rows import Notes, RowCollector, ShardRows, joi
 from pipeline.data.shards.tar import ReadAt, scan, tar_samples
 from pipeline.data.shards.timm_info import read_info, write_info
 from pipeline.errors import UserError, WorkFailed
-from pipeline.progress import progress
+from pipeline.terminal import progress
 
 SPLIT_WORD = re.compile(r"(?:^|[-_.])(train|validation|valid|val|test)(?=[-_.\d]|$)")
 NAMED = 10

@@ -10,7 +10,7 @@ import numpy as np
 from pipeline.data.packing.fork_pool import Advance, ForkPool, cores
 from pipeline.data.shards.manifest import Manifest, splits_of
 from pipeline.data.shards.tar import ArchiveDamage, scan_file
-from pipeline.progress import progress
+from pipeline.terminal import progress
 
 
 @dataclass(frozen=True)

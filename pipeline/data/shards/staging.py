@@ -20,7 +20,7 @@ from pathlib import Path
 from pipeline.data.shards.manifest import Manifest, Shard, manifest_path
 from pipeline.errors import UserError, WorkFailed
 from pipeline.files import PARTIAL, published
-from pipeline.progress import progress
+from pipeline.terminal import progress
 
 log = logging.getLogger(__name__)
 PIECE = 8 << 20

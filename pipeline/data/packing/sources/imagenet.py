@@ -17,7 +17,7 @@ from pipeline.data.packing.sources.folder import IMAGES, class_tree, split_folde
 from pipeline.data.packing.sources.source import TABLE_2, Expectation, Listing, Source, check_counts, listing
 from pipeline.data.shards.tar import Member, scan_file
 from pipeline.errors import UserError
-from pipeline.progress import progress
+from pipeline.terminal import progress
 
 TRAIN_TAR = "ILSVRC2012_img_train.tar"
 VALIDATION_TAR = "ILSVRC2012_img_val.tar"
