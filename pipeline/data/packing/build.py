@@ -9,11 +9,11 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -73,6 +73,15 @@ class Outcome:
     skipped: Notes = field(default_factory=dict)  # damaged and left out
     turned: int = 0  # images with an EXIF rotation, which is not applied
 
+    @classmethod
+    def of(cls, manifests: dict[str, Manifest], shards: Sequence[ShardRows]) -> Self:
+        return cls(
+            manifests,
+            flawed={key: why for rows in shards for key, why in rows.flawed.items()},
+            skipped={key: why for rows in shards for key, why in rows.skipped.items()},
+            turned=sum(rows.turned for rows in shards),
+        )
+
 
 class DamagedImages(Exception):
     """A shard holds images that cannot be decoded."""
@@ -100,12 +109,7 @@ def build(
             raise _refusal(damaged, work)
         shards = [one for _, one in sorted(results.items()) if isinstance(one, ShardRows)]
         manifests = _publish(out, work, plan, source.classes, shards)
-    return Outcome(
-        manifests,
-        flawed={key: why for rows in shards for key, why in rows.flawed.items()},
-        skipped={key: why for rows in shards for key, why in rows.skipped.items()},
-        turned=sum(rows.turned for rows in shards),
-    )
+    return Outcome.of(manifests, shards)
 
 
 @dataclass(frozen=True, eq=False)

@@ -41,12 +41,7 @@ def index(root: Path, workers: int = 0, skip_damaged: bool = False) -> Outcome:
     write_info(root, manifests, read_info(root).get("made"))
     for manifest in manifests.values():
         manifest.write()
-    return Outcome(
-        manifests,
-        flawed={key: why for rows in found.values() for key, why in rows.flawed.items()},
-        skipped=skipped,
-        turned=sum(rows.turned for rows in found.values()),
-    )
+    return Outcome.of(manifests, list(found.values()))
 
 
 def tars_of_splits(root: Path) -> dict[str, list[Path]]:

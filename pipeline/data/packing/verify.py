@@ -40,10 +40,8 @@ def verify(root: Path, workers: int = 0) -> list[ShardDamage]:
         advance(manifest.shards[task[1]].samples)
         return damage
 
-    with (
-        ForkPool(check, min(workers or cores(), len(tasks))) as pool,
-        progress(total, "verifying") as advance,
-    ):
+    workers = min(workers or cores(), len(tasks))
+    with ForkPool(check, workers) as pool, progress(total, "verifying") as advance:
         results = dict(pool.run(tasks, advance))
     return [damage for _, damage in sorted(results.items()) if damage is not None]
 
