@@ -10,8 +10,8 @@ from pipeline.data.augmentation.policy import DRAWS_PER_LAYER, NOTHING, OPERATIO
 from pipeline.errors import UserError
 
 SAMPLES = 30_000
-WHOLE = ("Posterize", "Solarize", "SolarizeAdd")
-BARE = ("AutoContrast", "Equalize", "Invert")
+INTEGER_ARGUMENT = ("Posterize", "Solarize", "SolarizeAdd")
+NO_ARGUMENT = ("AutoContrast", "Equalize", "Invert")
 
 
 def timms_choices(text, seed=0):
@@ -64,13 +64,13 @@ def test_each_operation_strikes_as_often_as_in_timms(both):
     assert chi2_contingency(table).pvalue > 0.01
 
 
-@pytest.mark.parametrize("name", [name for name in OPERATIONS if name not in BARE])
+@pytest.mark.parametrize("name", [name for name in OPERATIONS if name not in NO_ARGUMENT])
 def test_arguments_are_distributed_as_timms(both, name):
     theirs, ours = (
         np.array([choice[1] for view in views for choice in view if choice[0] == name], float)
         for views in both
     )
-    if name not in WHOLE:
+    if name not in INTEGER_ARGUMENT:
         assert ks_2samp(theirs, ours).pvalue > 0.001
         return
     values = np.union1d(theirs, ours)

@@ -5,7 +5,7 @@ from timm.data.auto_augment import NAME_TO_OP
 
 from pipeline.data.augmentation.policy import NOTHING, OPERATIONS, Policy
 from pipeline.data.augmentation.randaugment import apply_operation, mirrored, randaugment
-from pipeline.data.augmentation.reference import BARE, WHOLE
+from pipeline.data.augmentation.reference import INTEGER_ARGUMENT, NO_ARGUMENT
 from tests.pipeline.photographs import NAMES, pixels
 
 FILL = (128, 100, 7)
@@ -33,8 +33,8 @@ def arguments(name):
 
 
 def by_timm(name, image, argument):
-    value = int(argument) if name in WHOLE else float(argument)
-    values = () if name in BARE else (value,)
+    value = int(argument) if name in INTEGER_ARGUMENT else float(argument)
+    values = () if name in NO_ARGUMENT else (value,)
     picture = Image.fromarray(image)
     return np.asarray(NAME_TO_OP[name](picture, *values, fillcolor=FILL, resample=Image.Resampling.BICUBIC))
 
