@@ -85,7 +85,7 @@ def open_image(item: Item, channels: int = 3, drop_alpha: bool = False) -> Image
                     "put it on a background, or drop the alpha channel (--drop-alpha)"
                 )
             if max(image.size) > LONGEST * min(image.size):
-                raise ImageError(f"{item.name}: {image.width}×{image.height} pixels are too long; crop it")
+                raise ImageError(f"{item.name}: {image.width}×{image.height} pixels are too long; cut it")
             return image.convert(MODES[channels])
     except ImageError:
         raise
