@@ -81,6 +81,7 @@ def test_positions_name_each_view_once_and_step_and_slot_follow_from_them(how):
     assert np.array_equal(part.position, 2 * 192 + part.slot)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("samples", [255, 256, 2000, 2047, 2048])
 def test_an_epoch_with_repeats_is_as_long_as_in_deit(samples):
     from timm.data.distributed_sampler import RepeatAugSampler

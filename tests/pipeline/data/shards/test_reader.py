@@ -150,6 +150,7 @@ def other_shard(data, draw):
 DAMAGES = [flip, flip_header, truncate, truncate_between_members, zero, swap_blocks, remove, other_shard]
 
 
+@pytest.mark.slow
 def test_a_thousand_random_damages_are_noticed_and_no_sample_is_lost_unseen(spare):
     """Whatever is read is what was packed, every other sample is refused by name, and together they are all.
 

@@ -88,6 +88,7 @@ def test_every_truncation_is_an_error():
             scanned(data[:end])
 
 
+@pytest.mark.slow
 def test_every_flipped_bit_of_a_header_or_the_padding_is_an_error():
     data, _ = written(sample_archive()[:6])
     payload = set()
