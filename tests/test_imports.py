@@ -34,7 +34,7 @@ DOORS = {
     },
     "pandas": {"ablations/reporting/text/frames.py"},
     "deepspeed": {"pipeline/training/engine.py", "pipeline/training/resharding.py"},
-    "submitit": {"pipeline/launching/slurm/submission.py"},
+    "submitit": {"pipeline/launching/slurm/arrays.py"},
     "hydra": {"pipeline/config/composition.py"},
     "omegaconf": {"pipeline/config/composition.py"},
     "tensorboard": {"pipeline/training/trackers.py"},

@@ -14,7 +14,7 @@ TRUTH = {"true": True, "false": False}
 
 
 @dataclass(frozen=True)
-class Request:
+class LaunchRequest:
     """A command line, taken apart."""
 
     ablation: str = ""
@@ -28,7 +28,7 @@ class Request:
     overrides: tuple[str, ...] = field(default=())
 
 
-def parse(argv: Sequence[str]) -> Request:
+def parse(argv: Sequence[str]) -> LaunchRequest:
     own: dict[str, str] = {}
     overrides = []
     for text in argv:
@@ -46,7 +46,7 @@ def parse(argv: Sequence[str]) -> Request:
     action = own.get("action", "submit")
     if action not in ACTIONS:
         raise unknown_name("action", action, ACTIONS)
-    request = Request(
+    request = LaunchRequest(
         ablation=own.get("ablation", ""),
         action=action,
         seeds=tuple(_number("seeds", part, int) for part in _parts(own.get("seeds", ""))),
@@ -64,7 +64,7 @@ def parse(argv: Sequence[str]) -> Request:
     return request
 
 
-def again(request: Request, action: str) -> str:
+def again(request: LaunchRequest, action: str) -> str:
     """The command line for another action on the same runs."""
     own = [f"ablation={request.ablation}"] if request.ablation else []
     own += [f"seeds={','.join(map(str, request.seeds))}"] if request.seeds else []

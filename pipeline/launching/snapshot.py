@@ -15,7 +15,7 @@ from pipeline.errors import WorkFailed
 from pipeline.runs.provenance import ROOT, SNAPSHOT, code, difference
 
 FOLDER = ".code"
-ROOMS = ("tnt", "pipeline", "ablations", "slurm")  # what a run imports, or is started by
+ROOMS = ("tnt", "pipeline", "ablations")  # what a run imports, or is started by
 LEFT_OUT = ("__pycache__",)
 DIFFERENCE = "diff.patch"
 LARGEST = 8 << 20  # bytes: code is smaller, and what else lies there is no part of it

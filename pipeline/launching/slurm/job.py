@@ -15,11 +15,10 @@ from pipeline.config import run as configs
 from pipeline.config.identity import is_run_id
 from pipeline.config.run import RunConfig
 from pipeline.errors import UserError, WorkFailed, command
-from pipeline.launching.asked import ASKED
 from pipeline.launching.slurm import commands, launches
 from pipeline.processes.place import find_place
 from pipeline.runs import attempts, records
-from pipeline.runs.directory import WEIGHTS, run_directory
+from pipeline.runs.directory import CONFIG, WEIGHTS, run_directory
 
 
 def main(argv: Sequence[str]) -> int:
@@ -30,10 +29,10 @@ def main(argv: Sequence[str]) -> int:
     if launch.settle(array) != array:
         print(f"{launch.name} was given up, or is job {launch.job or 'none'}: job {array} does nothing")
         return 0
-    asked = Path(launch.runs_directory) / launch.runs[task] / ASKED
-    if waits_for_its_origin(configs.read(asked)):
+    path = Path(launch.runs_directory) / launch.runs[task] / CONFIG
+    if waits_for_its_origin(configs.read(path)):
         return 0
-    return train.main(["--config", str(asked)])
+    return train.main(["--config", str(path)])
 
 
 def waits_for_its_origin(config: RunConfig) -> bool:

@@ -9,7 +9,6 @@ The name is also the job's. Whoever finds a launch without a job asks Slurm for 
 that was killed between the two, or whose sbatch failed in its answer alone, leaves nothing to be done twice.
 """
 
-import fcntl
 import json
 import os
 import re
@@ -21,7 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pipeline.errors import UserError
-from pipeline.files import partial_name, publish_bytes
+from pipeline.files import locked, partial_name, publish_bytes
 from pipeline.launching.slurm import commands
 from pipeline.launching.slurm.commands import Job
 from pipeline.runs.attempts import attempts
@@ -89,12 +88,8 @@ def submitting(runs: Path) -> Iterator[None]:
     """One at a time, over all machines that share the directory."""
     folder = runs / FOLDER
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with open(folder / LOCK, "a") as file:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            print("another launch is submitting; waiting for it", file=sys.stderr)
-            fcntl.lockf(file, fcntl.LOCK_EX)
+    said = "another launch is submitting; waiting for it"
+    with locked(folder / LOCK, waiting=lambda: print(said, file=sys.stderr)):
         yield
 
 
