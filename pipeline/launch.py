@@ -1,4 +1,4 @@
-"""Run an ablation, or one run: plan it, start what is missing, ask how it stands. Safe to say twice.
+"""Run an ablation, or one run: plan it, start what is missing, show its status. No run is started twice.
 
   python pipeline/launch.py ablation=inner_heads                   submit on a cluster, else run here
   python pipeline/launch.py ablation=all seeds=0,1,2 action=plan   what there is, and what the rest would take
@@ -9,15 +9,15 @@
 ablation=NAME|all    one of those below
 action=submit        start what is not done (the default); after that the command says how to go on
        plan          the runs, their state, device-hours, wall time and disk; nothing is started
-       status        how they stand; watch=true until all are done
+       status        their state; watch=true until all are done
        logs          what they printed
        cancel        end those at work, with a checkpoint
        retry         start those again that broke
        rehearse      a few steps, a real signal, and the same weights as without it
 seeds=0,1,2          of each cell; cells=a,b takes some of them
 max_gpu_hours=N      refuse to start more than that
-json=true            for programs, on standard output; yes=true asks nothing
-a.b=c                any setting of a run, or cluster=slurm|local|auto or a profile of one's own
+json=true            for programs, on standard output; yes=true answers every question with yes
+a.b=c                any setting of a run; cluster=slurm|local|auto, or a profile that you wrote
 """
 
 import dataclasses
@@ -103,7 +103,7 @@ def status(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
 
 
 def start(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
-    """`submit` and `retry`: what is not done, or what broke."""
+    """`submit` starts what is not done, `retry` what broke."""
     found = statuses(runs, jobs_of(runs))
     without = [run for run, at in zip(runs, found, strict=True) if at.state == "no data"]
     for reason in dict.fromkeys(run.obstacle for run in without):
@@ -123,7 +123,7 @@ def start(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
 def run_here(
     request: LaunchRequest, runs: Sequence[PlannedRun], todo: Sequence[PlannedRun], without: int
 ) -> int:
-    """To the end; then how everything stands."""
+    """Train them to the end on this machine, then show the status of all."""
     work = local.LocalRuns()
     if todo:
         with overview.watched(todo, runs[0].config.logging.seconds) as (tell, show):
@@ -161,12 +161,12 @@ def submit(
         rows = [[one.id, names[one.id], one.job or "outside of Slurm", states[one.id]] for one in submitted]
         tables.show(("run", "cells", "job", ""), rows)
         print(*preflight.remarks(commands.settings()), sep="\n")
-        print(f"how they stand: {again(request, 'status')}")
+        print(f"their status: {again(request, 'status')}")
     return 1 if without else 0
 
 
 def logs(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
-    """Where they are, and how each ends; the newest last."""
+    """The log files of each run and their last lines; the newest file last."""
     shown = []
     for run in runs:
         directory = run_directory(run.config, run.id)
@@ -183,7 +183,7 @@ def logs(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
 
 
 def cancel(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
-    """Jobs are cancelled, processes of this host asked to end: each run leaves a checkpoint."""
+    """Cancel jobs, and ask processes of this host to end: each run writes a checkpoint first."""
     found = statuses(runs, jobs_of(runs))
     alive = [at for at in found if at.state in ("running", "pending")]
     if not alive:
@@ -229,13 +229,13 @@ def jobs_of(runs: Sequence[PlannedRun]) -> dict[str, commands.Job]:
         return {}
     try:
         return launches.jobs(Path(runs[0].config.paths.runs), [run.id for run in runs if run.id])
-    except WorkFailed as error:  # what the runs left still tells something; nothing is submitted on it
+    except WorkFailed as error:  # the runs' own files still show something; no submission relies on it
         print(f"warning: {error}", file=sys.stderr)
         return {}
 
 
 def costs_of(runs: Sequence[PlannedRun], found: Sequence[RunStatus]) -> list[Cost]:
-    """Of what is not done."""
+    """The cost of each run; nothing for one that is done."""
     slurm = on_slurm(runs)
     known, problems = records.read_all(runs[0].config.paths.records)
     for problem in problems:
@@ -275,7 +275,7 @@ def report_command(config: RunConfig) -> str:
 
 def confirmed(question: str) -> bool:
     if not sys.stdin.isatty():
-        raise UserError(f"{question} nobody is there to ask; yes=true says so")
+        raise UserError(f"{question} there is no terminal to ask at; yes=true answers yes")
     return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
 
 

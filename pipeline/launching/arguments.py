@@ -1,4 +1,4 @@
-"""The command line of launch.py, taken apart: its own names, and what is a run's config to judge."""
+"""The command line of launch.py: its own arguments, and the overrides of a run's config."""
 
 import shlex
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ TRUTH = {"true": True, "false": False}
 
 @dataclass(frozen=True)
 class LaunchRequest:
-    """A command line, taken apart."""
+    """What a command line of launch.py asks for."""
 
     ablation: str = ""
     action: str = "submit"

@@ -1,4 +1,4 @@
-"""What a run will take: images, device-hours, wall time and disk, and what that is known from.
+"""Estimates what a run will take: images, device-hours, wall time and disk, and on what the estimate rests.
 
 Measured where anything was: the same network at the same image size on such a device, else another network
 there, scaled by multiply-adds; else multiply-adds at a share of what the device could do.

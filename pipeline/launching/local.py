@@ -1,7 +1,8 @@
-"""Runs on this machine: each a process of its own, several at a time, one that others start from before them.
+"""Trains runs on this machine, several at a time, each in a process of its own (or one for each GPU).
 
-Each is trained once, whoever asks: a run that another process holds is left to it and waited for. Killed and
-started again, everything goes on where it stood. What goes wrong with one run does not stop the others.
+A run that another process trains is not started but waited for; a run that others start from comes before
+them. After a kill the same call continues every run from its last checkpoint. A failed run does not stop the
+others.
 """
 
 import os
@@ -34,7 +35,7 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @dataclass
 class LocalRuns:
-    """What became of each run, by id."""
+    """The state of each run, by id."""
 
     active: dict[str, "RunProcess"] = field(default_factory=dict)
     elsewhere: dict[str, Lease] = field(default_factory=dict)  # who holds it
@@ -53,7 +54,7 @@ class RunProcess:
 
 @dataclass(frozen=True)
 class Capacity:
-    """How many runs at a time, and the GPUs of each."""
+    """How many runs train at the same time, and on which GPUs each."""
 
     slots: int
     gpus: tuple[str, ...]  # as CUDA_VISIBLE_DEVICES names them; none: on the CPU
@@ -109,14 +110,14 @@ def train(
 
 
 def name(run: PlannedRun) -> str:
-    """For a person: the first of its cells, else its model, and its id."""
+    """A run's name in messages: the first of its cells, or its model and data, and its id."""
     label = run.labels[0] if run.labels else f"{run.config.model.name} on {run.config.data.name}"
     seed = f" seed {run.config.seed}" if run.config.seed else ""
     return f"{label}{seed} ({run.id})"
 
 
 def ask_to_end(directory: Path) -> str:
-    """Send SIGTERM to the process of this host that holds the run; who that was, "" where there is none."""
+    """Send SIGTERM to the process of this host that trains the run, outside of a job; who that was, or ""."""
     holder = attempts.holder(directory)
     if holder is None or not holder.pid or holder.job or holder.host != socket.gethostname():
         return ""
@@ -128,7 +129,7 @@ def ask_to_end(directory: Path) -> str:
 
 
 def _settled(run: PlannedRun, work: LocalRuns, tell: Callable[[str], None]) -> bool:
-    """Whether a waiting run needs nothing more; who holds it elsewhere is noted."""
+    """Whether a waiting run is done or can never start; a process elsewhere that trains it is noted."""
     if records.exists(run.config.paths.records, run.id):
         work.elsewhere.pop(run.id, None)
         work.done.append(run.id)
@@ -138,11 +139,11 @@ def _settled(run: PlannedRun, work: LocalRuns, tell: Callable[[str], None]) -> b
         return True
     holder = attempts.holder(run_directory(run.config, run.id))
     if holder and run.id not in work.elsewhere:
-        tell(f"{name(run)} is being trained by {holder}; it is left to that")
+        tell(f"{name(run)} is being trained by {holder}; waiting for that process")
     if holder:
         work.elsewhere[run.id] = holder
     elif work.elsewhere.pop(run.id, None):
-        tell(f"{name(run)} was left unfinished there; it goes on here")
+        tell(f"{name(run)} was not finished there; it continues here")
     return False
 
 
@@ -155,7 +156,7 @@ def _free(work: LocalRuns, space: Capacity) -> int:
 
 
 def _start(run: PlannedRun, space: Capacity, slot: int) -> RunProcess:
-    """In a session of its own: Ctrl-C at the terminal is ours to pass on, as a request to end softly."""
+    """Start its process in a new session: Ctrl-C at the terminal does not reach it, `_Stop` passes it on."""
     path = write_config(run.config, run.id)
     command = [sys.executable, "-u"]
     if space.ranks > 1:
@@ -180,7 +181,7 @@ def _start(run: PlannedRun, space: Capacity, slot: int) -> RunProcess:
 def _collect(
     runs: Sequence[PlannedRun], work: LocalRuns, stopping: bool, tell: Callable[[str], None]
 ) -> list[PlannedRun]:
-    """Take in the processes that have ended; the runs that must be waited for after all."""
+    """Note which processes have ended; returns the runs that another launch has started first."""
     again = []
     for run in [run for run in runs if run.id in work.active]:
         status = work.active[run.id].process.poll()
@@ -212,7 +213,7 @@ def _why(status: int, directory: Path, started: float) -> str:
 
 
 class _Stop:
-    """Ctrl-C, or a request to end: passed to the runs, which checkpoint and end; the second kills them."""
+    """Passes Ctrl-C or a request to end to the runs, which write a checkpoint and end; a second one kills."""
 
     def __init__(self, work: LocalRuns) -> None:
         self._work, self._event = work, threading.Event()
@@ -223,7 +224,7 @@ class _Stop:
         return self._event.is_set()
 
     def wait(self, seconds: float) -> None:
-        """Cut short by a signal, once."""
+        """Returns early at the first signal."""
         if self.asked:
             time.sleep(seconds)
         else:
@@ -237,7 +238,7 @@ class _Stop:
     def __exit__(self, *error: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
-        for child in self._work.active.values():  # an error of ours: nothing runs on unseen
+        for child in self._work.active.values():  # after an error here, no run continues unseen
             _send(child, signal.SIGTERM)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
@@ -248,7 +249,7 @@ class _Stop:
         self.pass_on()
 
     def pass_on(self) -> None:
-        """Ask each run once; one may have been starting when the signal came."""
+        """Ask each run once, also one that was just starting when the signal came."""
         for child in self._work.active.values() if self.asked else ():
             if not child.asked:
                 child.asked = True
@@ -256,6 +257,6 @@ class _Stop:
 
 
 def _send(child: RunProcess, number: signal.Signals) -> None:
-    """To all of its ranks."""
+    """Signal all processes of a run."""
     if child.process.poll() is None:
         os.killpg(child.process.pid, number)

@@ -70,7 +70,7 @@ def status_rows(runs: Sequence[PlannedRun], found: Sequence[RunStatus]) -> list[
 
 
 def plan_totals(found: Sequence[RunStatus], costs: Sequence[Cost]) -> str:
-    """Of what is still to be done."""
+    """Device-hours and disk of the runs that are not done."""
     known = [cost.device_hours for cost in costs if cost.device_hours is not None]
     unknown = len(costs) - len(known)
     more = f" and {unknown} not known" if unknown else ""
@@ -81,7 +81,7 @@ def plan_totals(found: Sequence[RunStatus], costs: Sequence[Cost]) -> str:
 
 
 def summary(found: Sequence[RunStatus]) -> str:
-    """How many are in which state, and once each why there are no data."""
+    """How many runs are in each state, and each reason for missing data once."""
     obstacles = dict.fromkeys(at.error for at in found if at.state == "no data")
     return "\n".join([", ".join(f"{count} {state}" for state, count in counted(found).items()), *obstacles])
 
@@ -119,7 +119,7 @@ def size(value: int | None) -> str:
 
 @contextmanager
 def watched(runs: Sequence[PlannedRun], seconds: float) -> Iterator[tuple[Tell, Show]]:
-    """What to call with events, and with the work as it stands; `seconds` lie between plain lines."""
+    """Two functions that show events and progress; without a terminal, lines come every `seconds`."""
     if not sys.stderr.isatty():
         yield _say, _rarely(seconds, lambda work: _lines(runs, work))
         return

@@ -60,7 +60,7 @@ def _identified(
 
 
 def _add(found: dict[str, PlannedRun], run: PlannedRun) -> PlannedRun:
-    """One entry a run; whoever asked first gives it its name in the record."""
+    """One entry for each run; the first cell that asks for it gives the record its ablation and cell."""
     key = run.id or id_of(science(run.config), "")
     before = found.get(key)
     if before is not None:

@@ -1,8 +1,8 @@
-"""Before weeks depend on it: a run is interrupted as it would be, and must go on as if it had not been.
+"""Checks that an interrupted run continues exactly: before a long run is started, or where it will run.
 
-Two copies of the run begin anew in a folder of their own. One is left alone. The other gets the real signal
-after a few steps, comes back as it would, and goes as far again. The same loss and the same norm of the
-gradient at every step, to the last digit, are the proof; nothing of it enters the run or its record.
+Two copies of the run train a few steps in a folder of their own. One is not disturbed. The other gets the
+scheduler's signal after a few steps, is started again, and trains as many more. Loss and gradient norm of
+every step must be equal to the last digit. The run itself and its record are not touched.
 """
 
 import dataclasses
@@ -30,23 +30,23 @@ LOOK_EVERY = 0.1
 
 
 class RehearsedRun(Protocol):
-    """A copy of the run at work."""
+    """A copy of the run while it trains."""
 
     def interrupt(self) -> None:
-        """The real signal, and whatever brings the run back to work afterwards."""
+        """Send the scheduler's signal, and start the copy again if the scheduler does not."""
 
     def end(self) -> None:
-        """For good."""
+        """Stop it."""
 
     def problem(self) -> str:
-        """Why it will come no further, "" while it may."""
+        """Why it does not train any more; "" while it does."""
 
 
 Start = Callable[[PlannedRun], RehearsedRun]
 
 
 def rehearse(run: PlannedRun, start: Start, steps: int = STEPS) -> str:
-    """What was shown, in a line; a failure says what differs, and leaves both copies to be looked at."""
+    """What was shown, in one line; a failure says what differs and keeps both copies."""
     folder = Path(run.config.paths.runs).absolute() / FOLDER / run.id
     shutil.rmtree(folder, ignore_errors=True)
     left_alone, disturbed = (_copy(run, folder / name) for name in ("left-alone", "interrupted"))
@@ -72,7 +72,7 @@ def rehearse(run: PlannedRun, start: Start, steps: int = STEPS) -> str:
 
 
 def _interrupted(run: PlannedRun, start: Start, steps: int) -> int:
-    """Let the run be interrupted and go on; the step that it was interrupted after."""
+    """Interrupt the run and let it continue; the step after which it was interrupted."""
     copy = start(run)
     try:
         _reaches(run, copy, steps)
@@ -88,7 +88,7 @@ def _interrupted(run: PlannedRun, start: Start, steps: int) -> int:
 
 
 def _copy(run: PlannedRun, folder: Path) -> PlannedRun:
-    """The same run with other paths, which says every step."""
+    """The same run with other paths, which logs every step."""
     paths = Paths(runs=str(folder), records=str(folder / "records"), data=run.config.paths.data)
     logging = dataclasses.replace(run.config.logging, every=1, tensorboard=False, wandb="")
     engine = dataclasses.replace(run.config.engine, checkpoint_minutes=0.0, checkpoint_every=10**6)

@@ -1,11 +1,11 @@
-"""Where a run stands, told from what it left: its record, its directory, its job where a scheduler has one.
+"""The status of a run, from its record, its directory, and its job where a scheduler has one.
 
-done      its record is there
-running   a trainer holds it, or its job runs
+done      its record exists
+running   a process holds its lease, or its job runs
 pending   its job waits
-broken    it has begun, and nobody is at it
+broken    it has begun, and nothing trains it now
 missing   it has not begun
-no data   what it would learn from is not there, so it has no id yet
+no data   its data are not there, so it has no id yet
 """
 
 import time
@@ -90,11 +90,11 @@ def _finished(run: PlannedRun) -> RunStatus:
 
 
 def _progress(config: RunConfig, directory: Path) -> dict[str, Any]:
-    """How far it has come, as of the last line that it wrote."""
+    """How far it has come, from the last lines that it wrote."""
     timing, metrics = newest_rows(directory / TIMING), newest_rows(directory / METRICS)
     found: dict[str, Any] = {}
     last = max((row for row in (*timing, *metrics)), key=lambda row: row["step"], default=None)
-    if timing:  # the newest start may be behind what was lost
+    if timing:  # after a kill it may have gone back to an earlier step
         last = timing[-1]
     if last is None:
         return found
@@ -116,7 +116,7 @@ def _progress(config: RunConfig, directory: Path) -> dict[str, Any]:
 
 
 def counted(found: Iterable[RunStatus]) -> dict[str, int]:
-    """How many are in each state, none left out."""
+    """How many runs are in each state."""
     states = [one.state for one in found]
     return {state: states.count(state) for state in STATES if state in states}
 

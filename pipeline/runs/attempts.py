@@ -22,7 +22,7 @@ from pipeline.files import LockedElsewhere, append_row, locked, locked_by, publi
 from pipeline.runs.directory import ATTEMPTS, LEASE, LOG, RUN, WEIGHTS
 from pipeline.runs.log import error_line
 
-FRUITLESS = 3  # attempts in a row that brought no checkpoint: another would not either
+FRUITLESS = 3  # attempts in a row without a new checkpoint: another would bring none either
 FINISHED, STOPPED, FAILED = "finished", "stopped", "failed"
 KILLED = "it ended without a word: killed, or out of memory"
 UNKNOWN = "an older version of the code, which did not note how it ended, trained it last; see its log"
@@ -91,7 +91,7 @@ class AttemptLog:
 
 @contextmanager
 def lease(directory: Path, job: str = "") -> Iterator[None]:
-    """Hold the run, or say who does."""
+    """Hold the run; refused, with the name of the holder, where another process does."""
     with ExitStack() as stack:
         try:
             file = stack.enter_context(locked(directory / LEASE))
@@ -107,7 +107,7 @@ def lease(directory: Path, job: str = "") -> Iterator[None]:
 
 
 def holder(directory: Path) -> Lease | None:
-    """Who holds the run. To ask keeps no trainer out and takes the run from none, this process included."""
+    """Who holds the run. Asking takes no lock, and drops none of this process."""
     said = locked_by(directory / LEASE)
     if said is None:
         return None
@@ -118,8 +118,11 @@ def holder(directory: Path) -> Lease | None:
 
 
 def register(directory: Path, science: str, data: dict[str, str]) -> None:
-    """Note what a run is of when it first starts; refused where another of the same science has begun on
-    other data under the same path, and has not finished: it would begin from zero unseen."""
+    """Note a run's science and data when it first starts.
+
+    Refused where an unfinished run of the same science has other data under the same path: the data were
+    changed, and this run would begin again from zero.
+    """
     path = directory / RUN
     if path.exists():
         return
@@ -141,7 +144,7 @@ def register(directory: Path, science: str, data: dict[str, str]) -> None:
 
 
 def next_number(directory: Path) -> int:
-    """Of the attempt that comes after those that are noted."""
+    """The number of the next attempt."""
     found = _noted(directory)
     return 1 + max([line.number for line in found] + [sum(isinstance(line, Attempt) for line in found)])
 
@@ -167,7 +170,7 @@ def last_end(directory: Path, since: float = 0.0) -> str:
 
 
 def fruitless(directory: Path, step: int) -> bool:
-    """Whether the last attempts, this one with them, all began at the step that this one has come to."""
+    """Whether the last attempts, with this one, all began at the step that this one has reached."""
     last = attempts(directory)[-FRUITLESS:]
     return len(last) == FRUITLESS and all(attempt.step == step for attempt in last)
 
@@ -177,7 +180,7 @@ def now() -> float:
 
 
 def _noted(directory: Path) -> list[Attempt | Ending]:
-    """Begins and ends in the order of their lines; a damaged line is left out."""
+    """All lines in their order; damaged lines are left out."""
     found: list[Attempt | Ending] = []
     for row in rows(directory / ATTEMPTS):
         try:

@@ -1,11 +1,11 @@
-"""The directory of a run, and the name of each file in it; nobody else names them.
+"""The directory of a run, and the name of each file in it; other modules take the names from here.
 
 runs/<id>/
-  config.yaml         what it was asked to be
+  config.yaml         its config
   run.json            which science and which data it is of
   lease               locked while a trainer is alive
   attempts.jsonl      its attempts: who, when, where, from which step, and how each ended
-  metrics.jsonl       losses, norms and evaluations, the same however often it was killed
+  metrics.jsonl       losses, norms and evaluations; the same after kills as without
   timing.jsonl        rates, waits and memory
   log.txt             what it said
   output.log          what its processes printed, where launch.py started them on this machine
@@ -32,7 +32,7 @@ def run_directory(config: RunConfig, id: str) -> Path:
 
 
 def write_config(config: RunConfig, id: str) -> Path:
-    """What the run is asked to be, as a file that starts it from anywhere; left as it is where it says so."""
+    """Write the run's config, with whole paths, unless the file already says the same; returns the file."""
     config = with_whole_paths(config)
     path = run_directory(config, id) / CONFIG
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -42,7 +42,7 @@ def write_config(config: RunConfig, id: str) -> Path:
 
 
 def with_whole_paths(config: RunConfig) -> RunConfig:
-    """The same run, whatever directory it is started in."""
+    """The same config with whole paths, so that the run can be started in any directory."""
     paths = {name: _whole(value) for name, value in dataclasses.asdict(config.paths).items()}
     data, init = config.data, config.recipe.init
     return dataclasses.replace(

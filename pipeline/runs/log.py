@@ -1,4 +1,4 @@
-"""What a run wrote while it trained, read again: metrics, timing, and the ends of its logs."""
+"""Reads what a run wrote while it trained: metrics, timing, and the ends of its logs."""
 
 import os
 import statistics
@@ -15,7 +15,7 @@ TAIL = 1 << 16  # bytes of a log's end that are read: hundreds of lines
 
 @dataclass(frozen=True)
 class Spent:
-    """What all attempts took together."""
+    """What all attempts of a run took together."""
 
     images_per_second: float  # the median of the measured intervals, without evaluation and checkpoints
     wait_share: float
@@ -24,12 +24,12 @@ class Spent:
 
 
 def metrics(directory: Path) -> list[dict[str, Any]]:
-    """What a run wrote of its steps and its evaluations, in their order; nothing where it left nothing."""
+    """The lines of a run's steps and evaluations in their order; none where there is no file."""
     return [row for _, row in _rows(directory / METRICS)]
 
 
 def spent(directory: Path) -> Spent:
-    """What the attempts of a run took so far: each from its start to the last line it wrote."""
+    """What the attempts took so far: each from its start to the last line that it wrote."""
     rates, waits, hours, attempts = [], [], 0.0, 0
     before = devices = 0.0
     for _, row in _rows(directory / TIMING):
@@ -46,7 +46,7 @@ def spent(directory: Path) -> Spent:
 
 
 def error_line(directory: Path, text: str) -> None:
-    """What a process of the run died of, for whoever reads its log."""
+    """Add the error with which a process of the run ended to its log."""
     with _appending(directory / LOG) as log:
         log.write(f"{_stamp()} error: {text}\n")
 

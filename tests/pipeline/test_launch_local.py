@@ -160,7 +160,7 @@ def test_ctrl_c_loses_nothing_and_a_second_launch_takes_over(place, capsys):
     assert "stopped; the same command goes on from there" in err
     _, err = second.communicate(timeout=DEADLINE)
     assert second.returncode == 0, err
-    assert "was left unfinished there; it goes on here" in err
+    assert "was not finished there; it continues here" in err
     [at] = place.status(capsys, *more)
     assert (at["state"], at["attempts"]) == ("done", 2)
     assert "goes on after step" in (place.folder / "runs" / run.id / "log.txt").read_text()
@@ -177,7 +177,7 @@ def test_cancel_asks_and_then_ends_a_run_softly(place, capsys, monkeypatch):
     process = place.start(*more)
     [run] = launch.planned(launch.requested_runs(launch.parse([*place.settings, *more])))
     until(lambda: place.step(run.id) >= 1, process)
-    with pytest.raises(launch.UserError, match="nobody is there to ask; yes=true"):
+    with pytest.raises(launch.UserError, match="there is no terminal to ask at; yes=true"):
         launch.main([*place.settings, *more, "action=cancel"])
     assert launch.main([*place.settings, *more, "action=cancel", "yes=true"]) == 0
     assert "asked to end: process" in capsys.readouterr().out

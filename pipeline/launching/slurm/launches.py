@@ -1,12 +1,12 @@
-"""What has been given to Slurm: each submission leaves word before it happens, and again once it has.
+"""The launches that were given to Slurm: each is noted before it is submitted, and its job afterwards.
 
     runs/.launches/lock                 held while somebody submits
     runs/.launches/<name>/launch.json   the runs of an array in the order of its tasks; written before sbatch
     runs/.launches/<name>/job           the array's id, once sbatch has said it
     runs/.launches/<name>/*.out         what each rank of each task printed
 
-The name is also the job's. Whoever finds a launch without a job asks Slurm for one of that name: a submitter
-that was killed between the two, or whose sbatch failed in its answer alone, leaves nothing to be done twice.
+A job has the name of its launch. For a launch without a job, Slurm is asked for a job of that name, so that
+nothing is submitted twice after a submitter was killed in between, or sbatch submitted but could not answer.
 """
 
 import json
@@ -28,7 +28,7 @@ from pipeline.runs.attempts import attempts
 FOLDER = ".launches"
 LAUNCH, JOB, LOCK = "launch.json", "job", "lock"
 NAME = re.compile(r"tnt-[0-9a-f]{10}")
-LOST = "none"  # in the file of the job: Slurm knows none of that name
+LOST = "none"  # in the file of the job: Slurm knows no job of that name
 
 
 @dataclass(frozen=True)
@@ -62,10 +62,10 @@ class Launch:
         publish_bytes(self.directory / LAUNCH, (json.dumps(asdict(self), indent=1) + "\n").encode())
 
     def settle(self, job: str) -> str:
-        """Note its job, unless one is noted; the one that is.
+        """Note its job unless one is noted already; returns the noted one.
 
-        The submitter, whoever comes after a dead one, and the job itself may do it. The first decides, and a
-        job that is not the one noted does not run.
+        The submitter, a later launch, and the job itself may call this. The first one decides; a job that is
+        not the noted one does not run.
         """
         path = self.directory / JOB
         partial = partial_name(path)
@@ -85,7 +85,7 @@ class Launch:
 
 @contextmanager
 def submitting(runs: Path) -> Iterator[None]:
-    """One at a time, over all machines that share the directory."""
+    """Allow one submission at a time, on all machines that share the directory."""
     folder = runs / FOLDER
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     said = "another launch is submitting; waiting for it"
@@ -105,13 +105,13 @@ def read(directory: Path) -> Launch:
 
 
 def read_all(runs: Path) -> list[Launch]:
-    """The oldest first."""
+    """All launches, the oldest first."""
     found = sorted((runs / FOLDER).glob(f"tnt-*/{LAUNCH}"), key=os.path.getmtime)
     return [read(path.parent) for path in found]
 
 
 def adopt(runs: Path) -> list[str]:
-    """Find the jobs of launches whose submitter did not live to note them; a line for each."""
+    """Find and note the jobs of launches whose submitter was killed before; a line for each."""
     said = []
     for launch in read_all(runs):
         if launch.settled:

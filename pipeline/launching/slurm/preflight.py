@@ -1,6 +1,6 @@
-"""What would fail hours later, found before anything is submitted: a line and a cure for each, all at once.
+"""Checks runs before they are submitted, and lists all problems at once, each with its cure.
 
-It asks the scheduler and looks at files, which takes a moment; `cluster.probe=true` asks a node too.
+It asks the scheduler and looks at files; with `cluster.probe=true` a small job looks at a node too.
 """
 
 import os
@@ -32,7 +32,7 @@ CURES = {
 
 
 def check(runs: Sequence[PlannedRun]) -> dict[str, str]:
-    """Refuse what cannot go well; the cluster's settings."""
+    """Refuse runs that would fail; returns the cluster's settings."""
     if not commands.available():
         raise UserError("there is no sbatch here; go to a login node, or use cluster=local")
     settings = commands.settings()
@@ -61,7 +61,7 @@ def check(runs: Sequence[PlannedRun]) -> dict[str, str]:
 
 
 def remarks(settings: dict[str, str]) -> list[str]:
-    """How runs end early on this cluster, for whoever plans on it."""
+    """How preemption ends runs on this cluster."""
     if settings.get("PreemptMode", "OFF") == "OFF":
         return ["preemption: none on this cluster"]
     mode = settings["PreemptMode"]
@@ -86,7 +86,7 @@ def refused(config: RunConfig) -> list[str]:
 
 
 def too_long(config: RunConfig) -> list[str]:
-    """A time that the partition never grants: sbatch takes such a job all the same, and it waits for ever."""
+    """Times that the partition does not allow: sbatch accepts such a job, but it never starts."""
     site = config.cluster
     wanted = minutes(site.time)
     problems = []

@@ -1,4 +1,4 @@
-"""A rehearsal on a cluster: the copy of the run is a job like those to come, which requeues itself."""
+"""A rehearsal on a cluster: the copy of the run is a job, which requeues itself."""
 
 import time
 from pathlib import Path

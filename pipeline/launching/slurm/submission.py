@@ -1,4 +1,4 @@
-"""Runs into Slurm's queue: arrays of them through submitit, each run once, whoever asks and however often.
+"""Submits runs to Slurm as array jobs, each run once, however often and from wherever it is asked.
 
 submitit writes the batch script and calls sbatch (`arrays.py`). A task finds its run by its number in the
 array (`launches.py`), continues from what is in the run's directory, and ends as any run does.
@@ -20,7 +20,7 @@ from pipeline.launching.slurm.launches import Launch
 from pipeline.runs import attempts, records
 from pipeline.runs.directory import write_config
 
-# Paths go into lines of the batch script, where Slurm takes % and \\ for its own.
+# Paths go into lines of the batch script, where % and \\ have a meaning for Slurm.
 PATH = re.compile(r"[^\x00-\x1f\x7f%\\'\"`$]+")
 
 
@@ -31,11 +31,11 @@ RANK = "pipeline/launching/slurm/rank.sh"  # in the folder of the code
 class Submitted:
     id: str
     job: str
-    new: bool  # else another launch had submitted it, or a batch script trains it
+    new: bool  # False where another launch has submitted it, or a batch script trains it
 
 
 def submit(runs: Sequence[PlannedRun]) -> list[Submitted]:
-    """The job of each run that is not finished, in the runs' order; those that have none are submitted."""
+    """Submit the runs that are neither finished nor in the queue; the jobs of all unfinished runs."""
     if not runs:
         return []
     directory = Path(runs[0].config.paths.runs).absolute()
@@ -60,7 +60,7 @@ def submit(runs: Sequence[PlannedRun]) -> list[Submitted]:
 
 
 def cancel(runs: Path, ids: Sequence[str]) -> list[str]:
-    """End the jobs of these runs; which jobs those were."""
+    """Cancel the jobs of these runs; returns those jobs."""
     runs = runs.absolute()
     with launches.submitting(runs):
         launches.adopt(runs)
@@ -70,7 +70,7 @@ def cancel(runs: Path, ids: Sequence[str]) -> list[str]:
 
 
 def live(runs: Path, ids: Sequence[str]) -> dict[str, str]:
-    """The jobs of those that wait or are at work; "" for one that is trained outside of Slurm."""
+    """The jobs of the runs that wait or run; "" for a run that is trained outside of Slurm."""
     jobs = {id: job.id for id, job in launches.jobs(runs, ids).items() if job.live}
     return jobs | {id: "" for id in ids if id not in jobs and attempts.holder(runs / id)}
 
@@ -80,7 +80,7 @@ def finished(run: PlannedRun) -> bool:
 
 
 def groups(runs: Sequence[PlannedRun], largest: int) -> list[list[PlannedRun]]:
-    """Runs that one array can hold: they ask for the same, and start from the same run or from none."""
+    """Runs for one array each: with the same resources, and starting from the same run or from none."""
     alike: dict[str, list[PlannedRun]] = {}
     for run in runs:
         site = run.config.cluster
@@ -92,7 +92,7 @@ def groups(runs: Sequence[PlannedRun], largest: int) -> list[list[PlannedRun]]:
 
 
 def batch(launch: Launch, runs: Sequence[PlannedRun], dependency: str = "") -> tuple[ArrayExecutor, str]:
-    """What submitit is told, and the command of a task."""
+    """The executor with its options, and the command of a task."""
     config, folder = runs[0].config, launch.directory
     executor = ArrayExecutor(folder)
     executor.update_parameters(
@@ -121,7 +121,7 @@ def check_path(path: Path) -> None:
 
 
 def _give(launch: Launch, runs: Sequence[PlannedRun], dependency: str) -> None:
-    """To sbatch; whatever happens on the way, the launch's name tells afterwards whether there is a job."""
+    """Note the launch, then call sbatch; after any failure the launch's name shows whether there is a job."""
     for run in runs:
         write_config(run.config, run.id)
     launch.begin()
