@@ -211,10 +211,10 @@ def rehearse(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
     ready = [run for run in runs if run.id and not run.after]
     if not ready:
         raise UserError("none of these runs can be rehearsed: " + "; ".join(run.obstacle for run in runs))
-    copy: rehearsal.Start = rehearsal.LocalRun
+    start_copy: rehearsal.Start = rehearsal.LocalRun
     if on_slurm(runs):
-        from pipeline.launching.slurm.rehearsal import SlurmRun as copy
-    said = rehearsal.rehearse(ready[0], copy)
+        from pipeline.launching.slurm.rehearsal import SlurmRun as start_copy
+    said = rehearsal.rehearse(ready[0], start_copy)
     print(json.dumps({"run": ready[0].id, "said": said}) if request.json else said)
     return 0
 
