@@ -16,7 +16,7 @@ from pipeline.config.identity import science
 from pipeline.config.overrides import compose
 from pipeline.config.run import RunConfig
 from pipeline.errors import UserError, unknown_name
-from pipeline.launching.plan import Wish
+from pipeline.launching.plan import RequestedRun
 
 ALL = "all"
 NO_ABLATIONS = ("spec", "report", "reporting")
@@ -96,9 +96,9 @@ def origin(ablation: Ablation, cell: Cell, overrides: Sequence[str] = ()) -> Run
     return compose([*ablation.base, *overrides, *cell.starts_from])
 
 
-def wishes(
+def requested_runs(
     name: str, overrides: Sequence[str] = (), seeds: Sequence[int] = (), cells: Sequence[str] = ()
-) -> list[Wish]:
+) -> list[RequestedRun]:
     """What the ablation of that name asks for, or all of them: each cell, or those named, with each seed."""
     loaded = load(name)
     known = list(dict.fromkeys(cell.name for ablation in loaded.values() for cell in ablation.cells))
@@ -112,7 +112,9 @@ def wishes(
         pairs = [(composed(ablation, cell, overrides), origin(ablation, cell, overrides)) for cell in chosen]
         for seed in seeds or (None,):
             for cell, (config, start) in zip(chosen, pairs, strict=True):
-                found.append(Wish(seeded(config, seed), each, cell.name, start and seeded(start, seed)))
+                found.append(
+                    RequestedRun(seeded(config, seed), each, cell.name, start and seeded(start, seed))
+                )
     return found
 
 

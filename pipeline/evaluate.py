@@ -149,19 +149,17 @@ def _of_run(id: str, others: Sequence[str], asked: RunConfig) -> tuple[RunConfig
 
 def _record(request: Request, aug: Any, fingerprint: str, params: int, measured: "Measured") -> Path:
     """What was measured, beside the records of runs; measured again, it is written again."""
-    from pipeline.files import publish_bytes
+    from pipeline.files import publish_bytes, sha256
     from pipeline.runs.provenance import code, versions
 
     chosen = science(
         dataclasses.replace(request.config, recipe=dataclasses.replace(request.config.recipe, init=""))
     )
-    with open(request.weights, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     what = {
         "model": chosen["model"],
         "data": chosen["data"] | {"augmentation": listed(dataclasses.asdict(aug))},
         "precision": chosen["precision"],
-        "weights_sha256": digest,
+        "weights_sha256": sha256(request.weights),
         "fingerprint": fingerprint,
     }
     name = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]

@@ -1,13 +1,42 @@
-"""Files that appear whole: written under a temporary name, flushed to the disk, renamed."""
+"""Files that appear whole, locks, files of JSON lines, and hashes of files.
 
+A whole file is written under a temporary name, flushed to the disk and renamed.
+
+A lock is one of POSIX (`lockf`), the kind that most network file systems carry from node to node, that a
+process can ask about without taking it, and that forked workers do not inherit. The kernel gives it back
+when its process ends, and also when that process closes any descriptor of the file; so this module notes
+which files its process has locked, and never opens one of them a second time.
+"""
+
+import errno
+import fcntl
+import hashlib
+import json
 import os
-from collections.abc import Iterator
+import struct
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, TextIO
+
+from pipeline.errors import WorkFailed
 
 PACKAGE = Path(__file__).resolve().parent  # this folder; its parent is what makes `pipeline` importable
 PARTIAL = ".partial"
+FLOCK = "hhqqi4x"  # struct flock of Linux on 64 bits: type, whence, start, length, process
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+
+
+@dataclass
+class _Lock:
+    process: int  # a forked child inherits the note, not the lock
+    descriptor: int = -1  # while it is waited for
+
+
+_locked: dict[tuple[int, int], _Lock] = {}  # by device and inode: the files that this process has locked
+_changed = threading.Condition()  # held while `_locked` is read or written
 
 
 def partial_name(path: Path) -> Path:
@@ -43,3 +72,122 @@ def flush_directory(path: Path) -> None:
 def publish_bytes(path: Path, data: bytes | memoryview) -> None:
     with published(path) as file:
         file.write(data)
+
+
+class LockedElsewhere(Exception):
+    """Another process, or another thread of this one, holds the lock."""
+
+
+@contextmanager
+def locked(path: Path, waiting: Callable[[], None] | None = None) -> Iterator[TextIO]:
+    """Hold the lock of a file, which is made where it is missing; what is yielded reads and writes it.
+
+    Where another holds it, `waiting` is called and the lock waited for; without `waiting`, LockedElsewhere.
+    """
+    lock = _Lock(os.getpid())
+    with _changed:
+        if not path.exists():
+            open(path, "a").close()
+        key = _identity(path)
+        while key in _locked and _locked[key].process == lock.process:
+            if waiting is None:
+                raise LockedElsewhere(path)
+            waiting()
+            _changed.wait()
+        _locked[key] = lock
+    try:
+        with open(path, "r+", encoding="utf-8") as file:
+            _lock(file, waiting)
+            lock.descriptor = file.fileno()
+            yield file
+    finally:
+        with _changed:
+            del _locked[key]
+            _changed.notify_all()
+
+
+def locked_by(path: Path) -> str | None:
+    """What the holder of a file's lock, which may be this process, wrote into it; None where nobody holds it.
+
+    It only asks: to try the lock would keep out whoever wants it at that moment.
+    """
+    question = struct.pack(FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+    with _changed:
+        try:
+            size = os.stat(path).st_size
+            mine = _locked.get(_identity(path))
+            if mine is not None and mine.process == os.getpid():
+                return os.pread(mine.descriptor, size, 0).decode() if mine.descriptor >= 0 else ""
+            with open(path, "rb") as file:
+                answer = fcntl.fcntl(file, fcntl.F_GETLK, question)
+                free = struct.unpack(FLOCK, answer)[0] == fcntl.F_UNLCK
+                return None if free else file.read().decode(errors="replace")
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            _refuse_without_locks(error, path)
+            raise
+
+
+def append_row(path: Path, row: Mapping[str, Any]) -> None:
+    """Add a line of JSON and flush it to the disk; a line that a crash cut off is not joined to it."""
+    line = json.dumps(row) + "\n"
+    with open(path, "ab+", opener=_private) as file:
+        if file.seek(0, os.SEEK_END):
+            file.seek(-1, os.SEEK_END)
+            line = line if file.read(1) == b"\n" else "\n" + line
+        file.write(line.encode())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    """What the lines of a file of JSON lines say; nothing where there is no file."""
+    return [row for _, row in whole_lines(path.read_bytes())] if path.exists() else []
+
+
+def whole_lines(content: bytes) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    """Each line with what it says; a line that is being written, or that a crash cut off, is left out."""
+    for line in content.splitlines(keepends=True):
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if line.endswith(b"\n") and isinstance(row, dict):
+            yield line, row
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _lock(file: TextIO, waiting: Callable[[], None] | None) -> None:
+    try:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError) as error:
+            if waiting is None:
+                raise LockedElsewhere(file.name) from error
+            waiting()
+            fcntl.lockf(file, fcntl.LOCK_EX)
+    except OSError as error:
+        _refuse_without_locks(error, Path(file.name))
+        raise
+
+
+def _refuse_without_locks(error: OSError, path: Path) -> None:
+    if error.errno in NO_LOCKS:
+        raise WorkFailed(
+            f"{path.parent} is on a file system without locks ({error.strerror}): two processes could write "
+            "there at once. Use another file system, or have it mounted with locks (Lustre: -o flock)"
+        ) from error
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    found = os.stat(path)
+    return found.st_dev, found.st_ino
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

@@ -1,4 +1,4 @@
-"""Run an ablation, or one run: plan it, start what is missing, ask how it stands. Safe to say twice.
+"""Run an ablation, or one run: plan it, start what is missing, show its status. No run is started twice.
 
   python pipeline/launch.py ablation=inner_heads                   submit on a cluster, else run here
   python pipeline/launch.py ablation=all seeds=0,1,2 action=plan   what there is, and what the rest would take
@@ -9,15 +9,15 @@
 ablation=NAME|all    one of those below
 action=submit        start what is not done (the default); after that the command says how to go on
        plan          the runs, their state, device-hours, wall time and disk; nothing is started
-       status        how they stand; watch=true until all are done
+       status        their state; watch=true until all are done
        logs          what they printed
        cancel        end those at work, with a checkpoint
        retry         start those again that broke
        rehearse      a few steps, a real signal, and the same weights as without it
 seeds=0,1,2          of each cell; cells=a,b takes some of them
 max_gpu_hours=N      refuse to start more than that
-json=true            for programs, on standard output; yes=true asks nothing
-a.b=c                any setting of a run, or cluster=slurm|local|auto or a profile of one's own
+json=true            for programs, on standard output; yes=true answers every question with yes
+a.b=c                any setting of a run; cluster=slurm|local|auto, or a profile that you wrote
 """
 
 import dataclasses
@@ -33,12 +33,12 @@ from pipeline.config.machine import Paths
 from pipeline.config.overrides import compose, groups_help
 from pipeline.config.run import RunConfig
 from pipeline.errors import UserError, WorkFailed, command
-from pipeline.launching import local, local_view, overview
-from pipeline.launching.arguments import Request, again, parse
+from pipeline.launching import local, overview
+from pipeline.launching.arguments import LaunchRequest, again, parse
 from pipeline.launching.cost import Cost, cost, local_device
-from pipeline.launching.plan import Wanted, Wish, wanted
+from pipeline.launching.plan import PlannedRun, RequestedRun, planned
 from pipeline.launching.slurm import commands, launches, resources
-from pipeline.launching.status import Standing, standings
+from pipeline.launching.status import RunStatus, statuses
 from pipeline.runs import records
 from pipeline.runs.directory import LOG, OUTPUT, run_directory
 from pipeline.runs.log import tail
@@ -53,20 +53,20 @@ def main(argv: Sequence[str]) -> int:
         print(f"{__doc__}\nablations: {', '.join(spec.names())}\n{groups_help()}")
         return 0
     request = parse(argv)
-    runs = wanted(wishes(request))
+    runs = planned(requested_runs(request))
     action = {"plan": plan, "status": status, "logs": logs, "cancel": cancel, "rehearse": rehearse}
     return action.get(request.action, start)(request, runs)
 
 
-def wishes(request: Request) -> list[Wish]:
+def requested_runs(request: LaunchRequest) -> list[RequestedRun]:
     if request.ablation:
-        return spec.wishes(request.ablation, request.overrides, request.seeds, request.cells)
+        return spec.requested_runs(request.ablation, request.overrides, request.seeds, request.cells)
     config = compose(request.overrides)
-    return [Wish(spec.seeded(config, seed)) for seed in request.seeds or (None,)]
+    return [RequestedRun(spec.seeded(config, seed)) for seed in request.seeds or (None,)]
 
 
-def plan(request: Request, runs: Sequence[Wanted]) -> int:
-    found = standings(runs, jobs_of(runs))
+def plan(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
+    found = statuses(runs, jobs_of(runs))
     costs = costs_of(runs, found)
     over = ""
     try:
@@ -82,17 +82,17 @@ def plan(request: Request, runs: Sequence[Wanted]) -> int:
     return 0
 
 
-def status(request: Request, runs: Sequence[Wanted]) -> int:
+def status(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
     if request.watch and not request.json and sys.stdout.isatty():
         with live_table(sys.stdout) as screen:
             while True:
-                found = standings(runs, jobs_of(runs))
+                found = statuses(runs, jobs_of(runs))
                 screen.draw(overview.STATUS, overview.status_rows(runs, found), overview.summary(found))
                 if all(at.state == "done" for at in found):
                     return 0
                 time.sleep(WATCH_EVERY)
     while True:
-        found = standings(runs, jobs_of(runs))
+        found = statuses(runs, jobs_of(runs))
         if request.json:
             print(json.dumps(overview.for_programs(runs, found)), flush=True)
         else:
@@ -102,9 +102,9 @@ def status(request: Request, runs: Sequence[Wanted]) -> int:
         time.sleep(WATCH_EVERY)
 
 
-def start(request: Request, runs: Sequence[Wanted]) -> int:
-    """`submit` and `retry`: what is not done, or what broke."""
-    found = standings(runs, jobs_of(runs))
+def start(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
+    """`submit` starts what is not done, `retry` what broke."""
+    found = statuses(runs, jobs_of(runs))
     without = [run for run, at in zip(runs, found, strict=True) if at.state == "no data"]
     for reason in dict.fromkeys(run.obstacle for run in without):
         stuck = ", ".join(overview.cells(run) for run in without if run.obstacle == reason)
@@ -120,11 +120,13 @@ def start(request: Request, runs: Sequence[Wanted]) -> int:
     return run_here(request, runs, todo, len(without))
 
 
-def run_here(request: Request, runs: Sequence[Wanted], todo: Sequence[Wanted], without: int) -> int:
-    """To the end; then how everything stands."""
-    work = local.Work()
+def run_here(
+    request: LaunchRequest, runs: Sequence[PlannedRun], todo: Sequence[PlannedRun], without: int
+) -> int:
+    """Train them to the end on this machine, then show the status of all."""
+    work = local.LocalRuns()
     if todo:
-        with local_view.watched(todo, runs[0].config.logging.seconds) as (tell, show):
+        with overview.watched(todo, runs[0].config.logging.seconds) as (tell, show):
             work = local.train(todo, tell, show)
     status(dataclasses.replace(request, watch=False), runs)
     if work.left:
@@ -143,7 +145,9 @@ def run_here(request: Request, runs: Sequence[Wanted], todo: Sequence[Wanted], w
     return 1 if work.failed or without else 0
 
 
-def submit(request: Request, runs: Sequence[Wanted], todo: Sequence[Wanted], without: int) -> int:
+def submit(
+    request: LaunchRequest, runs: Sequence[PlannedRun], todo: Sequence[PlannedRun], without: int
+) -> int:
     from pipeline.launching.slurm import preflight, submission
 
     submitted = submission.submit(todo)
@@ -157,12 +161,12 @@ def submit(request: Request, runs: Sequence[Wanted], todo: Sequence[Wanted], wit
         rows = [[one.id, names[one.id], one.job or "outside of Slurm", states[one.id]] for one in submitted]
         show_table(("run", "cells", "job", ""), rows)
         print(*preflight.remarks(commands.settings()), sep="\n")
-        print(f"how they stand: {again(request, 'status')}")
+        print(f"their status: {again(request, 'status')}")
     return 1 if without else 0
 
 
-def logs(request: Request, runs: Sequence[Wanted]) -> int:
-    """Where they are, and how each ends; the newest last."""
+def logs(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
+    """The log files of each run and their last lines; the newest file last."""
     shown = []
     for run in runs:
         directory = run_directory(run.config, run.id)
@@ -178,9 +182,9 @@ def logs(request: Request, runs: Sequence[Wanted]) -> int:
     return 0
 
 
-def cancel(request: Request, runs: Sequence[Wanted]) -> int:
-    """Jobs are cancelled, processes of this host asked to end: each run leaves a checkpoint."""
-    found = standings(runs, jobs_of(runs))
+def cancel(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
+    """Cancel jobs, and ask processes of this host to end: each run writes a checkpoint first."""
+    found = statuses(runs, jobs_of(runs))
     alive = [at for at in found if at.state in ("running", "pending")]
     if not alive:
         print("none of these runs is at work")
@@ -201,37 +205,37 @@ def cancel(request: Request, runs: Sequence[Wanted]) -> int:
     return 0 if ended else 1
 
 
-def rehearse(request: Request, runs: Sequence[Wanted]) -> int:
+def rehearse(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
     from pipeline.launching import rehearsal
 
     ready = [run for run in runs if run.id and not run.after]
     if not ready:
         raise UserError("none of these runs can be rehearsed: " + "; ".join(run.obstacle for run in runs))
-    actor: rehearsal.Start = rehearsal.Process
+    start_copy: rehearsal.Start = rehearsal.LocalRun
     if on_slurm(runs):
-        from pipeline.launching.slurm.rehearsal import Queued as actor
-    said = rehearsal.rehearse(ready[0], actor)
+        from pipeline.launching.slurm.rehearsal import SlurmRun as start_copy
+    said = rehearsal.rehearse(ready[0], start_copy)
     print(json.dumps({"run": ready[0].id, "said": said}) if request.json else said)
     return 0
 
 
-def on_slurm(runs: Sequence[Wanted]) -> bool:
+def on_slurm(runs: Sequence[PlannedRun]) -> bool:
     name = runs[0].config.cluster.name
     return name == "slurm" or (name == "auto" and commands.available())
 
 
-def jobs_of(runs: Sequence[Wanted]) -> dict[str, commands.Job]:
+def jobs_of(runs: Sequence[PlannedRun]) -> dict[str, commands.Job]:
     if not commands.available():
         return {}
     try:
         return launches.jobs(Path(runs[0].config.paths.runs), [run.id for run in runs if run.id])
-    except WorkFailed as error:  # what the runs left still tells something; nothing is submitted on it
+    except WorkFailed as error:  # the runs' own files still show something; no submission relies on it
         print(f"warning: {error}", file=sys.stderr)
         return {}
 
 
-def costs_of(runs: Sequence[Wanted], found: Sequence[Standing]) -> list[Cost]:
-    """Of what is not done."""
+def costs_of(runs: Sequence[PlannedRun], found: Sequence[RunStatus]) -> list[Cost]:
+    """The cost of each run; nothing for one that is done."""
     slurm = on_slurm(runs)
     known, problems = records.read_all(runs[0].config.paths.records)
     for problem in problems:
@@ -248,7 +252,7 @@ def costs_of(runs: Sequence[Wanted], found: Sequence[Standing]) -> list[Cost]:
     return costs
 
 
-def check_budget(request: Request, costs: Sequence[Cost]) -> None:
+def check_budget(request: LaunchRequest, costs: Sequence[Cost]) -> None:
     if request.max_gpu_hours is None:
         return
     if any(one.device_hours is None for one in costs):
@@ -271,7 +275,7 @@ def report_command(config: RunConfig) -> str:
 
 def confirmed(question: str) -> bool:
     if not sys.stdin.isatty():
-        raise UserError(f"{question} nobody is there to ask; yes=true says so")
+        raise UserError(f"{question} there is no terminal to ask at; yes=true answers yes")
     return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
 
 

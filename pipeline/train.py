@@ -30,9 +30,9 @@ from pipeline.processes.interrupt import Interrupt
 from pipeline.processes.place import Place, find_place, preempted, requeue
 from pipeline.processes.ranks import Ranks, joined
 from pipeline.runs import attempts, records
-from pipeline.runs.attempts import Attempt
+from pipeline.runs.attempts import AttemptLog
 from pipeline.runs.checkpoints import Checkpoints
-from pipeline.runs.directory import CHECKPOINTS, CONFIG, run_directory
+from pipeline.runs.directory import CHECKPOINTS, run_directory, write_config
 from pipeline.runs.provenance import code
 
 if TYPE_CHECKING:
@@ -72,8 +72,8 @@ def main(argv: Sequence[str]) -> int:
             umask = os.umask(0o077)  # what a run writes is its owner's alone
             run = Run(config, id, fingerprint, run_directory(config, id), ranks, umask)
             if not ranks.share(records.exists(config.paths.records, id)):
-                with opened(run):
-                    train(run, device, interrupt)
+                with opened(run) as attempt:
+                    train(run, device, interrupt, attempt)
             elif ranks.rank == 0:
                 print(f"run {id} has finished: {records.record_path(config.paths.records, id)}")
         if interrupt.received is signal.SIGINT:
@@ -81,7 +81,7 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def train(run: Run, device: Any, interrupt: Interrupt) -> None:
+def train(run: Run, device: Any, interrupt: Interrupt, attempt: AttemptLog) -> None:
     from pipeline.training.logger import Plan, open_journal
     from pipeline.training.trainer import Trainer
 
@@ -93,12 +93,13 @@ def train(run: Run, device: Any, interrupt: Interrupt) -> None:
         values = configs.plain(config)
         journal = open_journal(ranks.rank, run.directory, config.logging, plan, id=run.id, values=values)
         stack.callback(journal.close)
-        begin(run, trainer, checkpoints, journal)
+        begin(run, trainer, checkpoints, journal, attempt)
 
         end = trainer.asked_to_end(interrupt)
         while not end and trainer.epoch < config.recipe.epochs:
             for done in trainer.steps_of_epoch(interrupt):
                 step, end = trainer.standing.step, done.asked_to_end
+                attempt.step = step
                 journal.step(step, done.values if journal.wants(step) else None, done.wait)
                 score = evaluate(trainer, journal) if trainer.evaluation_is_due() else None
                 if end or done.due or score is not None or trainer.checkpoint_is_due():
@@ -110,12 +111,14 @@ def train(run: Run, device: Any, interrupt: Interrupt) -> None:
                     break
         interrupt.settle()
         if trainer.standing.step < trainer.steps:
-            stop(run, trainer, journal, interrupt)
+            stop(run, trainer, journal, interrupt, attempt)
         else:
-            finish(run, trainer, journal, device_name(device))
+            finish(run, trainer, journal, device_name(device), attempt)
 
 
-def begin(run: Run, trainer: "Trainer", checkpoints: Checkpoints, journal: "Quiet") -> None:
+def begin(
+    run: Run, trainer: "Trainer", checkpoints: Checkpoints, journal: "Quiet", attempt: AttemptLog
+) -> None:
     """Go on from the newest checkpoint, or begin."""
     ranks = run.ranks
     found = checkpoints.resume()
@@ -125,9 +128,8 @@ def begin(run: Run, trainer: "Trainer", checkpoints: Checkpoints, journal: "Quie
     step = trainer.standing.step
     journal.rewind(step)
     hosts = tuple(sorted(set(ranks.gather(socket.gethostname()))))
-    place = ranks.place
-    attempt = Attempt(step, attempts.now(), ranks.world, hosts, place.job, place.restarts)
-    ranks.lead(lambda: attempts.begin(run.directory, attempt))
+    attempt.step = step
+    ranks.lead(lambda: attempt.begin(ranks.world, hosts, ranks.place.job, ranks.place.restarts))
     for line in found.passed_over if found else ():
         journal.note(line)
     if found:
@@ -151,24 +153,24 @@ def evaluate(trainer: "Trainer", journal: "Quiet") -> float:
     return measured["ema" if "ema" in measured else "raw"].top1
 
 
-def stop(run: Run, trainer: "Trainer", journal: "Quiet", interrupt: Interrupt) -> None:
+def stop(run: Run, trainer: "Trainer", journal: "Quiet", interrupt: Interrupt, attempt: AttemptLog) -> None:
     """It was asked to end, and its checkpoint is written."""
     step, ranks = trainer.standing.step, run.ranks
     received = [signal for signal in ranks.gather(interrupt.received) if signal]
     journal.note(f"ended by {received[0].name} after step {step:,}; the same command goes on from there")
-    if not ranks.place.job:
-        return
-    if any(signal in REQUEUING for signal in received) or ranks.lead(lambda: preempted(ranks.place)):
-        if ranks.lead(lambda: attempts.fruitless(run.directory, step)):
-            raise WorkFailed(
-                f"{attempts.FRUITLESS} starts in a row came no further than step {step}: too short a time "
-                f"limit, or something hangs; job {ranks.place.job} is not requeued"
-            )
-        if ranks.lead(lambda: requeue(ranks.place)):
-            journal.note(f"job {ranks.place.job} is requeued")
+    by_scheduler = any(signal in REQUEUING for signal in received)
+    again = ranks.place.job and (by_scheduler or ranks.lead(lambda: preempted(ranks.place)))
+    if again and ranks.lead(lambda: attempts.fruitless(run.directory, step)):
+        raise WorkFailed(
+            f"{attempts.FRUITLESS} starts in a row came no further than step {step}: too short a time "
+            f"limit, or something hangs; job {ranks.place.job} is not requeued"
+        )
+    ranks.lead(lambda: attempt.end(attempts.STOPPED, received[0].name))
+    if again and ranks.lead(lambda: requeue(ranks.place)):
+        journal.note(f"job {ranks.place.job} is requeued")
 
 
-def finish(run: Run, trainer: "Trainer", journal: "Quiet", device: str) -> None:
+def finish(run: Run, trainer: "Trainer", journal: "Quiet", device: str, attempt: AttemptLog) -> None:
     from pipeline.training.completion import Facts, complete
 
     weights, measured, standing = trainer.final_weights(), trainer.measured(), trainer.standing
@@ -201,33 +203,36 @@ def finish(run: Run, trainer: "Trainer", journal: "Quiet", device: str) -> None:
         )
         path = records.record_path(run.config.paths.records, run.id)
         path.chmod(0o666 & ~run.umask)  # unlike the run's directory, it is meant for others
+        attempt.end(attempts.FINISHED)
         return f"run {run.id}: top-1 {record.best.top1:.2f} %; weights in {run.directory}, record in {path}"
 
     journal.note(run.ranks.lead(publish))
 
 
 @contextlib.contextmanager
-def opened(run: Run) -> Iterator[None]:
-    """The run's directory, held by this process group alone."""
+def opened(run: Run) -> Iterator[AttemptLog]:
+    """The run's directory, held by this process group alone; a failure is noted there."""
     with contextlib.ExitStack() as stack:
 
-        def enter() -> None:
+        def enter() -> int:
             run.directory.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(attempts.lease(run.directory))
+            stack.enter_context(attempts.lease(run.directory, run.ranks.place.job))
             attempts.register(
                 run.directory, id_of(science(run.config), ""), dataset.described(run.config.data)
             )
-            configs.write(run.config, run.directory / CONFIG)
+            write_config(run.config, run.id)
+            return attempts.next_number(run.directory)
 
-        run.ranks.lead(enter)
+        attempt = AttemptLog(run.directory, run.ranks.lead(enter))
         try:
-            yield
+            yield attempt
         except Exception as error:
-            from pipeline.runs.log import error_line
-
             kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
             rank = f"rank {run.ranks.rank}: " if run.ranks.world > 1 else ""
-            error_line(run.directory, f"{rank}{kind}{error}")
+            try:
+                attempt.fail(f"{rank}{kind}{error}")
+            except OSError as second:  # a full disk may be what has failed
+                print(f"error: {run.directory}: {second.strerror}", file=sys.stderr)
             raise
 
 

@@ -15,4 +15,4 @@
 set -eu
 
 srun --cpus-per-task="$SLURM_CPUS_PER_TASK" \
-    sh slurm/rank.sh pipeline/shards.py make "$@" --workers "$SLURM_CPUS_PER_TASK"
+    sh pipeline/launching/slurm/rank.sh pipeline/shards.py make "$@" --workers "$SLURM_CPUS_PER_TASK"

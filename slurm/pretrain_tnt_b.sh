@@ -18,4 +18,4 @@
 set -eu
 
 srun --kill-on-bad-exit=1 --cpus-per-task="$SLURM_CPUS_PER_TASK" \
-    sh slurm/rank.sh pipeline/train.py model=tnt_b "$@"
+    sh pipeline/launching/slurm/rank.sh pipeline/train.py model=tnt_b "$@"

@@ -50,7 +50,7 @@ DOORS = {
     },
     "pandas": {"ablations/reporting/text/files.py"},
     "deepspeed": {"pipeline/training/engine.py", "pipeline/training/resharding.py"},
-    "submitit": {"pipeline/launching/slurm/submission.py"},
+    "submitit": {"pipeline/launching/slurm/arrays.py"},
     "hydra": {"pipeline/config/composition.py"},
     "omegaconf": {"pipeline/config/composition.py"},
     "tensorboard": {"pipeline/training/trackers.py"},

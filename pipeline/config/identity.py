@@ -3,10 +3,12 @@
 import hashlib
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 from pipeline.config.run import RunConfig, plain
 from pipeline.errors import UserError
+from pipeline.files import sha256
 
 RUN_ID = re.compile(r"[0-9a-f]{12}")
 # Of the data section: where the shards lie and how they are read. Their content is the fingerprint's part.
@@ -41,8 +43,7 @@ def _origin(init: str) -> str:
     if not init or is_run_id(init):
         return init
     try:
-        with open(init, "rb") as file:
-            return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+        return "sha256:" + sha256(Path(init))
     except OSError as error:
         raise UserError(
             f"recipe.init={init!r} is neither a run's id (12 hex digits) nor a file that can be read "

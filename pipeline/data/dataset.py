@@ -1,6 +1,5 @@
 """The splits that a config names: their manifests, their fingerprint, and those that are made on demand."""
 
-import fcntl
 import hashlib
 import json
 from pathlib import Path
@@ -10,6 +9,7 @@ from pipeline.data.packing.sources.source import Source
 from pipeline.data.settings import DataConfig
 from pipeline.data.shards.manifest import Manifest, manifest_path
 from pipeline.errors import UserError
+from pipeline.files import locked
 
 GENERATED = ("digits", "marks")
 
@@ -23,8 +23,7 @@ def prepare(config: RunConfig) -> None:
 
     root = Path(data.root)
     root.mkdir(parents=True, exist_ok=True)
-    with open(root / f".{data.name}.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # another run may be making them
+    with locked(root / f".{data.name}.lock", waiting=lambda: None):  # another run may be making them
         if not manifest_path(root, data.train).exists():
             make(_source(data.name), root, Packing(workers=1))
 

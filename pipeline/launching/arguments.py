@@ -1,4 +1,4 @@
-"""The command line of launch.py, taken apart: its own names, and what is a run's config to judge."""
+"""The command line of launch.py: its own arguments, and the overrides of a run's config."""
 
 import shlex
 from collections.abc import Sequence
@@ -14,8 +14,8 @@ TRUTH = {"true": True, "false": False}
 
 
 @dataclass(frozen=True)
-class Request:
-    """A command line, taken apart."""
+class LaunchRequest:
+    """What a command line of launch.py asks for."""
 
     ablation: str = ""
     action: str = "submit"
@@ -28,7 +28,7 @@ class Request:
     overrides: tuple[str, ...] = field(default=())
 
 
-def parse(argv: Sequence[str]) -> Request:
+def parse(argv: Sequence[str]) -> LaunchRequest:
     own: dict[str, str] = {}
     overrides = []
     for text in argv:
@@ -46,7 +46,7 @@ def parse(argv: Sequence[str]) -> Request:
     action = own.get("action", "submit")
     if action not in ACTIONS:
         raise unknown_name("action", action, ACTIONS)
-    request = Request(
+    request = LaunchRequest(
         ablation=own.get("ablation", ""),
         action=action,
         seeds=tuple(_number("seeds", part, int) for part in _parts(own.get("seeds", ""))),
@@ -64,7 +64,7 @@ def parse(argv: Sequence[str]) -> Request:
     return request
 
 
-def again(request: Request, action: str) -> str:
+def again(request: LaunchRequest, action: str) -> str:
     """The command line for another action on the same runs."""
     own = [f"ablation={request.ablation}"] if request.ablation else []
     own += [f"seeds={','.join(map(str, request.seeds))}"] if request.seeds else []

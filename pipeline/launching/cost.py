@@ -1,4 +1,4 @@
-"""What a run will take: images, device-hours, wall time and disk, and what that is known from.
+"""Estimates what a run will take: images, device-hours, wall time and disk, and on what the estimate rests.
 
 Measured where anything was: the same network at the same image size on such a device, else another network
 there, scaled by multiply-adds; else multiply-adds at a share of what the device could do.
@@ -16,7 +16,7 @@ from pipeline.config.science import sampling
 from pipeline.data.loading.sampler import steps_per_epoch
 from pipeline.data.packing.sources.source import TABLE_2
 from pipeline.data.shards.manifest import manifest_path
-from pipeline.launching.plan import Wanted
+from pipeline.launching.plan import PlannedRun
 from pipeline.processes.device import cores, gpus, processor
 from pipeline.runs.records import Record
 from tnt.complexity.formulas import eq18_params, model_macs
@@ -59,7 +59,7 @@ class Cost:
         return cls(0, 0.0, 0.0, 0, 0, why)
 
 
-def cost(run: Wanted, known: Sequence[Record], device: str, devices: int) -> Cost:
+def cost(run: PlannedRun, known: Sequence[Record], device: str, devices: int) -> Cost:
     """`device`: as records name them, "" where a scheduler will choose a GPU."""
     images, disk = work(run.config), _disk(run.config)
     rate, basis = images_per_second(run.config, known, device)

@@ -1,11 +1,11 @@
-"""Runs on this machine: each a process of its own, several at a time, one that others start from before them.
+"""Trains runs on this machine, several at a time, each in a process of its own (or one for each GPU).
 
-Each is trained once, whoever asks: a run that another process holds is left to it and waited for. Killed and
-started again, everything goes on where it stood. What goes wrong with one run does not stop the others.
+A run that another process trains is not started but waited for; a run that others start from comes before
+them. After a kill the same call continues every run from its last checkpoint. A failed run does not stop the
+others.
 """
 
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -21,12 +21,12 @@ from typing import Any
 from pipeline.config.run import RunConfig
 from pipeline.errors import UserError
 from pipeline.files import PACKAGE
-from pipeline.launching import asked
-from pipeline.launching.plan import Wanted
+from pipeline.launching.plan import PlannedRun
 from pipeline.processes.device import cores, gpus
 from pipeline.runs import attempts, records
-from pipeline.runs.directory import OUTPUT, run_directory
-from pipeline.runs.log import last_error
+from pipeline.runs.attempts import Lease
+from pipeline.runs.directory import OUTPUT, run_directory, write_config
+from pipeline.runs.log import printed_error
 
 TRAIN = PACKAGE / "train.py"
 LOOK_EVERY = 0.2  # seconds between two looks at the processes
@@ -34,28 +34,27 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass
-class Work:
-    """What became of each run, by id."""
+class LocalRuns:
+    """The state of each run, by id."""
 
-    active: dict[str, "Child"] = field(default_factory=dict)
-    elsewhere: dict[str, str] = field(default_factory=dict)  # who holds it
+    active: dict[str, "RunProcess"] = field(default_factory=dict)
+    elsewhere: dict[str, Lease] = field(default_factory=dict)  # who holds it
     done: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)  # why
-    left: list[str] = field(
-        default_factory=list
-    )  # not begun, or ended before their time, as we were asked to end
+    left: list[str] = field(default_factory=list)  # not begun or not finished, as we were asked to end
 
 
 @dataclass
-class Child:
+class RunProcess:
     process: subprocess.Popen[bytes]
     slot: int
+    started: float
     asked: bool = False  # to end
 
 
 @dataclass(frozen=True)
-class Room:
-    """How many runs at a time, and the GPUs of each."""
+class Capacity:
+    """How many runs train at the same time, and on which GPUs each."""
 
     slots: int
     gpus: tuple[str, ...]  # as CUDA_VISIBLE_DEVICES names them; none: on the CPU
@@ -66,7 +65,7 @@ class Room:
         return {"CUDA_VISIBLE_DEVICES": ",".join(mine)} if mine else {}
 
 
-def room(config: RunConfig) -> Room:
+def capacity(config: RunConfig) -> Capacity:
     """As many runs as there are cores for their threads, or GPUs, unless cluster.jobs says."""
     count = 0 if config.engine.device == "cpu" else len(gpus())
     ranks, jobs = config.cluster.gpus or 1, config.cluster.jobs
@@ -79,14 +78,16 @@ def room(config: RunConfig) -> Room:
                 f"cluster.jobs={jobs or 1} runs of cluster.gpus={ranks} each need {max(jobs, 1) * ranks} "
                 f"GPUs; {count} are here"
             )
-        return Room(jobs or fitting, tuple(names[:count]), ranks)
+        return Capacity(jobs or fitting, tuple(names[:count]), ranks)
     threads = (config.engine.threads or cores()) * ranks
-    return Room(jobs or max(1, cores() // threads), (), ranks)
+    return Capacity(jobs or max(1, cores() // threads), (), ranks)
 
 
-def train(runs: Sequence[Wanted], tell: Callable[[str], None], show: Callable[[Work], None]) -> Work:
+def train(
+    runs: Sequence[PlannedRun], tell: Callable[[str], None], show: Callable[[LocalRuns], None]
+) -> LocalRuns:
     """Train what is not done. `tell` gets a line for each event; `show` is called a few times a second."""
-    work, space = Work(), room(runs[0].config)
+    work, space = LocalRuns(), capacity(runs[0].config)
     waiting = list(runs)
     with _Stop(work) as stop:
         while waiting or work.active:
@@ -108,28 +109,27 @@ def train(runs: Sequence[Wanted], tell: Callable[[str], None], show: Callable[[W
     return work
 
 
-def name(run: Wanted) -> str:
-    """For a person: the first of its cells, else its model, and its id."""
+def name(run: PlannedRun) -> str:
+    """A run's name in messages: the first of its cells, or its model and data, and its id."""
     label = run.labels[0] if run.labels else f"{run.config.model.name} on {run.config.data.name}"
     seed = f" seed {run.config.seed}" if run.config.seed else ""
     return f"{label}{seed} ({run.id})"
 
 
 def ask_to_end(directory: Path) -> str:
-    """Send SIGTERM to the process of this host that holds the run; who that was, "" where there is none."""
+    """Send SIGTERM to the process of this host that trains the run, outside of a job; who that was, or ""."""
     holder = attempts.holder(directory)
-    found = re.match(r"process (\d+) on (\S+?)(,|$)", holder)
-    if not found or found[2] != socket.gethostname() or "job" in holder:
+    if holder is None or not holder.pid or holder.job or holder.host != socket.gethostname():
         return ""
     try:
-        os.kill(int(found[1]), signal.SIGTERM)
+        os.kill(holder.pid, signal.SIGTERM)
     except ProcessLookupError:
         return ""
-    return holder
+    return str(holder)
 
 
-def _settled(run: Wanted, work: Work, tell: Callable[[str], None]) -> bool:
-    """Whether a waiting run needs nothing more; who holds it elsewhere is noted."""
+def _settled(run: PlannedRun, work: LocalRuns, tell: Callable[[str], None]) -> bool:
+    """Whether a waiting run is done or can never start; a process elsewhere that trains it is noted."""
     if records.exists(run.config.paths.records, run.id):
         work.elsewhere.pop(run.id, None)
         work.done.append(run.id)
@@ -139,30 +139,31 @@ def _settled(run: Wanted, work: Work, tell: Callable[[str], None]) -> bool:
         return True
     holder = attempts.holder(run_directory(run.config, run.id))
     if holder and run.id not in work.elsewhere:
-        tell(f"{name(run)} is being trained by {holder}; it is left to that")
+        tell(f"{name(run)} is being trained by {holder}; waiting for that process")
     if holder:
         work.elsewhere[run.id] = holder
     elif work.elsewhere.pop(run.id, None):
-        tell(f"{name(run)} was left unfinished there; it goes on here")
+        tell(f"{name(run)} was not finished there; it continues here")
     return False
 
 
-def _ready(run: Wanted, work: Work) -> bool:
+def _ready(run: PlannedRun, work: LocalRuns) -> bool:
     return not run.after or records.exists(run.config.paths.records, run.after)
 
 
-def _free(work: Work, space: Room) -> int:
+def _free(work: LocalRuns, space: Capacity) -> int:
     return min(set(range(space.slots)) - {child.slot for child in work.active.values()})
 
 
-def _start(run: Wanted, space: Room, slot: int) -> Child:
-    """In a session of its own: Ctrl-C at the terminal is ours to pass on, as a request to end softly."""
-    path = asked.write(run)
+def _start(run: PlannedRun, space: Capacity, slot: int) -> RunProcess:
+    """Start its process in a new session: Ctrl-C at the terminal does not reach it, `_Stop` passes it on."""
+    path = write_config(run.config, run.id)
     command = [sys.executable, "-u"]
     if space.ranks > 1:
         command += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={space.ranks}"]
     command += [str(TRAIN), "--config", str(path)]
     output = os.open(path.parent / OUTPUT, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    started = attempts.now()
     try:
         process = subprocess.Popen(
             command,
@@ -174,17 +175,19 @@ def _start(run: Wanted, space: Room, slot: int) -> Child:
         )
     finally:
         os.close(output)
-    return Child(process, slot)
+    return RunProcess(process, slot, started)
 
 
-def _collect(runs: Sequence[Wanted], work: Work, stopping: bool, tell: Callable[[str], None]) -> list[Wanted]:
-    """Take in the processes that have ended; the runs that must be waited for after all."""
+def _collect(
+    runs: Sequence[PlannedRun], work: LocalRuns, stopping: bool, tell: Callable[[str], None]
+) -> list[PlannedRun]:
+    """Note which processes have ended; returns the runs that another launch has started first."""
     again = []
     for run in [run for run in runs if run.id in work.active]:
         status = work.active[run.id].process.poll()
         if status is None:
             continue
-        del work.active[run.id]
+        started = work.active.pop(run.id).started
         directory = run_directory(run.config, run.id)
         if records.exists(run.config.paths.records, run.id):
             work.done.append(run.id)
@@ -195,13 +198,13 @@ def _collect(runs: Sequence[Wanted], work: Work, stopping: bool, tell: Callable[
         elif stopping:
             work.left.append(run.id)
         else:
-            work.failed[run.id] = _why(status, directory)
+            work.failed[run.id] = _why(status, directory, started)
             tell(f"{name(run)} failed: {work.failed[run.id]}")
     return again
 
 
-def _why(status: int, directory: Path) -> str:
-    said = last_error(directory)
+def _why(status: int, directory: Path, started: float) -> str:
+    said = attempts.last_end(directory, started) or printed_error(directory)
     if status < 0:
         return f"killed by {signal.Signals(-status).name}"
     if status == 0:
@@ -210,9 +213,9 @@ def _why(status: int, directory: Path) -> str:
 
 
 class _Stop:
-    """Ctrl-C, or a request to end: passed to the runs, which checkpoint and end; the second kills them."""
+    """Passes Ctrl-C or a request to end to the runs, which write a checkpoint and end; a second one kills."""
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: LocalRuns) -> None:
         self._work, self._event = work, threading.Event()
         self._before: dict[signal.Signals, Any] = {}
 
@@ -221,7 +224,7 @@ class _Stop:
         return self._event.is_set()
 
     def wait(self, seconds: float) -> None:
-        """Cut short by a signal, once."""
+        """Returns early at the first signal."""
         if self.asked:
             time.sleep(seconds)
         else:
@@ -235,7 +238,7 @@ class _Stop:
     def __exit__(self, *error: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
-        for child in self._work.active.values():  # an error of ours: nothing runs on unseen
+        for child in self._work.active.values():  # after an error here, no run continues unseen
             _send(child, signal.SIGTERM)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
@@ -246,14 +249,14 @@ class _Stop:
         self.pass_on()
 
     def pass_on(self) -> None:
-        """Ask each run once; one may have been starting when the signal came."""
+        """Ask each run once, also one that was just starting when the signal came."""
         for child in self._work.active.values() if self.asked else ():
             if not child.asked:
                 child.asked = True
                 _send(child, signal.SIGTERM)
 
 
-def _send(child: Child, number: signal.Signals) -> None:
-    """To all of its ranks."""
+def _send(child: RunProcess, number: signal.Signals) -> None:
+    """Signal all processes of a run."""
     if child.process.poll() is None:
         os.killpg(child.process.pid, number)

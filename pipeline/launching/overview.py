@@ -1,20 +1,34 @@
-"""What launch.py tells of runs: the plan with its costs, and how they stand; for people and for programs."""
+"""What launch.py tells of runs: the plan with its costs, their status, and their progress on this machine.
+
+For people as tables, a terminal's redrawn while runs go on here; for programs as one JSON object.
+"""
 
 import dataclasses
-from collections.abc import Sequence
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from pipeline.launching.cost import Cost
-from pipeline.launching.plan import Wanted
-from pipeline.launching.status import Standing, counted
-from pipeline.terminal import clock
+from pipeline.launching.local import LocalRuns, name
+from pipeline.launching.plan import PlannedRun
+from pipeline.launching.status import RunStatus, counted, status_of
+from pipeline.terminal import clock, live_table
 
 PLAN = ("run", "cells", "seed", "state", "images", "device-hours", "time", "disk", "known from")
 STATUS = ("run", "cells", "state", "step", "epoch", "images/s", "top-1", "left", "attempts", "", "last error")
+PROGRESS = ("run", "step", "epoch", "images/s", "top-1", "left")
+REDRAW_EVERY = 1.0  # seconds
 UNITS = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 
+Tell = Callable[[str], None]
+Show = Callable[[LocalRuns], None]
 
-def plan_rows(runs: Sequence[Wanted], found: Sequence[Standing], costs: Sequence[Cost]) -> list[list[str]]:
+
+def plan_rows(
+    runs: Sequence[PlannedRun], found: Sequence[RunStatus], costs: Sequence[Cost]
+) -> list[list[str]]:
     return [
         [
             run.id or "?",
@@ -35,7 +49,7 @@ def plan_rows(runs: Sequence[Wanted], found: Sequence[Standing], costs: Sequence
     ]
 
 
-def status_rows(runs: Sequence[Wanted], found: Sequence[Standing]) -> list[list[str]]:
+def status_rows(runs: Sequence[PlannedRun], found: Sequence[RunStatus]) -> list[list[str]]:
     return [
         [
             run.id or "?",
@@ -54,8 +68,8 @@ def status_rows(runs: Sequence[Wanted], found: Sequence[Standing]) -> list[list[
     ]
 
 
-def plan_totals(found: Sequence[Standing], costs: Sequence[Cost]) -> str:
-    """Of what is still to be done."""
+def plan_totals(found: Sequence[RunStatus], costs: Sequence[Cost]) -> str:
+    """Device-hours and disk of the runs that are not done."""
     known = [cost.device_hours for cost in costs if cost.device_hours is not None]
     unknown = len(costs) - len(known)
     more = f" and {unknown} not known" if unknown else ""
@@ -65,14 +79,14 @@ def plan_totals(found: Sequence[Standing], costs: Sequence[Cost]) -> str:
     )
 
 
-def summary(found: Sequence[Standing]) -> str:
-    """How many are in which state, and once each why there are no data."""
+def summary(found: Sequence[RunStatus]) -> str:
+    """How many runs are in each state, and each reason for missing data once."""
     obstacles = dict.fromkeys(at.error for at in found if at.state == "no data")
     return "\n".join([", ".join(f"{count} {state}" for state, count in counted(found).items()), *obstacles])
 
 
 def for_programs(
-    runs: Sequence[Wanted], found: Sequence[Standing], costs: Sequence[Cost] = ()
+    runs: Sequence[PlannedRun], found: Sequence[RunStatus], costs: Sequence[Cost] = ()
 ) -> dict[str, Any]:
     values = []
     for index, (run, at) in enumerate(zip(runs, found, strict=True)):
@@ -83,7 +97,7 @@ def for_programs(
     return {"runs": values, "counts": counted(found)}
 
 
-def cells(run: Wanted) -> str:
+def cells(run: PlannedRun) -> str:
     return ", ".join(run.labels) or f"{run.config.model.name} on {run.config.data.name}"
 
 
@@ -96,7 +110,74 @@ def hours(value: float | None) -> str:
 
 
 def size(value: int | None) -> str:
-    for unit, name in UNITS:
+    for unit, letters in UNITS:
         if value and value >= unit:
-            return f"{value / unit:.3g} {name}"
+            return f"{value / unit:.3g} {letters}"
     return "" if not value else f"{value} B"
+
+
+@contextmanager
+def watched(runs: Sequence[PlannedRun], seconds: float) -> Iterator[tuple[Tell, Show]]:
+    """Two functions that show events and progress; without a terminal, lines come every `seconds`."""
+    if not sys.stderr.isatty():
+        yield _say, _rarely(seconds, lambda work: _lines(runs, work))
+        return
+    with live_table() as screen:
+
+        def draw(work: LocalRuns) -> None:
+            screen.draw(PROGRESS, [_row(run, at) for run, at in _at_work(runs, work)], _counts(runs, work))
+
+        yield screen.say, _rarely(REDRAW_EVERY, draw)
+
+
+def _rarely(seconds: float, show: Show) -> Show:
+    shown = time.monotonic()
+
+    def sometimes(work: LocalRuns) -> None:
+        nonlocal shown
+        if time.monotonic() - shown >= seconds:
+            shown = time.monotonic()
+            show(work)
+
+    return sometimes
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _lines(runs: Sequence[PlannedRun], work: LocalRuns) -> None:
+    for run, at in _at_work(runs, work):
+        step, epoch, rate, top1, left = _row(run, at)[1:6]
+        parts = [f"step {step}" if step else "", f"epoch {epoch}" if epoch else ""]
+        parts += [f"{rate} images/s" if rate else "", f"top-1 {top1} %" if top1 else ""]
+        parts += [f"{left} left" if left else ""]
+        _say(f"{name(run)}: {', '.join(part for part in parts if part) or 'starting'}")
+    _say(_counts(runs, work))
+
+
+def _at_work(runs: Sequence[PlannedRun], work: LocalRuns) -> list[tuple[PlannedRun, RunStatus]]:
+    return [(run, status_of(run)) for run in runs if run.id in work.active or run.id in work.elsewhere]
+
+
+def _row(run: PlannedRun, at: RunStatus) -> list[str]:
+    return [
+        name(run),
+        f"{at.step:,} of {at.steps:,}" if at.steps else "",
+        "" if at.epoch is None else f"{at.epoch:g}",
+        "" if at.images_per_second is None else f"{at.images_per_second:,.0f}",
+        "" if at.top1 is None else f"{at.top1:.2f}",
+        clock(at.seconds_left) if at.seconds_left else "",
+    ]
+
+
+def _counts(runs: Sequence[PlannedRun], work: LocalRuns) -> str:
+    waiting = len(runs) - len(work.done) - len(work.failed) - len(work.active) - len(work.elsewhere)
+    counts = {
+        "done": len(work.done),
+        "at work": len(work.active),
+        "elsewhere": len(work.elsewhere),
+        "failed": len(work.failed),
+        "waiting": waiting,
+    }
+    return f"of {len(runs)} runs: " + ", ".join(f"{count} {word}" for word, count in counts.items() if count)

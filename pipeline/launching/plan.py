@@ -1,4 +1,4 @@
-"""Runs that somebody wants: each once, however many cells of however many tables ask for it."""
+"""The runs to be done: each once, however many cells of however many tables ask for it."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ from pipeline.errors import UserError
 
 
 @dataclass(frozen=True)
-class Wish:
+class RequestedRun:
     """A cell with a seed, as a config; `origin` is that of the run whose weights it starts from."""
 
     config: RunConfig
@@ -22,43 +22,45 @@ class Wish:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class PlannedRun:
     config: RunConfig
     id: str  # "" while its data are not there: they are part of it
-    labels: tuple[str, ...] = ()  # of the cells that want it, as inner_heads/4
+    labels: tuple[str, ...] = ()  # of the cells that it is for, as inner_heads/4
     after: str = ""  # the id of the run that it starts from
     obstacle: str = ""  # why it has no id
 
 
-def wanted(wishes: Iterable[Wish]) -> list[Wanted]:
-    """The runs behind the wishes; one that others start from stands before them."""
-    found: dict[str, Wanted] = {}
-    for wish in wishes:
+def planned(requests: Iterable[RequestedRun]) -> list[PlannedRun]:
+    """The runs that were requested, each once; one that others start from stands before them."""
+    found: dict[str, PlannedRun] = {}
+    for request in requests:
         parent = None
-        if wish.origin is not None:
-            parent = _add(found, _identified(wish.origin))
-        config = dataclasses.replace(wish.config, about=About(wish.ablation, wish.cell))
-        label = (f"{wish.ablation}/{wish.cell}",) if wish.ablation else ()
+        if request.origin is not None:
+            parent = _add(found, _identified(request.origin))
+        config = dataclasses.replace(request.config, about=About(request.ablation, request.cell))
+        label = (f"{request.ablation}/{request.cell}",) if request.ablation else ()
         _add(found, _identified(config, label, parent))
     return list(found.values())
 
 
-def _identified(config: RunConfig, labels: tuple[str, ...] = (), parent: Wanted | None = None) -> Wanted:
+def _identified(
+    config: RunConfig, labels: tuple[str, ...] = (), parent: PlannedRun | None = None
+) -> PlannedRun:
     if parent is not None:
         if parent.obstacle:
-            return Wanted(config, "", labels, obstacle=parent.obstacle)
+            return PlannedRun(config, "", labels, obstacle=parent.obstacle)
         recipe = dataclasses.replace(config.recipe, init=parent.id)
         config = dataclasses.replace(config, recipe=recipe)
     try:
         dataset.prepare(config)
         id = run_id(config, dataset.fingerprint(config.data))
     except UserError as error:
-        return Wanted(config, "", labels, obstacle=str(error))
-    return Wanted(config, id, labels, after=parent.id if parent else "")
+        return PlannedRun(config, "", labels, obstacle=str(error))
+    return PlannedRun(config, id, labels, after=parent.id if parent else "")
 
 
-def _add(found: dict[str, Wanted], run: Wanted) -> Wanted:
-    """One entry a run; whoever asked first gives it its name in the record."""
+def _add(found: dict[str, PlannedRun], run: PlannedRun) -> PlannedRun:
+    """One entry for each run; the first cell that asks for it gives the record its ablation and cell."""
     key = run.id or id_of(science(run.config), "")
     before = found.get(key)
     if before is not None:

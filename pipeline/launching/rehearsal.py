@@ -1,12 +1,11 @@
-"""Before weeks depend on it: a run is interrupted as it would be, and must go on as if it had not been.
+"""Checks that an interrupted run continues exactly: before a long run is started, or where it will run.
 
-Two copies of the run begin anew in a folder of their own. One is left alone. The other gets the real signal
-after a few steps, comes back as it would, and goes as far again. The same loss and the same norm of the
-gradient at every step, to the last digit, are the proof; nothing of it enters the run or its record.
+Two copies of the run train a few steps in a folder of their own. One is not disturbed. The other gets the
+scheduler's signal after a few steps, is started again, and trains as many more. Loss and gradient norm of
+every step must be equal to the last digit. The run itself and its record are not touched.
 """
 
 import dataclasses
-import json
 import shutil
 import signal
 import subprocess
@@ -19,11 +18,10 @@ from typing import Protocol
 from pipeline.config.machine import Paths
 from pipeline.errors import WorkFailed
 from pipeline.files import PACKAGE
-from pipeline.launching import asked
-from pipeline.launching.plan import Wanted
+from pipeline.launching.plan import PlannedRun
 from pipeline.runs import attempts
-from pipeline.runs.directory import METRICS, OUTPUT, run_directory
-from pipeline.runs.log import last_error
+from pipeline.runs.directory import OUTPUT, run_directory, write_config
+from pipeline.runs.log import metrics, printed_error
 
 FOLDER = ".rehearsals"  # among the runs
 STEPS = 5  # before the signal, and after it
@@ -31,34 +29,34 @@ PATIENCE = 1800.0  # seconds for those steps, with the time in a queue
 LOOK_EVERY = 0.1
 
 
-class Actor(Protocol):
-    """A copy of the run at work."""
+class RehearsedRun(Protocol):
+    """A copy of the run while it trains."""
 
     def interrupt(self) -> None:
-        """The real signal, and whatever brings the run back to work afterwards."""
+        """Send the scheduler's signal, and start the copy again if the scheduler does not."""
 
     def end(self) -> None:
-        """For good."""
+        """Stop it."""
 
     def problem(self) -> str:
-        """Why it will come no further, "" while it may."""
+        """Why it does not train any more; "" while it does."""
 
 
-Start = Callable[[Wanted], Actor]
+Start = Callable[[PlannedRun], RehearsedRun]
 
 
-def rehearse(run: Wanted, start: Start, steps: int = STEPS) -> str:
-    """What was shown, in a line; a failure says what differs, and leaves both copies to be looked at."""
+def rehearse(run: PlannedRun, start: Start, steps: int = STEPS) -> str:
+    """What was shown, in one line; a failure says what differs and keeps both copies."""
     folder = Path(run.config.paths.runs).absolute() / FOLDER / run.id
     shutil.rmtree(folder, ignore_errors=True)
     left_alone, disturbed = (_copy(run, folder / name) for name in ("left-alone", "interrupted"))
     at = _interrupted(disturbed, start, steps)
     goal = at + steps
-    actor = start(left_alone)
+    copy = start(left_alone)
     try:
-        _reaches(left_alone, actor, goal)
+        _reaches(left_alone, copy, goal)
     finally:
-        actor.end()
+        copy.end()
     expected, found = _losses(left_alone), _losses(disturbed)
     for step in range(1, goal + 1):
         if step not in found or expected[step] != found[step]:
@@ -73,24 +71,24 @@ def rehearse(run: Wanted, start: Start, steps: int = STEPS) -> str:
     )
 
 
-def _interrupted(run: Wanted, start: Start, steps: int) -> int:
-    """Let the run be interrupted and go on; the step that it was interrupted after."""
-    actor = start(run)
+def _interrupted(run: PlannedRun, start: Start, steps: int) -> int:
+    """Interrupt the run and let it continue; the step after which it was interrupted."""
+    copy = start(run)
     try:
-        _reaches(run, actor, steps)
-        actor.interrupt()
-        _until(lambda: len(_starts(run)) > 1, actor, run, "it was not started again after the signal")
+        _reaches(run, copy, steps)
+        copy.interrupt()
+        _until(lambda: len(_starts(run)) > 1, copy, run, "it was not started again after the signal")
         at = _starts(run)[1].step
         if at < steps:
             raise WorkFailed(f"after the signal the run began again at step {at}, and had done {steps}")
-        _reaches(run, actor, at + steps)
+        _reaches(run, copy, at + steps)
     finally:
-        actor.end()
+        copy.end()
     return at
 
 
-def _copy(run: Wanted, folder: Path) -> Wanted:
-    """The same run with other paths, which says every step."""
+def _copy(run: PlannedRun, folder: Path) -> PlannedRun:
+    """The same run with other paths, which logs every step."""
     paths = Paths(runs=str(folder), records=str(folder / "records"), data=run.config.paths.data)
     logging = dataclasses.replace(run.config.logging, every=1, tensorboard=False, wandb="")
     engine = dataclasses.replace(run.config.engine, checkpoint_minutes=0.0, checkpoint_every=10**6)
@@ -99,14 +97,14 @@ def _copy(run: Wanted, folder: Path) -> Wanted:
     )
 
 
-def _reaches(run: Wanted, actor: Actor, step: int) -> None:
-    _until(lambda: max(_losses(run), default=0) >= step, actor, run, f"it did not reach step {step}")
+def _reaches(run: PlannedRun, copy: RehearsedRun, step: int) -> None:
+    _until(lambda: max(_losses(run), default=0) >= step, copy, run, f"it did not reach step {step}")
 
 
-def _until(condition: Callable[[], bool], actor: Actor, run: Wanted, otherwise: str) -> None:
+def _until(condition: Callable[[], bool], copy: RehearsedRun, run: PlannedRun, otherwise: str) -> None:
     deadline = time.monotonic() + PATIENCE
     while not condition():
-        problem = actor.problem()
+        problem = copy.problem()
         if problem and not condition():
             raise WorkFailed(f"{otherwise}: {problem}; see {run_directory(run.config, run.id)}")
         if time.monotonic() > deadline:
@@ -114,27 +112,23 @@ def _until(condition: Callable[[], bool], actor: Actor, run: Wanted, otherwise: 
         time.sleep(LOOK_EVERY)
 
 
-def _losses(run: Wanted) -> dict[int, tuple[float, float]]:
-    path = run_directory(run.config, run.id) / METRICS
-    found = {}
-    for line in path.read_text().splitlines(keepends=True) if path.exists() else ():
-        if line.endswith("\n") and "loss" in (row := json.loads(line)) and "evaluated" not in row:
-            found[row["step"]] = (row["loss"], row["grad_norm"])
-    return found
+def _losses(run: PlannedRun) -> dict[int, tuple[float, float]]:
+    rows = metrics(run_directory(run.config, run.id))
+    return {row["step"]: (row["loss"], row["grad_norm"]) for row in rows if "grad_norm" in row}
 
 
-def _starts(run: Wanted) -> list[attempts.Attempt]:
+def _starts(run: PlannedRun) -> list[attempts.Attempt]:
     return attempts.attempts(run_directory(run.config, run.id))
 
 
-class Process:
-    """An actor of this machine."""
+class LocalRun:
+    """A copy that runs on this machine."""
 
     SIGNAL = signal.SIGUSR1
 
-    def __init__(self, run: Wanted) -> None:
+    def __init__(self, run: PlannedRun) -> None:
         self._run = run
-        self._path = asked.write(run)
+        self._path = write_config(run.config, run.id)
         self._process = self._start()
 
     def interrupt(self) -> None:
@@ -151,8 +145,10 @@ class Process:
         self._process.wait()
 
     def problem(self) -> str:
-        status = self._process.poll()
-        return "" if status is None else last_error(self._path.parent) or f"it ended with status {status}"
+        status, directory = self._process.poll(), self._path.parent
+        if status is None:
+            return ""
+        return attempts.last_end(directory) or printed_error(directory) or f"it ended with status {status}"
 
     def _start(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-u", str(PACKAGE / "train.py"), "--config", str(self._path)]

@@ -1,7 +1,7 @@
-"""The code as it is now, kept for runs that start later: `runs/.code/<hash>/`.
+"""A copy of the code as it is now, for runs that start later: `runs/.code/<hash>/`.
 
-A queued run imports from there, so that an edit made while it waits, or between its attempts, does not reach
-it. Equal code is kept once. Beside it `code.json` says the commit, and `diff.patch` what was changed since.
+A queued run imports from there, so edits that are made while it waits, or between its attempts, do not change
+it. Equal code is copied once. `code.json` in the copy has the commit, `diff.patch` what was changed since.
 """
 
 import hashlib
@@ -15,16 +15,16 @@ from pipeline.errors import WorkFailed
 from pipeline.runs.provenance import ROOT, SNAPSHOT, code, difference
 
 FOLDER = ".code"
-ROOMS = ("tnt", "pipeline", "ablations", "slurm")  # what a run imports, or is started by
+ROOMS = ("tnt", "pipeline", "ablations")  # what a run imports, or is started by
 LEFT_OUT = ("__pycache__",)
 DIFFERENCE = "diff.patch"
-LARGEST = 8 << 20  # bytes: code is smaller, and what else lies there is no part of it
+LARGEST = 8 << 20  # bytes; a larger file is not code
 
 
 def take(runs: Path, root: Path = ROOT) -> Path:
-    """The directory with the code as it is; the same for the same code."""
+    """Copy the code; the directory, which is the same for the same code."""
     if (root / SNAPSHOT).exists():
-        return root  # this runs from one itself
+        return root  # this code runs from such a copy
     about, patch = code(root), difference(root)
     contents = {path: (root / path).read_bytes() for path in files(root)}
     said = {"commit": about.commit, "dirty": about.dirty}
@@ -41,7 +41,7 @@ def take(runs: Path, root: Path = ROOT) -> Path:
 
 
 def files(root: Path) -> list[str]:
-    """The rooms' files, those that no commit holds too."""
+    """The files of the packages, also those that are in no commit."""
     found = []
     for room in ROOMS:
         for path in sorted((root / room).rglob("*")):
@@ -62,5 +62,5 @@ def _publish(directory: Path, contents: dict[str, bytes], root: Path) -> None:
         os.rename(partial, directory)
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
-        if not directory.exists():  # else another launch has just kept the same
+        if not directory.exists():  # another launch may have just copied the same
             raise WorkFailed(f"the code cannot be kept in {directory}: {error.strerror}") from error

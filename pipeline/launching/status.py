@@ -1,45 +1,32 @@
-"""Where a run stands, told from what it left: its record, its directory, its job where a scheduler has one.
+"""The status of a run, from its record, its directory, and its job where a scheduler has one.
 
-done      its record is there
-running   a trainer holds it, or its job runs
+done      its record exists
+running   a process holds its lease, or its job runs
 pending   its job waits
-broken    it has begun, and nobody is at it
+broken    it has begun, and nothing trains it now
 missing   it has not begun
-no data   what it would learn from is not there, so it has no id yet
+no data   its data are not there, so it has no id yet
 """
 
-import json
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from pipeline.config.run import RunConfig
 from pipeline.errors import UserError
-from pipeline.launching.plan import Wanted
+from pipeline.launching.plan import PlannedRun
+from pipeline.launching.slurm.commands import Job
 from pipeline.runs import attempts, records
 from pipeline.runs.directory import LOG, METRICS, OUTPUT, TIMING, run_directory
-from pipeline.runs.log import _lines, last_error
+from pipeline.runs.log import newest_rows, printed_error
 
 STATES = ("done", "running", "pending", "broken", "missing", "no data")
 
 
-class Job(Protocol):
-    """What a scheduler says of a run."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def state(self) -> str: ...
-    @property
-    def reason(self) -> str: ...
-    @property
-    def live(self) -> bool: ...
-
-
 @dataclass(frozen=True)
-class Standing:
+class RunStatus:
     id: str
     labels: tuple[str, ...]
     state: str
@@ -54,9 +41,9 @@ class Standing:
     error: str = ""  # the last one, of a run that is not done
 
 
-def standing(run: Wanted, job: Job | None = None) -> Standing:
+def status_of(run: PlannedRun, job: Job | None = None) -> RunStatus:
     if not run.id:
-        return Standing("", run.labels, "no data", error=run.obstacle)
+        return RunStatus("", run.labels, "no data", error=run.obstacle)
     directory = run_directory(run.config, run.id)
     if records.exists(run.config.paths.records, run.id):
         return _finished(run)
@@ -64,7 +51,7 @@ def standing(run: Wanted, job: Job | None = None) -> Standing:
     starts = len(attempts.attempts(directory))
     began = starts or (directory / LOG).exists() or _said(directory / OUTPUT)
     if holder or (job and job.live and job.state != "pending"):
-        state, where = "running", holder or _named(job)
+        state, where = "running", str(holder or _named(job))
     elif job and job.live:
         state, where = "pending", _named(job)
     else:
@@ -72,19 +59,23 @@ def standing(run: Wanted, job: Job | None = None) -> Standing:
         state, where = "broken" if tried else "missing", ""
     error = ""
     if state == "broken":
-        error = last_error(directory) or (f"job {job.id}: {job.state}" if job else "")
+        error = (
+            attempts.last_end(directory)
+            or printed_error(directory)
+            or (f"job {job.id}: {job.state}" if job else "")
+        )
     come = _progress(run.config, directory)
     if state != "running":
         come.pop("seconds_left", None)
-    return Standing(run.id, run.labels, state, attempts=starts, where=where, error=error, **come)
+    return RunStatus(run.id, run.labels, state, attempts=starts, where=where, error=error, **come)
 
 
-def _finished(run: Wanted) -> Standing:
+def _finished(run: PlannedRun) -> RunStatus:
     try:
         record = records.read(records.record_path(run.config.paths.records, run.id))
     except UserError as error:
-        return Standing(run.id, run.labels, "broken", error=str(error))
-    return Standing(
+        return RunStatus(run.id, run.labels, "broken", error=str(error))
+    return RunStatus(
         run.id,
         run.labels,
         "done",
@@ -99,11 +90,11 @@ def _finished(run: Wanted) -> Standing:
 
 
 def _progress(config: RunConfig, directory: Path) -> dict[str, Any]:
-    """How far it has come, as of the last line that it wrote."""
-    timing, metrics = _rows(directory / TIMING), _rows(directory / METRICS)
+    """How far it has come, from the last lines that it wrote."""
+    timing, metrics = newest_rows(directory / TIMING), newest_rows(directory / METRICS)
     found: dict[str, Any] = {}
     last = max((row for row in (*timing, *metrics)), key=lambda row: row["step"], default=None)
-    if timing:  # the newest start may be behind what was lost
+    if timing:  # after a kill it may have gone back to an earlier step
         last = timing[-1]
     if last is None:
         return found
@@ -124,14 +115,14 @@ def _progress(config: RunConfig, directory: Path) -> dict[str, Any]:
     return found
 
 
-def counted(found: Iterable[Standing]) -> dict[str, int]:
-    """How many are in each state, none left out."""
+def counted(found: Iterable[RunStatus]) -> dict[str, int]:
+    """How many runs are in each state."""
     states = [one.state for one in found]
     return {state: states.count(state) for state in STATES if state in states}
 
 
-def standings(runs: Iterable[Wanted], jobs: Mapping[str, Job]) -> list[Standing]:
-    return [standing(run, jobs.get(run.id)) for run in runs]
+def statuses(runs: Iterable[PlannedRun], jobs: Mapping[str, Job]) -> list[RunStatus]:
+    return [status_of(run, jobs.get(run.id)) for run in runs]
 
 
 def _named(job: Job | None) -> str:
@@ -142,18 +133,3 @@ def _named(job: Job | None) -> str:
 
 def _said(path: Path) -> bool:
     return path.exists() and path.stat().st_size > 0
-
-
-def _rows(path: Path) -> list[dict[str, Any]]:
-    return list(_parsed(_lines(path)))
-
-
-def _parsed(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
-    """A line that is being written, or that a kill tore, is left out."""
-    for line in lines:
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict) and type(row.get("step")) is int:
-            yield row

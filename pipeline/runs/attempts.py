@@ -1,29 +1,46 @@
-"""Starts of a run: one process group at a time, and a line for each of them.
+"""Attempts at a run: one process group at a time, and how each of them began and ended.
 
-    runs/<id>/lease            locked while a trainer is alive; the kernel gives it back however that one ends
-    runs/<id>/attempts.jsonl   who started when, where, at which step
+    runs/<id>/lease            locked while a trainer is alive, and who that is
+    runs/<id>/attempts.jsonl   a line when an attempt begins its first step, a line when it ends
     runs/<id>/run.json         which science and which data the run is of
 
-A lock of POSIX is not inherited by forked workers, and network file systems carry it from node to node.
+An attempt without a line for its end, where nobody holds the run, was killed: it had no time to write one.
 """
 
-import fcntl
 import json
 import os
 import socket
-import struct
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pipeline.config.typed import build
 from pipeline.errors import UserError, WorkFailed
-from pipeline.files import publish_bytes
-from pipeline.runs.directory import ATTEMPTS, LEASE, RUN, WEIGHTS
+from pipeline.files import LockedElsewhere, append_row, locked, locked_by, publish_bytes, rows
+from pipeline.runs.directory import ATTEMPTS, LEASE, LOG, RUN, WEIGHTS
+from pipeline.runs.log import error_line
 
-FLOCK = "hhqqi4x"  # struct flock of Linux on 64 bits: type, whence, start, length, process
-FRUITLESS = 3  # starts in a row that brought no checkpoint: another would not either
+FRUITLESS = 3  # attempts in a row without a new checkpoint: another would bring none either
+FINISHED, STOPPED, FAILED = "finished", "stopped", "failed"
+KILLED = "it ended without a word: killed, or out of memory"
+UNKNOWN = "an older version of the code, which did not note how it ended, trained it last; see its log"
+FIRST_FORMAT = {"job": "", "restarts": 0, "number": 0}  # what lines of older versions may lack
+
+
+@dataclass(frozen=True)
+class Lease:
+    """Who holds a run."""
+
+    pid: int = 0  # 0 where that is not known
+    host: str = ""
+    job: str = ""  # the scheduler's name for it
+
+    def __str__(self) -> str:
+        if not self.pid:
+            return "another process"
+        return f"process {self.pid} on {self.host}{f', job {self.job}' if self.job else ''}"
 
 
 @dataclass(frozen=True)
@@ -34,47 +51,78 @@ class Attempt:
     hosts: tuple[str, ...]
     job: str = ""
     restarts: int = 0
+    number: int = 0  # from 1 on; 0 where an older version of the code noted it
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How an attempt ended; one that failed before its first step has this line alone."""
+
+    number: int
+    end: str  # FINISHED, STOPPED or FAILED
+    step: int  # the last one that it finished
+    time: float
+    reason: str = ""  # of the failure, or the name of the signal
+
+    def __str__(self) -> str:
+        if self.end == STOPPED:
+            return f"ended by {self.reason} after step {self.step:,}"
+        return self.reason if self.end == FAILED else f"finished at step {self.step:,}"
+
+
+class AttemptLog:
+    """Writes the lines of one attempt; `step` is kept up to date by whoever trains."""
+
+    def __init__(self, directory: Path, number: int) -> None:
+        self._path, self._number, self.step = directory / ATTEMPTS, number, 0
+
+    def begin(self, world: int, hosts: tuple[str, ...], job: str, restarts: int) -> None:
+        append_row(self._path, asdict(Attempt(self.step, now(), world, hosts, job, restarts, self._number)))
+
+    def end(self, end: str, reason: str = "") -> None:
+        append_row(self._path, asdict(Ending(self._number, end, self.step, now(), reason)))
+
+    def fail(self, reason: str) -> None:
+        """Any rank may say what it died of, in the log too."""
+        line = " ".join(reason.split())
+        self.end(FAILED, line)
+        error_line(self._path.parent, line)
 
 
 @contextmanager
-def lease(directory: Path) -> Iterator[None]:
-    """Hold the run, or say who does."""
-    path = directory / LEASE
-    with open(path, "a+") as file:
+def lease(directory: Path, job: str = "") -> Iterator[None]:
+    """Hold the run; refused, with the name of the holder, where another process does."""
+    with ExitStack() as stack:
         try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.seek(0)
+            file = stack.enter_context(locked(directory / LEASE))
+        except LockedElsewhere:
             raise WorkFailed(
-                f"run {directory.name} is being trained by {file.read().strip() or 'another process'}; "
-                f"it can be watched in {directory / 'log.txt'}"
+                f"run {directory.name} is being trained by {holder(directory) or Lease()}; "
+                f"it can be watched in {directory / LOG}"
             ) from None
         file.truncate(0)
-        job = os.environ.get("SLURM_JOB_ID")
-        file.write(f"process {os.getpid()} on {socket.gethostname()}{f', job {job}' if job else ''}\n")
+        file.write(json.dumps(asdict(Lease(os.getpid(), socket.gethostname(), job))) + "\n")
         file.flush()
         yield
 
 
-def holder(directory: Path) -> str:
-    """Who holds the run, as "process 4711 on node7, job 12"; "" where nobody does.
-
-    It only asks: to try the lock would keep out a trainer that starts at that moment.
-    """
+def holder(directory: Path) -> Lease | None:
+    """Who holds the run. Asking takes no lock, and drops none of this process."""
+    said = locked_by(directory / LEASE)
+    if said is None:
+        return None
     try:
-        with open(directory / LEASE, "rb") as file:
-            question = struct.pack(FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
-            kind = struct.unpack(FLOCK, fcntl.fcntl(file, fcntl.F_GETLK, question))[0]
-            if kind == fcntl.F_UNLCK:
-                return ""
-            return file.read().decode(errors="replace").strip() or "another process"
-    except FileNotFoundError:
-        return ""
+        return build(Lease, json.loads(said), "lease")
+    except ValueError:  # it is being written, or an older version wrote it
+        return Lease()
 
 
 def register(directory: Path, science: str, data: dict[str, str]) -> None:
-    """Note what a run is of when it first starts; refused where another of the same science has begun on
-    other data under the same path, and has not finished: it would begin from zero unseen."""
+    """Note a run's science and data when it first starts.
+
+    Refused where an unfinished run of the same science has other data under the same path: the data were
+    changed, and this run would begin again from zero.
+    """
     path = directory / RUN
     if path.exists():
         return
@@ -95,31 +143,48 @@ def register(directory: Path, science: str, data: dict[str, str]) -> None:
     publish_bytes(path, (json.dumps({"science": science, "data": data}, indent=1) + "\n").encode())
 
 
-def begin(directory: Path, attempt: Attempt) -> None:
-    with open(directory / ATTEMPTS, "a") as file:
-        file.write(json.dumps(asdict(attempt)) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+def next_number(directory: Path) -> int:
+    """The number of the next attempt."""
+    found = _noted(directory)
+    return 1 + max([line.number for line in found] + [sum(isinstance(line, Attempt) for line in found)])
 
 
 def attempts(directory: Path) -> list[Attempt]:
-    """Oldest first; a line that a kill tore is left out."""
-    path = directory / ATTEMPTS
-    found = []
-    for line in path.read_text(errors="replace").splitlines() if path.exists() else ():
-        try:
-            values = json.loads(line)
-            found.append(Attempt(**{**values, "hosts": tuple(values["hosts"])}))
-        except (ValueError, TypeError, KeyError):
-            continue
-    return found
+    """Those that began their first step, oldest first."""
+    return [line for line in _noted(directory) if isinstance(line, Attempt)]
+
+
+def last_end(directory: Path, since: float = 0.0) -> str:
+    """How the newest attempt ended, of those noted since a time; "" where there is none.
+
+    Several ranks may have failed, one because of the other: the first that said so counts.
+    """
+    found = [line for line in _noted(directory) if line.time >= since]
+    newest = max((line.number for line in found), default=None)
+    if newest is None:
+        return ""
+    ends = [line for line in found if isinstance(line, Ending) and line.number == newest]
+    if ends:
+        return str(ends[0])
+    return KILLED if newest else UNKNOWN
 
 
 def fruitless(directory: Path, step: int) -> bool:
-    """Whether the last attempts, this one with them, all began at the step that this one has come to."""
+    """Whether the last attempts, with this one, all began at the step that this one has reached."""
     last = attempts(directory)[-FRUITLESS:]
     return len(last) == FRUITLESS and all(attempt.step == step for attempt in last)
 
 
 def now() -> float:
     return round(time.time(), 3)
+
+
+def _noted(directory: Path) -> list[Attempt | Ending]:
+    """All lines in their order; damaged lines are left out."""
+    found: list[Attempt | Ending] = []
+    for row in rows(directory / ATTEMPTS):
+        try:
+            found.append(build(Ending, row, "") if "end" in row else build(Attempt, FIRST_FORMAT | row, ""))
+        except UserError:
+            continue
+    return found

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pipeline.errors import UserError, WorkFailed
-from pipeline.files import flush_directory
+from pipeline.files import append_row, flush_directory, rows, sha256
 
 FORMAT = 1
 MANIFEST, STATE, PINNED, COMMITS = "MANIFEST.json", "state.json", "PINNED", "commits.jsonl"
@@ -142,7 +142,7 @@ class Checkpoints:
         os.rename(directory, self.root / name_of(step))
         flush_directory(self.root)
         line = {"step": step, "time": round(time.time(), 3), "manifest": hashlib.sha256(content).hexdigest()}
-        _append(self.root / COMMITS, json.dumps(line) + "\n")
+        append_row(self.root / COMMITS, line)
         self._retain()
 
     def _retain(self) -> None:
@@ -198,19 +198,12 @@ def published(root: Path) -> Iterator[tuple[int, Path]]:
 
 
 def commits(root: Path) -> list[dict[str, Any]]:
-    """What was ever published, oldest first; a line cut off by a crash does not count."""
-    lines = (root / COMMITS).read_text(errors="replace").splitlines() if (root / COMMITS).exists() else []
-    found = []
-    for line in lines:
-        try:
-            found.append(json.loads(line))
-        except ValueError:
-            continue
-    return found
+    """What was ever published, oldest first."""
+    return rows(root / COMMITS)
 
 
 def manifest_hash(path: Path) -> str:
-    return hashlib.sha256((path / MANIFEST).read_bytes()).hexdigest()
+    return sha256(path / MANIFEST)
 
 
 def problem_with(path: Path) -> str:
@@ -232,7 +225,7 @@ def problem_with(path: Path) -> str:
                 return f"{name} is missing"
             if (path / name).is_symlink() or (path / name).stat().st_size != entry["bytes"]:
                 return f"{name} does not have its {entry['bytes']} bytes"
-            if _digest(path / name) != entry["sha256"]:
+            if sha256(path / name) != entry["sha256"]:
                 return f"{name} has another SHA-256 than when it was written"
     except OSError as error:
         return f"{error.strerror or error}: {error.filename}"
@@ -255,7 +248,7 @@ def _written(
         with path.open("rb") as file:
             os.fsync(file.fileno())
         path.chmod(0o600)
-        files[name] = {"bytes": path.stat().st_size, "sha256": _digest(path)}
+        files[name] = {"bytes": path.stat().st_size, "sha256": sha256(path)}
     return files
 
 
@@ -284,11 +277,6 @@ def _score(path: Path) -> float | None:
     return float(score) if score is not None else None
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _write_through(path: Path, content: bytes) -> None:
     with open(path, "wb", opener=_private) as file:
         file.write(content)
@@ -296,19 +284,5 @@ def _write_through(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _append(path: Path, line: str) -> None:
-    with open(path, "a", opener=_private) as file:
-        # A crash may have cut the last line off; the new one must not be joined to it.
-        file.write(line if file.tell() == 0 or _ends_line(path) else "\n" + line)
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
-
-
-def _ends_line(path: Path) -> bool:
-    with path.open("rb") as file:
-        file.seek(-1, os.SEEK_END)
-        return file.read(1) == b"\n"

@@ -1,11 +1,11 @@
-"""The directory of a run, and the name of each file in it; nobody else names them.
+"""The directory of a run, and the name of each file in it; other modules take the names from here.
 
 runs/<id>/
-  config.yaml         what it was asked to be
+  config.yaml         its config
   run.json            which science and which data it is of
   lease               locked while a trainer is alive
-  attempts.jsonl      its starts: who, when, where, at which step
-  metrics.jsonl       losses, norms and evaluations, the same however often it was killed
+  attempts.jsonl      its attempts: who, when, where, from which step, and how each ended
+  metrics.jsonl       losses, norms and evaluations; the same after kills as without
   timing.jsonl        rates, waits and memory
   log.txt             what it said
   output.log          what its processes printed, where launch.py started them on this machine
@@ -14,19 +14,44 @@ runs/<id>/
   model.safetensors   the weights, once it has finished, with config.json beside them
 """
 
+import dataclasses
 from pathlib import Path
 
+from pipeline.config import run as configs
+from pipeline.config.identity import is_run_id
 from pipeline.config.run import RunConfig
 
 CONFIG, LEASE, CHECKPOINTS = "config.yaml", "lease", "checkpoints"
 WEIGHTS, WEIGHTS_CONFIG = "model.safetensors", "config.json"
-
 ATTEMPTS, RUN = "attempts.jsonl", "run.json"
-
-METRICS, TIMING, LOG = "metrics.jsonl", "timing.jsonl", "log.txt"
-
-OUTPUT = "output.log"  # what the processes of a run printed, where launch.py started them on this machine
+METRICS, TIMING, LOG, OUTPUT = "metrics.jsonl", "timing.jsonl", "log.txt", "output.log"
 
 
 def run_directory(config: RunConfig, id: str) -> Path:
     return Path(config.paths.runs) / id
+
+
+def write_config(config: RunConfig, id: str) -> Path:
+    """Write the run's config, with whole paths, unless the file already says the same; returns the file."""
+    config = with_whole_paths(config)
+    path = run_directory(config, id) / CONFIG
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if not path.exists() or path.read_bytes() != configs.yaml_text(configs.plain(config)).encode():
+        configs.write(config, path)
+    return path
+
+
+def with_whole_paths(config: RunConfig) -> RunConfig:
+    """The same config with whole paths, so that the run can be started in any directory."""
+    paths = {name: _whole(value) for name, value in dataclasses.asdict(config.paths).items()}
+    data, init = config.data, config.recipe.init
+    return dataclasses.replace(
+        config,
+        paths=dataclasses.replace(config.paths, **paths),
+        data=dataclasses.replace(data, root=_whole(data.root), stage=_whole(data.stage)),
+        recipe=dataclasses.replace(config.recipe, init=init if is_run_id(init) else _whole(init)),
+    )
+
+
+def _whole(path: str) -> str:
+    return str(Path(path).absolute()) if path else ""

@@ -1,12 +1,13 @@
-"""What a run wrote while it trained, read again: metrics, timing, and the ends of its logs."""
+"""Reads what a run wrote while it trained: metrics, timing, and the ends of its logs."""
 
-import json
+import os
 import statistics
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from pipeline.files import whole_lines
 from pipeline.runs.directory import LOG, METRICS, OUTPUT, TIMING
 
 TAIL = 1 << 16  # bytes of a log's end that are read: hundreds of lines
@@ -14,7 +15,7 @@ TAIL = 1 << 16  # bytes of a log's end that are read: hundreds of lines
 
 @dataclass(frozen=True)
 class Spent:
-    """What all attempts took together."""
+    """What all attempts of a run took together."""
 
     images_per_second: float  # the median of the measured intervals, without evaluation and checkpoints
     wait_share: float
@@ -23,12 +24,12 @@ class Spent:
 
 
 def metrics(directory: Path) -> list[dict[str, Any]]:
-    """What a run wrote of its steps and its evaluations, in their order; nothing where it left nothing."""
+    """The lines of a run's steps and evaluations in their order; none where there is no file."""
     return [row for _, row in _rows(directory / METRICS)]
 
 
 def spent(directory: Path) -> Spent:
-    """What the attempts of a run took so far: each from its start to the last line it wrote."""
+    """What the attempts took so far: each from its start to the last line that it wrote."""
     rates, waits, hours, attempts = [], [], 0.0, 0
     before = devices = 0.0
     for _, row in _rows(directory / TIMING):
@@ -45,9 +46,9 @@ def spent(directory: Path) -> Spent:
 
 
 def error_line(directory: Path, text: str) -> None:
-    """What a process of the run died of, for whoever asks how the run stands; any rank may say it."""
+    """Add the error with which a process of the run ended to its log."""
     with _appending(directory / LOG) as log:
-        log.write(f"{_stamp()} error: {' '.join(text.split())}\n")
+        log.write(f"{_stamp()} error: {text}\n")
 
 
 def _stamp() -> str:
@@ -58,46 +59,40 @@ def _appending(path: Path) -> TextIO:
     return path.open("a", encoding="utf-8")
 
 
-def _rows(path: Path) -> list[tuple[bytes, dict[str, Any]]]:
-    """Whole lines with what they say; a line that a kill tore is left out."""
-    rows = []
-    for line in path.read_bytes().splitlines(keepends=True) if path.exists() else []:
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if line.endswith(b"\n") and isinstance(row, dict) and type(row.get("step")) is int:
-            rows.append((line, row))
-    return rows
-
-
-def last_error(directory: Path) -> str:
-    """What the last attempt ended with."""
-    for line in reversed(_lines(directory / LOG)):
-        said = line[20:]  # after the time
-        if said.startswith("error: "):
-            return said.removeprefix("error: ")
-        if said.startswith("ended by "):
-            return said.partition(";")[0]
-        if said.startswith("run ") and (" begins" in said or " goes on" in said):
-            return "it ended without a word: killed, or out of memory"
-    printed = _lines(directory / OUTPUT)
+def printed_error(directory: Path) -> str:
+    """The last error that a run's processes printed where launch.py started them, else their last line."""
+    printed = tail(directory / OUTPUT)
     errors = [line for line in printed if line.startswith("error: ")]
     return (errors or printed or [""])[-1].removeprefix("error: ")
 
 
-def tail(path: Path, lines: int) -> list[str]:
-    return _lines(path)[-lines:]
+def newest_rows(path: Path) -> list[dict[str, Any]]:
+    """Those at a file's end, however long it is."""
+    return [row for _, row in _steps(_end(path)[0])]
 
 
-def _lines(path: Path) -> list[str]:
-    """The last ones of a file."""
+def tail(path: Path, lines: int = 0) -> list[str]:
+    """The last lines of a file, all of those that are read where no number is given."""
+    content, whole = _end(path)
+    found = [line for line in content.decode(errors="replace").splitlines() if line.strip()]
+    return (found if whole else found[1:])[-lines:]
+
+
+def _rows(path: Path) -> list[tuple[bytes, dict[str, Any]]]:
+    return _steps(path.read_bytes()) if path.exists() else []
+
+
+def _steps(content: bytes) -> list[tuple[bytes, dict[str, Any]]]:
+    """Whole lines that say of which step they are."""
+    return [(line, row) for line, row in whole_lines(content) if type(row.get("step")) is int]
+
+
+def _end(path: Path) -> tuple[bytes, bool]:
+    """The last bytes of a file, and whether they are all of it."""
     try:
         with open(path, "rb") as file:
-            size = file.seek(0, 2)
+            size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - TAIL))
-            text = file.read().decode(errors="replace")
+            return file.read(), size <= TAIL
     except FileNotFoundError:
-        return []
-    lines = [line for line in text.splitlines() if line.strip()]
-    return lines[1:] if size > TAIL else lines
+        return b"", True

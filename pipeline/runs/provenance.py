@@ -1,4 +1,4 @@
-"""What made a number: the code's commit and the versions of what it stands on."""
+"""Which code produced a number: the commit, and the versions of the packages it uses."""
 
 import json
 import platform
@@ -12,7 +12,7 @@ from pipeline.files import PACKAGE
 ROOT = PACKAGE.parent
 PACKAGES = ("torch", "deepspeed", "timm", "numpy", "pillow", "simplejpeg")
 UNKNOWN = "unknown"
-SNAPSHOT = "code.json"  # in the root of code that was kept for queued runs: what `code` was of the original
+SNAPSHOT = "code.json"  # in the root of a copy of the code: the `Code` of the original
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Code:
 
 
 def code(root: Path = ROOT) -> Code:
-    """As of now: to be asked at the start of a run, before anybody edits on."""
+    """The code as it is now; call this at the start of a run, before the code is edited again."""
     if (root / SNAPSHOT).exists():
         return Code(**json.loads((root / SNAPSHOT).read_text()))
     commit = _git(root, "rev-parse", "HEAD")
@@ -33,7 +33,7 @@ def code(root: Path = ROOT) -> Code:
 
 
 def difference(root: Path = ROOT) -> bytes:
-    """What was changed in the tree since its commit; empty where nothing was, or git cannot say."""
+    """What was changed in the tree since its commit; empty where nothing was changed, or git does not say."""
     return _git(root, "diff", "HEAD", "--binary", "--no-color", "--no-ext-diff") or b""
 
 

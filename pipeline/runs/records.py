@@ -1,7 +1,7 @@
 """The record of a finished run: one small file, published whole and once, and checked when it is read.
 
-A record carries a hash of itself, and its id is the hash of the science in it: what was damaged or edited by
-hand no longer matches.
+A record has a hash of itself, and its id is the hash of its science and data: a damaged or edited record does
+not match them.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 
 
 class BadRecord(UserError):
-    """A file among the records that cannot be believed."""
+    """A file among the records that is damaged or was edited."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Record:
 
 
 def publish(record: Record, directory: Path | str) -> Path:
-    """Write a run's record, whole; where the run has one already, that one stays."""
+    """Write a run's record, whole; a record that exists already is not replaced."""
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     path = record_path(directory, record.id)
@@ -111,7 +111,7 @@ def publish(record: Record, directory: Path | str) -> Path:
         try:
             os.link(partial, path)  # unlike a rename, it never replaces
         except FileExistsError:
-            read(path)  # a damaged one is said, not kept silently
+            read(path)  # refuses one that is damaged
     except OSError as error:
         raise WorkFailed(f"the record cannot be written to {path}: {error.strerror}") from error
     finally:
@@ -153,7 +153,7 @@ def read(path: Path) -> Record:
 
 
 def read_all(directory: Path | str) -> tuple[list[Record], list[str]]:
-    """The records by id, and a line for each file that cannot be believed."""
+    """The records by id, and a line for each file that is damaged or was edited."""
     records, problems = [], []
     for path in sorted(Path(directory).glob("*.json")):
         try:

@@ -1,6 +1,5 @@
 """What a finished run leaves: `model.safetensors` with `config.json` in its directory, and its record."""
 
-import hashlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from pipeline.config.identity import science
 from pipeline.config.run import RunConfig
+from pipeline.files import sha256
 from pipeline.runs import records
 from pipeline.runs.directory import run_directory
 from pipeline.runs.log import spent
@@ -58,8 +58,6 @@ def complete(
     models.check_finite(exported)
     directory = run_directory(config, id)
     path = models.export(config, exported, directory, {"id": id, "weights": "raw" if ema is None else "ema"})
-    with open(path, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     took = spent(directory)
     record = Record(
         id=id,
@@ -72,7 +70,7 @@ def complete(
         raw=raw,
         ema=ema,
         exported="raw" if ema is None else "ema",
-        weights_sha256=digest,
+        weights_sha256=sha256(path),
         params=_params(config),
         macs=_macs(config),
         steps=facts.steps,

@@ -9,10 +9,10 @@ import pytest
 
 import ablations
 from ablations import spec
-from ablations.spec import Ablation, Cell, Peer, check, composed, load, origin, wishes
+from ablations.spec import Ablation, Cell, Peer, check, composed, load, origin, requested_runs
 from pipeline.config.identity import science
 from pipeline.errors import UserError
-from pipeline.launching.plan import wanted
+from pipeline.launching.plan import planned
 from tests.pipeline.ranks import environment
 
 # The paper's top-1 (and top-5), typed off its tables once more: what our files say must be this.
@@ -99,7 +99,8 @@ def test_each_ablation_says_why_and_holds_to_what_it_varies(name):
 
 def test_the_ablations_need_no_torch():
     check = (
-        "import sys; from ablations import spec; spec.load('all'); spec.wishes('all', ['scale=demo']); "
+        "import sys; from ablations import spec; spec.load('all'); "
+        "spec.requested_runs('all', ['scale=demo']); "
         "print([m for m in ('torch', 'deepspeed', 'timm') if m in sys.modules])"
     )
     done = subprocess.run(
@@ -130,7 +131,7 @@ def test_a_fine_tune_starts_from_the_run_of_table_4():
 
 
 def test_a_cell_by_a_seed_is_a_run_and_a_shared_cell_is_one(tmp_path):
-    found = wanted(wishes("all", ["scale=demo", f"paths.data={tmp_path}"], (0, 1)))
+    found = planned(requested_runs("all", ["scale=demo", f"paths.data={tmp_path}"], (0, 1)))
     assert all(run.id for run in found)
     for seed in (0, 1):
         [tnt_s] = [run for run in found if run.config.seed == seed and "imagenet/tnt_s" in run.labels]
@@ -150,15 +151,15 @@ def test_a_cell_by_a_seed_is_a_run_and_a_shared_cell_is_one(tmp_path):
 
 
 def test_cells_can_be_chosen():
-    chosen = wishes("se", ["scale=demo"], (0, 3), ["none", "outer"])
-    assert [(wish.cell, wish.config.seed) for wish in chosen] == [
+    chosen = requested_runs("se", ["scale=demo"], (0, 3), ["none", "outer"])
+    assert [(request.cell, request.config.seed) for request in chosen] == [
         ("none", 0),
         ("outer", 0),
         ("none", 3),
         ("outer", 3),
     ]
     with pytest.raises(UserError, match=r"unknown cell 'otter' .did you mean 'outer'"):
-        wishes("se", (), (), ["otter"])
+        requested_runs("se", (), (), ["otter"])
 
 
 @pytest.mark.parametrize(
@@ -194,26 +195,26 @@ def test_where_and_how_fast_a_cell_runs_is_no_factor():
 @pytest.mark.parametrize("key", ["model.se=inner", "model.se=none"])
 def test_what_is_varied_cannot_be_overridden(key):
     with pytest.raises(UserError, match=r"model\.se is for this ablation to set"):
-        wishes("se", [key])
+        requested_runs("se", [key])
 
 
 @pytest.mark.parametrize("key", ["model=tnt_ti", "data=flowers", "recipe=pretrain"])
 def test_a_choice_that_cells_make_cannot_be_overridden(key):
     with pytest.raises(UserError, match="is for this ablation to set"):
-        wishes("transfer", [key])
+        requested_runs("transfer", [key])
 
 
 def test_a_value_that_no_cell_sets_can_be_overridden_for_all():
-    for wish in wishes("transfer", ["recipe.epochs=7", "recipe.warmup_epochs=0"]):
-        assert (wish.config.recipe.epochs, wish.origin.recipe.epochs) == (7, 7)
-    for wish in wishes("inner_heads", ["model=tnt_b"]):
-        assert wish.config.model.network.depth == 12
-        assert wish.config.model.network.patch_dim == 640
+    for request in requested_runs("transfer", ["recipe.epochs=7", "recipe.warmup_epochs=0"]):
+        assert (request.config.recipe.epochs, request.origin.recipe.epochs) == (7, 7)
+    for request in requested_runs("inner_heads", ["model=tnt_b"]):
+        assert request.config.model.network.depth == 12
+        assert request.config.model.network.patch_dim == 640
 
 
 def test_an_override_holds_for_every_cell():
-    for wish in wishes("inner_heads", ["recipe.epochs=100"]):
-        assert wish.config.recipe.epochs == 100
+    for request in requested_runs("inner_heads", ["recipe.epochs=100"]):
+        assert request.config.recipe.epochs == 100
 
 
 def test_cells_need_names_of_their_own():
@@ -233,7 +234,7 @@ def test_ones_own_ablation_is_one_short_file(tmp_path, monkeypatch):
     monkeypatch.setattr(ablations, "__path__", [*ablations.__path__, str(tmp_path)])
     try:
         assert "my_depths" in spec.names()
-        found = wanted(wishes("my_depths"))
+        found = planned(requested_runs("my_depths"))
         assert [run.labels for run in found] == [("my_depths/6",), ("my_depths/12",)]
         with pytest.raises(UserError, match=r"my_slip.py says no ABLATION = Ablation"):
             load("my_slip")

@@ -83,7 +83,7 @@ ONE_EPOCH = ("recipe.epochs=1", "cells=none,patch")
 def broken(place) -> tuple[int, str, str]:
     """Two cells, one of which cannot go on: it is said to have a checkpoint, and none can be read."""
     config = [*place.settings, *ONE_EPOCH]
-    [_, second] = launch.wanted(launch.wishes(launch.parse(config)))
+    [_, second] = launch.planned(launch.requested_runs(launch.parse(config)))
     folder = place.folder / "runs" / second.id / "checkpoints"
     folder.mkdir(parents=True)
     (folder / COMMITS).write_text('{"step": 3, "time": 0, "manifest": ""}\n')
@@ -146,7 +146,7 @@ def test_ctrl_c_loses_nothing_and_a_second_launch_takes_over(place, capsys):
     """Two launches at once: one trains, the other waits, and goes on where the first was stopped."""
     more = ("recipe.epochs=5", "cells=both")
     first = place.start(*more)
-    [run] = launch.wanted(launch.wishes(launch.parse([*place.settings, *more])))
+    [run] = launch.planned(launch.requested_runs(launch.parse([*place.settings, *more])))
     until(lambda: place.step(run.id) >= 1, first)
     [at] = place.status(capsys, *more)
     assert at["state"] == "running"
@@ -160,7 +160,7 @@ def test_ctrl_c_loses_nothing_and_a_second_launch_takes_over(place, capsys):
     assert "stopped; the same command goes on from there" in err
     _, err = second.communicate(timeout=DEADLINE)
     assert second.returncode == 0, err
-    assert "was left unfinished there; it goes on here" in err
+    assert "was not finished there; it continues here" in err
     [at] = place.status(capsys, *more)
     assert (at["state"], at["attempts"]) == ("done", 2)
     assert "goes on after step" in (place.folder / "runs" / run.id / "log.txt").read_text()
@@ -175,9 +175,9 @@ def test_ctrl_c_loses_nothing_and_a_second_launch_takes_over(place, capsys):
 def test_cancel_asks_and_then_ends_a_run_softly(place, capsys, monkeypatch):
     more = ("recipe.epochs=40", "cells=none")
     process = place.start(*more)
-    [run] = launch.wanted(launch.wishes(launch.parse([*place.settings, *more])))
+    [run] = launch.planned(launch.requested_runs(launch.parse([*place.settings, *more])))
     until(lambda: place.step(run.id) >= 1, process)
-    with pytest.raises(launch.UserError, match="nobody is there to ask; yes=true"):
+    with pytest.raises(launch.UserError, match="there is no terminal to ask at; yes=true"):
         launch.main([*place.settings, *more, "action=cancel"])
     assert launch.main([*place.settings, *more, "action=cancel", "yes=true"]) == 0
     assert "asked to end: process" in capsys.readouterr().out

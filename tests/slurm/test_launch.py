@@ -69,9 +69,9 @@ def test_five_launches_at_once_an_edit_in_the_queue_and_one_record_of_each_run(
     assert sorted(jobs.values()) == [f"{array}_0", f"{array}_1"]
     assert set(lab.states(*TWO).values()) == {"pending"}
 
-    (lab.root / "pipeline/training/trainer.py").write_text(
-        "raise SystemExit('edited after it was submitted')\n"
-    )
+    edited = lab.root / "pipeline/training/trainer.py"
+    assert edited.exists()  # else the edit would change nothing, and show nothing
+    edited.write_text("raise SystemExit('edited after it was submitted')\n")
     opened(slurm)
     interrupted, other = jobs
     lab.passes(interrupted, 2)
@@ -200,7 +200,8 @@ def test_what_would_fail_is_said_before_anything_is_submitted_all_at_once(slurm,
 
 def test_a_probe_sees_what_a_node_lacks_and_nothing_else(slurm, lab):
     program = (
-        "import sys; from pipeline import config, probe; print(*probe.lacking(config.compose(sys.argv[1:])))"
+        "import sys; from pipeline.config.overrides import compose; "
+        "from pipeline.launching.slurm.preflight import lacking; print(*lacking(compose(sys.argv[1:])))"
     )
     said = _python(lab, program)
     # The folder of the runs is not there yet; scontrol and torch are.

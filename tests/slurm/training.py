@@ -16,7 +16,7 @@ PATIENCE = 120.0  # seconds for a step or a start; only a failing test waits for
 SCRIPT = f"""#!/bin/bash
 #SBATCH --requeue --open-mode=append --signal=USR1@180 --time=60
 cd {ROOT}
-srun --kill-on-bad-exit=1 sh slurm/rank.sh pipeline/train.py "$@"
+srun --kill-on-bad-exit=1 sh pipeline/launching/slurm/rank.sh pipeline/train.py "$@"
 """
 
 

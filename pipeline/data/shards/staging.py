@@ -5,21 +5,18 @@ gets its name when its hash is right, so that an interrupted copy can be continu
 contains the split's fingerprint, which keeps versions of a set apart.
 """
 
-import contextlib
 import dataclasses
 import errno
-import fcntl
 import hashlib
 import logging
 import os
 import shutil
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from pipeline.data.shards.manifest import Manifest, Shard, manifest_path
 from pipeline.errors import UserError, WorkFailed
-from pipeline.files import PARTIAL, published
+from pipeline.files import PARTIAL, locked, published
 from pipeline.terminal import progress
 
 log = logging.getLogger(__name__)
@@ -41,7 +38,8 @@ def stage(manifest: Manifest, directory: Path | str) -> Manifest:
     staged = dataclasses.replace(manifest, root=target)
     if _complete(staged):
         return staged
-    with _locked(home / f"{target.name}.lock"):
+    said = f"waiting for another process of this node to stage {target.name}"
+    with locked(home / f"{target.name}.lock", waiting=lambda: log.info(said)):
         if not _complete(staged):
             _fill(manifest, staged)
     return staged
@@ -117,18 +115,6 @@ def _check_space(target: Path, needed: int) -> None:
             f"{target.parent} has {free / 1e9:.1f} GB free, staging needs {needed / 1e9:.1f} GB and leaves "
             f"{RESERVE / 1e9:.1f} GB{hint}; free some, name another disk, or leave data.stage empty"
         )
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """The kernel gives the lock back when its holder ends, however it ends."""
-    with open(path, "a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            log.info("waiting for another process of this node to stage %s", path.stem)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _size(path: Path) -> int:

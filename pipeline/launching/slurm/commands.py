@@ -1,7 +1,7 @@
-"""What Slurm says of jobs, and what it is told to do with them; through its own commands, without torch.
+"""Slurm's own commands: list jobs, cancel, signal and requeue them; without torch.
 
-A controller that is restarted or busy is asked again for a while. Accounting (`sacct`) is used where a site
-has it, and missed nowhere: what became of a run is also told by what it left.
+A controller that is restarting or busy is asked again for a while. Accounting (`sacct`) is used where a site
+has it, but not needed: the files of a run also show how it ended.
 """
 
 import functools
@@ -18,9 +18,9 @@ LIVE = ("pending", "configuring", "running", "completing", "suspended", "stopped
 PATIENCE = 30.0  # seconds for a controller that does not answer
 PAUSE = 1.0  # between two questions to it
 AT_ONCE = 200  # jobs named in one command
-# Complaints after which another try may go well.
+# Errors after which another try may succeed.
 PASSING = re.compile(r"unable to contact|socket timed out|connection refused|communication|try again", re.I)
-# What a command started within a job, or under torchrun, would hand on to another job.
+# Variables of a surrounding job or of torchrun, which must not reach another job.
 FOREIGN = re.compile(
     r"(?!SLURM_CONF$)((SLURMD?|SRUN|SUBMITIT|TORCHELASTIC|MASTER)_|(RANK|WORLD_SIZE|LOCAL_RANK)$)"
 )
@@ -58,7 +58,7 @@ def available() -> bool:
 
 
 def jobs(ids: Iterable[str]) -> dict[str, Job]:
-    """Those of the jobs that Slurm still knows, by id."""
+    """The jobs that Slurm still knows, by id."""
     wanted = {_checked(id) for id in ids}
     arrays = sorted({id.partition("_")[0] for id in wanted}, key=int)
     found: dict[str, Job] = {}
@@ -71,12 +71,12 @@ def jobs(ids: Iterable[str]) -> dict[str, Job]:
 
 
 def named(name: str) -> list[Job]:
-    """The jobs of this name that have not ended long ago."""
+    """The jobs of this name that Slurm has not forgotten."""
     return _listed("--name", name)
 
 
 def cancel(ids: Sequence[str]) -> None:
-    """End jobs; those that run get SIGTERM first, and their runs leave a checkpoint."""
+    """End jobs; running ones get SIGTERM first, so that their runs write a checkpoint."""
     for start in range(0, len(ids), AT_ONCE):
         ask("scancel", *map(_checked, ids[start : start + AT_ONCE]))
 
@@ -147,7 +147,7 @@ def _listed(*which: str) -> list[Job]:
 
 
 def _accounted(ids: Sequence[str]) -> list[Job]:
-    """Ended jobs, where the site keeps accounts; without them what Slurm forgot stays forgotten."""
+    """Jobs that ended earlier, where the site has accounting; else none."""
     columns = "JobID,JobName,State,NodeList,ElapsedRaw,Reason"
     command = ["sacct", "-X", "--noheader", "--parsable2", f"--format={columns}", "--jobs", ",".join(ids)]
     try:
@@ -166,7 +166,7 @@ def _accounted(ids: Sequence[str]) -> list[Job]:
 
 def _checked(id: str) -> str:
     if not JOB.fullmatch(id):
-        raise WorkFailed(f"{id!r} is no job of Slurm's")
+        raise WorkFailed(f"{id!r} is no job id of Slurm")
     return id
 
 

@@ -1,9 +1,9 @@
-"""A rank of a run that launch.py has given to Slurm.
+"""One rank of a run that launch.py has submitted to Slurm.
 
     srun … python -m pipeline.launching.slurm.job <a launch's directory>
 
-Which run it is stands in the launch's file, under the number of this task of the array; how far it has come
-stands in the run's directory. So the command stays the same however often the job is started again.
+The launch's file names the run of each task of the array, and the run's directory has its config and its
+checkpoints. So the command is the same however often the job is started again.
 """
 
 import os
@@ -15,11 +15,10 @@ from pipeline.config import run as configs
 from pipeline.config.identity import is_run_id
 from pipeline.config.run import RunConfig
 from pipeline.errors import UserError, WorkFailed, command
-from pipeline.launching.asked import ASKED
 from pipeline.launching.slurm import commands, launches
 from pipeline.processes.place import find_place
 from pipeline.runs import attempts, records
-from pipeline.runs.directory import WEIGHTS, run_directory
+from pipeline.runs.directory import CONFIG, WEIGHTS, run_directory
 
 
 def main(argv: Sequence[str]) -> int:
@@ -30,17 +29,17 @@ def main(argv: Sequence[str]) -> int:
     if launch.settle(array) != array:
         print(f"{launch.name} was given up, or is job {launch.job or 'none'}: job {array} does nothing")
         return 0
-    asked = Path(launch.runs_directory) / launch.runs[task] / ASKED
-    if waits_for_its_origin(configs.read(asked)):
+    path = Path(launch.runs_directory) / launch.runs[task] / CONFIG
+    if waits_for_its_origin(configs.read(path)):
         return 0
-    return train.main(["--config", str(asked)])
+    return train.main(["--config", str(path)])
 
 
 def waits_for_its_origin(config: RunConfig) -> bool:
-    """Whether the run that it starts from is still at work; then this job is queued again.
+    """Whether the run that it starts from is still being trained; then this job is queued again.
 
-    It was submitted to start when that run's job has ended, however it ended: a job that waits for success
-    never starts once a first attempt has failed. So one that was put back to work since is waited for here.
+    It was submitted to start when that run's job has ended in any way: with a dependency on success it would
+    never start after a first attempt that failed. If that run was started again since, this job waits for it.
     """
     origin = config.recipe.init
     if not is_run_id(origin):
@@ -50,13 +49,13 @@ def waits_for_its_origin(config: RunConfig) -> bool:
         return False
     place = find_place()
     if place.rank:
-        return True  # rank 0 sees to it
+        return True  # rank 0 queues the job again
     job = launches.jobs(directory.parent, [origin]).get(origin)
     if not (job and job.live) and not attempts.holder(directory):
         state = f"its job {job.id}: {job.state}" if job else "no job of it is left"
         raise WorkFailed(
-            f"this starts from run {origin}, which has not finished and is not at work ({state}); the same "
-            "launch again submits both"
+            f"this starts from run {origin}, which has not finished and is not being trained ({state}); the "
+            "same launch again submits both"
         )
     print(f"this starts from run {origin}, which is still at work; job {place.job} is queued again")
     commands.requeue(place.job)
@@ -64,7 +63,7 @@ def waits_for_its_origin(config: RunConfig) -> bool:
 
 
 def _place() -> tuple[str, int]:
-    """The array and which of its tasks this is."""
+    """The array's job and the number of this task in it."""
     try:
         return os.environ["SLURM_ARRAY_JOB_ID"], int(os.environ["SLURM_ARRAY_TASK_ID"])
     except (KeyError, ValueError):
@@ -74,4 +73,4 @@ def _place() -> tuple[str, int]:
 
 
 if __name__ == "__main__":
-    command(main, stopped="stopped; the run goes on from there")
+    command(main, stopped="stopped; the run continues from its last checkpoint")

@@ -1,15 +1,14 @@
-"""What has been given to Slurm: each submission leaves word before it happens, and again once it has.
+"""The launches that were given to Slurm: each is noted before it is submitted, and its job afterwards.
 
     runs/.launches/lock                 held while somebody submits
     runs/.launches/<name>/launch.json   the runs of an array in the order of its tasks; written before sbatch
     runs/.launches/<name>/job           the array's id, once sbatch has said it
     runs/.launches/<name>/*.out         what each rank of each task printed
 
-The name is also the job's. Whoever finds a launch without a job asks Slurm for one of that name: a submitter
-that was killed between the two, or whose sbatch failed in its answer alone, leaves nothing to be done twice.
+A job has the name of its launch. For a launch without a job, Slurm is asked for a job of that name, so that
+nothing is submitted twice after a submitter was killed in between, or sbatch submitted but could not answer.
 """
 
-import fcntl
 import json
 import os
 import re
@@ -21,7 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pipeline.errors import UserError
-from pipeline.files import partial_name, publish_bytes
+from pipeline.files import locked, partial_name, publish_bytes
 from pipeline.launching.slurm import commands
 from pipeline.launching.slurm.commands import Job
 from pipeline.runs.attempts import attempts
@@ -29,7 +28,7 @@ from pipeline.runs.attempts import attempts
 FOLDER = ".launches"
 LAUNCH, JOB, LOCK = "launch.json", "job", "lock"
 NAME = re.compile(r"tnt-[0-9a-f]{10}")
-LOST = "none"  # in the file of the job: Slurm knows none of that name
+LOST = "none"  # in the file of the job: Slurm knows no job of that name
 
 
 @dataclass(frozen=True)
@@ -63,10 +62,10 @@ class Launch:
         publish_bytes(self.directory / LAUNCH, (json.dumps(asdict(self), indent=1) + "\n").encode())
 
     def settle(self, job: str) -> str:
-        """Note its job, unless one is noted; the one that is.
+        """Note its job unless one is noted already; returns the noted one.
 
-        The submitter, whoever comes after a dead one, and the job itself may do it. The first decides, and a
-        job that is not the one noted does not run.
+        The submitter, a later launch, and the job itself may call this. The first one decides; a job that is
+        not the noted one does not run.
         """
         path = self.directory / JOB
         partial = partial_name(path)
@@ -86,15 +85,11 @@ class Launch:
 
 @contextmanager
 def submitting(runs: Path) -> Iterator[None]:
-    """One at a time, over all machines that share the directory."""
+    """Allow one submission at a time, on all machines that share the directory."""
     folder = runs / FOLDER
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with open(folder / LOCK, "a") as file:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            print("another launch is submitting; waiting for it", file=sys.stderr)
-            fcntl.lockf(file, fcntl.LOCK_EX)
+    said = "another launch is submitting; waiting for it"
+    with locked(folder / LOCK, waiting=lambda: print(said, file=sys.stderr)):
         yield
 
 
@@ -110,13 +105,13 @@ def read(directory: Path) -> Launch:
 
 
 def read_all(runs: Path) -> list[Launch]:
-    """The oldest first."""
+    """All launches, the oldest first."""
     found = sorted((runs / FOLDER).glob(f"tnt-*/{LAUNCH}"), key=os.path.getmtime)
     return [read(path.parent) for path in found]
 
 
 def adopt(runs: Path) -> list[str]:
-    """Find the jobs of launches whose submitter did not live to note them; a line for each."""
+    """Find and note the jobs of launches whose submitter was killed before; a line for each."""
     said = []
     for launch in read_all(runs):
         if launch.settled:

@@ -1,8 +1,12 @@
-"""What would fail hours later, found before anything is submitted: a line and a cure for each, all at once.
+"""Checks runs before they are submitted, and lists all problems at once, each with its cure.
 
-It asks the scheduler and looks at files, which takes a moment; `cluster.probe=true` asks a node too.
+It asks the scheduler and looks at files; with `cluster.probe=true` a small job looks at a node too.
 """
 
+import os
+import shlex
+import subprocess
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,9 +14,11 @@ from pathlib import Path
 from pipeline.config.run import RunConfig
 from pipeline.data.shards.manifest import Manifest
 from pipeline.errors import UserError, WorkFailed
-from pipeline.launching.plan import Wanted
-from pipeline.launching.slurm import commands, probe, resources
+from pipeline.launching.plan import PlannedRun
+from pipeline.launching.slurm import commands, resources
 
+NODE_ANSWERS = 300  # seconds until a node must have answered
+NODE_OPTIONS = ("partition", "account", "qos", "constraint")
 # What sbatch says, and what helps.
 CURES = {
     "partition": "cluster.partition=NAME; `sinfo -s` lists them",
@@ -25,8 +31,8 @@ CURES = {
 }
 
 
-def check(runs: Sequence[Wanted]) -> dict[str, str]:
-    """Refuse what cannot go well; the cluster's settings."""
+def check(runs: Sequence[PlannedRun]) -> dict[str, str]:
+    """Refuse runs that would fail; returns the cluster's settings."""
     if not commands.available():
         raise UserError("there is no sbatch here; go to a login node, or use cluster=local")
     settings = commands.settings()
@@ -47,7 +53,7 @@ def check(runs: Sequence[Wanted]) -> dict[str, str]:
     for path in sorted({Path(path).absolute() for one in paths for path in (one.runs, one.records)}):
         problems += unwritable(path)
     for config in kinds.values() if not problems else ():
-        problems += probe.lacking(config) if config.cluster.probe else []
+        problems += lacking(config) if config.cluster.probe else []
     if problems:
         lines = "".join(f"\n  - {problem}" for problem in dict.fromkeys(problems))
         raise UserError(f"nothing was submitted, as it would fail:{lines}")
@@ -55,7 +61,7 @@ def check(runs: Sequence[Wanted]) -> dict[str, str]:
 
 
 def remarks(settings: dict[str, str]) -> list[str]:
-    """How runs end early on this cluster, for whoever plans on it."""
+    """How preemption ends runs on this cluster."""
     if settings.get("PreemptMode", "OFF") == "OFF":
         return ["preemption: none on this cluster"]
     mode = settings["PreemptMode"]
@@ -80,7 +86,7 @@ def refused(config: RunConfig) -> list[str]:
 
 
 def too_long(config: RunConfig) -> list[str]:
-    """A time that the partition never grants: sbatch takes such a job all the same, and it waits for ever."""
+    """Times that the partition does not allow: sbatch accepts such a job, but it never starts."""
     site = config.cluster
     wanted = minutes(site.time)
     problems = []
@@ -135,5 +141,49 @@ def unwritable(directory: Path) -> list[str]:
         ]
 
 
-def _splits(run: Wanted) -> tuple[str, str]:
+def lacking(config: RunConfig) -> list[str]:
+    """What a node lacks for a run, seen by a small job there."""
+    runs, python = Path(config.paths.runs).absolute(), sys.executable
+    works = f"{shlex.quote(python)} -c 'import torch' 2>/dev/null"
+    needs = {
+        f"test -w {shlex.quote(str(runs))}": f"{runs} cannot be written → paths.runs on a shared file system",
+        "command -v scontrol >/dev/null": "there is no scontrol: no run could requeue itself → ask the site",
+        works: f"{python} has no torch → an environment on a shared file system",
+    }
+    script = "; ".join(f"({test}) || echo lacks {number}" for number, test in enumerate(needs))
+    options = resources.parameters(config)
+    place = [f"--{name}={options[name]}" for name in NODE_OPTIONS if name in options]
+    command = [
+        "srun",
+        *place,
+        "--nodes=1",
+        "--ntasks=1",
+        "--time=5",
+        f"--immediate={NODE_ANSWERS}",
+        "sh",
+        "-c",
+        script,
+    ]
+    # Within another job it would become a step of that one.
+    env = {name: value for name, value in os.environ.items() if not commands.FOREIGN.match(name)}
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            env=env,
+            timeout=2 * NODE_ANSWERS,
+        )
+    except subprocess.TimeoutExpired:
+        return [
+            f"no node has answered within {2 * NODE_ANSWERS} s → cluster.probe=false submits all the same"
+        ]
+    if done.returncode:
+        return [f"a job on a node failed: {commands.last_line(done.stderr)}"]
+    missed = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("lacks ")]
+    return [f"on a node, {list(needs.values())[int(number)]}" for number in missed]
+
+
+def _splits(run: PlannedRun) -> tuple[str, str]:
     return run.config.data.train, run.config.data.validation

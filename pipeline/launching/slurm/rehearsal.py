@@ -1,20 +1,20 @@
-"""The actor of a rehearsal on a cluster: a job like those to come, which requeues itself."""
+"""A rehearsal on a cluster: the copy of the run is a job, which requeues itself."""
 
 import time
 from pathlib import Path
 
 from pipeline.errors import WorkFailed
-from pipeline.launching.plan import Wanted
+from pipeline.launching.plan import PlannedRun
 from pipeline.launching.rehearsal import PATIENCE
 from pipeline.launching.slurm import commands, launches, resources, submission
+from pipeline.runs import attempts
 from pipeline.runs.directory import run_directory
-from pipeline.runs.log import last_error
 
 LOOK_EVERY = 1.0  # seconds between two questions to the controller
 
 
-class Queued:
-    def __init__(self, run: Wanted) -> None:
+class SlurmRun:
+    def __init__(self, run: PlannedRun) -> None:
         self._run, self._runs = run, Path(run.config.paths.runs)
         [submitted] = submission.submit([run])
         self._job, self._asked, self._said = submitted.job, 0.0, ""
@@ -43,5 +43,5 @@ class Queued:
 
     def _end(self) -> str:
         printed = launches.outputs(self._runs, self._run.id)
-        why = last_error(run_directory(self._run.config, self._run.id)) or "it has ended"
+        why = attempts.last_end(run_directory(self._run.config, self._run.id)) or "it has ended"
         return f"job {self._job}: {why}" + (f"; {printed[-1]} has what it printed" if printed else "")

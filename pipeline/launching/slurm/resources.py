@@ -8,8 +8,8 @@ from pipeline.config.science import sampling
 from pipeline.errors import UserError
 
 OF_A_NODE = 8  # GPUs, unless the profile says otherwise
-# Options that are not for a profile.
-OURS = ("array", "job-name", "output", "error", "open-mode", "dependency", "wrap", "chdir", "test-only")
+# Options that a profile may not set.
+RESERVED = ("array", "job-name", "output", "error", "open-mode", "dependency", "wrap", "chdir", "test-only")
 SIGNAL = "USR1"  # some time before the end
 
 
@@ -25,8 +25,8 @@ class Allocation:
 
 
 def allocation(config: RunConfig) -> Allocation:
-    """As the profile says. Where it does not: one node, as many GPUs as hold a micro-batch each, no more than
-    the paper's eight, and a core for each of a rank's processes."""
+    """What the profile says. Where it says nothing: one node, a GPU for each micro-batch of the global batch
+    but at most the paper's eight, and a core for each process of a rank."""
     site = config.cluster
     nodes = site.nodes or 1
     fitting = config.recipe.global_batch // config.engine.micro_batch // nodes
@@ -56,12 +56,12 @@ def _dividing(config: RunConfig, nodes: int, most: int) -> int:
 
 def parameters(config: RunConfig) -> dict[str, Any]:
     """Options of sbatch by name; a config holds no value whose characters could mean anything else."""
-    site, asked = config.cluster, allocation(config)
-    gpus = {site.gpu_request: asked.tasks} if _on_gpus(config) else {}
+    site, needed = config.cluster, allocation(config)
+    gpus = {site.gpu_request: needed.tasks} if _on_gpus(config) else {}
     chosen = {
-        "nodes": asked.nodes,
-        "ntasks-per-node": asked.tasks,
-        "cpus-per-task": asked.cpus,
+        "nodes": needed.nodes,
+        "ntasks-per-node": needed.tasks,
+        "cpus-per-task": needed.cpus,
         "partition": site.partition,
         "account": site.account,
         "qos": site.qos,
@@ -75,13 +75,13 @@ def parameters(config: RunConfig) -> dict[str, Any]:
     }
     for option in site.extra:
         name, equals, value = option.removeprefix("--").partition("=")
-        if name in OURS:
+        if name in RESERVED:
             raise UserError(f"cluster.extra: --{name} is launch.py's own: by it jobs are found again")
         chosen[name] = value if equals else True
     return {name: value for name, value in chosen.items() if value != ""}
 
 
 def steps(config: RunConfig) -> list[str]:
-    """Options of srun: one rank's failure ends them all, and each gets the cores that sbatch was told."""
+    """Options of srun: a rank that fails ends all, and each rank gets the cores that sbatch was asked for."""
     cpus = parameters(config)["cpus-per-task"]
     return ["--kill-on-bad-exit=1", "--open-mode=append", f"--cpus-per-task={cpus}"]

@@ -1,11 +1,9 @@
-"""Runs into Slurm's queue: arrays of them through submitit, each run once, whoever asks and however often.
+"""Submits runs to Slurm as array jobs, each run once, however often and from wherever it is asked.
 
-submitit writes the batch script and calls sbatch. Its pickles and its signal handlers stay out: a task finds
-its run by its number in the array (`launches.py`), where to go on in the run's directory, and ends as any run
-does (`pipeline.processes.interrupt`).
+submitit writes the batch script and calls sbatch (`arrays.py`). A task finds its run by its number in the
+array (`launches.py`), continues from what is in the run's directory, and ends as any run does.
 """
 
-import os
 import re
 import shlex
 import sys
@@ -13,38 +11,31 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from submitit import SlurmExecutor
-from submitit.core.utils import FailedJobError, FailedSubmissionError
-
 from pipeline.errors import UserError, WorkFailed
-from pipeline.launching import asked, snapshot
-from pipeline.launching.plan import Wanted
+from pipeline.launching import snapshot
+from pipeline.launching.plan import PlannedRun
 from pipeline.launching.slurm import commands, launches, preflight, resources
+from pipeline.launching.slurm.arrays import ArrayExecutor
 from pipeline.launching.slurm.launches import Launch
 from pipeline.runs import attempts, records
+from pipeline.runs.directory import write_config
 
-# Paths go into lines of the batch script, where Slurm takes % and \\ for its own.
+# Paths go into lines of the batch script, where % and \\ have a meaning for Slurm.
 PATH = re.compile(r"[^\x00-\x1f\x7f%\\'\"`$]+")
+
+
+RANK = "pipeline/launching/slurm/rank.sh"  # in the folder of the code
 
 
 @dataclass(frozen=True)
 class Submitted:
     id: str
     job: str
-    new: bool  # else another launch had submitted it, or a batch script trains it
+    new: bool  # False where another launch has submitted it, or a batch script trains it
 
 
-class Arrays(SlurmExecutor):
-    """submitit's batch script and its call of sbatch, around a command of ours."""
-
-    def _make_submission_command(self, submission_file_path: Path) -> list[str]:
-        foreign = [name for name in os.environ if commands.FOREIGN.match(name)]
-        command = super()._make_submission_command(submission_file_path)
-        return ["env", *(f"--unset={name}" for name in foreign), *command]
-
-
-def submit(runs: Sequence[Wanted]) -> list[Submitted]:
-    """The job of each run that is not finished, in the runs' order; those that have none are submitted."""
+def submit(runs: Sequence[PlannedRun]) -> list[Submitted]:
+    """Submit the runs that are neither finished nor in the queue; the jobs of all unfinished runs."""
     if not runs:
         return []
     directory = Path(runs[0].config.paths.runs).absolute()
@@ -69,7 +60,7 @@ def submit(runs: Sequence[Wanted]) -> list[Submitted]:
 
 
 def cancel(runs: Path, ids: Sequence[str]) -> list[str]:
-    """End the jobs of these runs; which jobs those were."""
+    """Cancel the jobs of these runs; returns those jobs."""
     runs = runs.absolute()
     with launches.submitting(runs):
         launches.adopt(runs)
@@ -79,18 +70,18 @@ def cancel(runs: Path, ids: Sequence[str]) -> list[str]:
 
 
 def live(runs: Path, ids: Sequence[str]) -> dict[str, str]:
-    """The jobs of those that wait or are at work; "" for one that is trained outside of Slurm."""
+    """The jobs of the runs that wait or run; "" for a run that is trained outside of Slurm."""
     jobs = {id: job.id for id, job in launches.jobs(runs, ids).items() if job.live}
     return jobs | {id: "" for id in ids if id not in jobs and attempts.holder(runs / id)}
 
 
-def finished(run: Wanted) -> bool:
+def finished(run: PlannedRun) -> bool:
     return records.exists(run.config.paths.records, run.id)
 
 
-def groups(runs: Sequence[Wanted], largest: int) -> list[list[Wanted]]:
-    """Runs that one array can hold: they ask for the same, and start from the same run or from none."""
-    alike: dict[str, list[Wanted]] = {}
+def groups(runs: Sequence[PlannedRun], largest: int) -> list[list[PlannedRun]]:
+    """Runs for one array each: with the same resources, and starting from the same run or from none."""
+    alike: dict[str, list[PlannedRun]] = {}
     for run in runs:
         site = run.config.cluster
         key = repr((resources.parameters(run.config), site.modules, site.max_parallel, run.after))
@@ -100,10 +91,10 @@ def groups(runs: Sequence[Wanted], largest: int) -> list[list[Wanted]]:
     ]
 
 
-def batch(launch: Launch, runs: Sequence[Wanted], dependency: str = "") -> tuple[Arrays, str]:
-    """What submitit is told, and the command of a task."""
+def batch(launch: Launch, runs: Sequence[PlannedRun], dependency: str = "") -> tuple[ArrayExecutor, str]:
+    """The executor with its options, and the command of a task."""
     config, folder = runs[0].config, launch.directory
-    executor = Arrays(folder)
+    executor = ArrayExecutor(folder)
     executor.update_parameters(
         job_name=launch.name,
         time=None,  # the site's, or among the others
@@ -119,8 +110,7 @@ def batch(launch: Launch, runs: Sequence[Wanted], dependency: str = "") -> tuple
         ],
         additional_parameters=resources.parameters(config),
     )
-    executor.parameters["map_count"] = len(runs)
-    return executor, f"sh slurm/rank.sh -m pipeline.launching.slurm.job {shlex.quote(str(folder))}"
+    return executor, f"sh {RANK} -m pipeline.launching.slurm.job {shlex.quote(str(folder))}"
 
 
 def check_path(path: Path) -> None:
@@ -130,16 +120,16 @@ def check_path(path: Path) -> None:
         )
 
 
-def _give(launch: Launch, runs: Sequence[Wanted], dependency: str) -> None:
-    """To sbatch; whatever happens on the way, the launch's name tells afterwards whether there is a job."""
+def _give(launch: Launch, runs: Sequence[PlannedRun], dependency: str) -> None:
+    """Note the launch, then call sbatch; after any failure the launch's name shows whether there is a job."""
     for run in runs:
-        asked.write(run)
+        write_config(run.config, run.id)
     launch.begin()
     executor, command = batch(launch, runs, dependency)
     try:
-        job = executor._submit_command(command).job_id
-    except (FailedJobError, FailedSubmissionError) as error:
+        job = executor.submit_tasks(command, len(runs))
+    except WorkFailed:
         if not launches.adopt(Path(launch.runs_directory)):
-            raise WorkFailed(f"sbatch: {commands.last_line(str(error))}") from error
+            raise
     else:
         launch.settle(job)

@@ -167,8 +167,8 @@ def test_a_mistake_is_one_line_with_the_cure(override, message):
 
 def test_a_whole_config_is_taken_from_a_file(tmp_path, capsys):
     config = compose(["scale=demo", "model=tnt_b", "seed=7"])
-    configs.write(config, tmp_path / "asked.yaml")
-    given = ["--config", str(tmp_path / "asked.yaml")]
+    configs.write(config, tmp_path / "config.yaml")
+    given = ["--config", str(tmp_path / "config.yaml")]
     assert from_command_line(given, "") == config
     assert from_command_line([*given, "--cfg", "job"], "") is None
     assert "seed: 7" in capsys.readouterr().out

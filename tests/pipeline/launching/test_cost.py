@@ -7,7 +7,7 @@ import pytest
 from pipeline.config.identity import id_of, science
 from pipeline.config.overrides import compose
 from pipeline.launching.cost import STATE, cost, images_per_second, is_cpu, local_device, work
-from pipeline.launching.plan import Wanted
+from pipeline.launching.plan import PlannedRun
 from pipeline.processes import device
 from pipeline.runs import records
 from pipeline.runs.records import Record
@@ -34,7 +34,7 @@ def test_the_papers_run_is_three_hundred_epochs_of_imagenet(tmp_path):
 def test_a_set_of_unknown_size_has_no_cost(tmp_path):
     config = compose(["data.name=mine", f"data.root={tmp_path}"])
     assert work(config) is None
-    found = cost(Wanted(config, ""), [], "", 8)
+    found = cost(PlannedRun(config, ""), [], "", 8)
     assert (found.images, found.device_hours) == (None, None)
     assert "size of its data" in found.basis
 
@@ -94,7 +94,7 @@ def test_a_network_of_timms_is_known_once_it_was_trained():
 
 
 def test_devices_share_the_time_and_not_the_hours():
-    run = Wanted(compose([]), "")
+    run = PlannedRun(compose([]), "")
     one, eight = cost(run, [], "", 1), cost(run, [], "", 8)
     assert one.device_hours == eight.device_hours
     assert one.seconds == pytest.approx(8 * eight.seconds)

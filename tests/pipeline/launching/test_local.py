@@ -2,15 +2,19 @@
 
 import dataclasses
 import signal
+import subprocess
+import sys
 
 import pytest
 
 from pipeline.config.overrides import compose
 from pipeline.errors import UserError
 from pipeline.launching import local
-from pipeline.launching.local import Room, Work, _ready, _settled, _why, ask_to_end, name, room
-from pipeline.launching.plan import Wanted
+from pipeline.launching.local import Capacity, LocalRuns, _ready, _settled, _why, ask_to_end, capacity, name
+from pipeline.launching.plan import PlannedRun
 from pipeline.runs import records
+from pipeline.runs.attempts import FAILED, AttemptLog, now
+from tests.pipeline.ranks import DEADLINE, environment
 from tests.pipeline.runs.test_records import record
 
 
@@ -41,33 +45,33 @@ def machine(monkeypatch):
 )
 def test_runs_share_the_cores(machine, settings, slots, ranks):
     machine(8)
-    assert room(compose(list(settings))) == Room(slots, (), ranks)
+    assert capacity(compose(list(settings))) == Capacity(slots, (), ranks)
 
 
 def test_each_run_has_gpus_of_its_own(machine):
     machine(8, 4)
-    one = room(compose([]))
+    one = capacity(compose([]))
     assert (one.slots, one.ranks) == (4, 1)
     assert [one.environment(slot) for slot in range(4)] == [
         {"CUDA_VISIBLE_DEVICES": str(i)} for i in range(4)
     ]
-    two = room(compose(["cluster.gpus=2"]))
+    two = capacity(compose(["cluster.gpus=2"]))
     assert [two.environment(slot)["CUDA_VISIBLE_DEVICES"] for slot in range(two.slots)] == ["0,1", "2,3"]
 
 
 def test_gpus_that_are_not_shown_to_us_are_not_given_away(machine):
     machine(8, 2, "5,7")
-    shown = room(compose([]))
+    shown = capacity(compose([]))
     assert [shown.environment(slot)["CUDA_VISIBLE_DEVICES"] for slot in range(shown.slots)] == ["5", "7"]
 
 
 def test_more_gpus_than_are_here_are_refused(machine):
     machine(8, 2)
     with pytest.raises(UserError, match="2 are here"):
-        room(compose(["cluster.gpus=4"]))
+        capacity(compose(["cluster.gpus=4"]))
     with pytest.raises(UserError, match="2 are here"):
-        room(compose(["cluster.jobs=3"]))
-    assert room(compose(["cluster.jobs=3", "engine.device=cpu"])).slots == 3
+        capacity(compose(["cluster.jobs=3"]))
+    assert capacity(compose(["cluster.jobs=3", "engine.device=cpu"])).slots == 3
 
 
 @pytest.fixture
@@ -76,48 +80,86 @@ def family(tmp_path):
     config = compose(
         ["scale=demo", f"paths.runs={tmp_path / 'runs'}", f"paths.records={tmp_path / 'records'}"]
     )
-    parent = Wanted(config, record().id, ("imagenet/tnt_s",))
-    return parent, Wanted(config, "a" * 12, ("transfer/tnt_s-pets",), after=parent.id)
+    parent = PlannedRun(config, record().id, ("imagenet/tnt_s",))
+    return parent, PlannedRun(config, "a" * 12, ("transfer/tnt_s-pets",), after=parent.id)
 
 
 def test_a_run_waits_for_the_one_that_it_starts_from(family, tmp_path):
     parent, child = family
-    assert _ready(parent, Work())
-    assert not _ready(child, Work())
+    assert _ready(parent, LocalRuns())
+    assert not _ready(child, LocalRuns())
     records.publish(record(), tmp_path / "records")
-    assert _ready(child, Work())
+    assert _ready(child, LocalRuns())
 
 
 def test_what_starts_from_a_failed_run_is_said_and_not_started(family):
     parent, child = family
-    work = Work(failed={parent.id: "no room"})
+    work = LocalRuns(failed={parent.id: "no room"})
     assert _settled(child, work, print)
     assert work.failed[child.id] == f"waits for run {parent.id}, which has failed"
-    assert not _settled(dataclasses.replace(child, after=""), Work(), print)
+    assert not _settled(dataclasses.replace(child, after=""), LocalRuns(), print)
 
 
 def test_a_finished_run_is_not_started(family, tmp_path):
     parent, _ = family
     records.publish(record(), tmp_path / "records")
-    work = Work()
+    work = LocalRuns()
     assert _settled(parent, work, print)
     assert work.done == [parent.id]
 
 
 def test_the_end_of_a_process_is_told_in_a_line(tmp_path):
-    assert _why(-signal.SIGKILL, tmp_path) == "killed by SIGKILL"
-    assert _why(3, tmp_path) == f"status 3; see {tmp_path / 'output.log'}"
+    assert _why(-signal.SIGKILL, tmp_path, 0.0) == "killed by SIGKILL"
+    assert _why(3, tmp_path, 0.0) == f"status 3; see {tmp_path / 'output.log'}"
     (tmp_path / "output.log").write_text("Traceback\nerror: no room\n")
-    assert _why(1, tmp_path) == "no room"
+    assert _why(1, tmp_path, 0.0) == "no room"
+    AttemptLog(tmp_path, 1).end(FAILED, "of the attempt before")
+    assert _why(1, tmp_path, now() + 1) == "no room"
+    AttemptLog(tmp_path, 2).end(FAILED, "this one's")
+    assert _why(1, tmp_path, now() - 1) == "this one's"
 
 
 def test_nobody_is_signalled_where_nobody_holds_the_run(tmp_path):
-    (tmp_path / "lease").write_text("process 1 on nowhere\n")
+    (tmp_path / "lease").write_text('{"pid": 1, "host": "nowhere", "job": ""}\n')
     assert ask_to_end(tmp_path) == ""
+
+
+HOLD = """
+import signal, socket, sys; from pathlib import Path; from pipeline.runs.attempts import lease
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
+socket.gethostname = lambda: sys.argv[2]
+with lease(Path(sys.argv[1]), sys.argv[3]):
+    print("held", flush=True); sys.stdin.read()
+"""
+
+
+# "job": it was once taken for a word of the lease's, and nobody on such a host could be asked.
+@pytest.mark.parametrize(
+    ("host", "job", "status"), [("job1", "", 7), ("job1", "12", 0), ("elsewhere", "", 0)]
+)
+def test_the_process_of_this_host_that_holds_a_run_outside_of_a_job_is_asked_to_end(
+    tmp_path, monkeypatch, host, job, status
+):
+    monkeypatch.setattr("socket.gethostname", lambda: "job1")
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path), host, job],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=environment(),
+        text=True,
+    )
+    try:
+        assert process.stdout.readline() == "held\n"
+        assert ask_to_end(tmp_path) == (f"process {process.pid} on job1" if status else "")
+        process.communicate(timeout=DEADLINE)  # closes its input, which ends it in any case
+        assert process.returncode == status
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_a_run_is_named_for_a_person(family):
     parent, _ = family
     assert name(parent) == f"imagenet/tnt_s ({parent.id})"
-    alone = Wanted(compose(["scale=demo", "seed=4"]), "b" * 12)
+    alone = PlannedRun(compose(["scale=demo", "seed=4"]), "b" * 12)
     assert name(alone) == f"tnt_s on digits seed 4 ({'b' * 12})"

@@ -20,8 +20,8 @@ def tree(tmp_path):
         (root / room).mkdir(parents=True)
         (root / room / "__init__.py").write_text("")
     (root / "pipeline/said.py").write_text('print("as it was")\n')
-    (root / "slurm/rank.sh").write_text("#!/bin/sh\n")
-    (root / "slurm/rank.sh").chmod(0o755)
+    (root / "pipeline/rank.sh").write_text("#!/bin/sh\n")
+    (root / "pipeline/rank.sh").chmod(0o755)
     (root / "pipeline/__pycache__").mkdir()
     (root / "pipeline/__pycache__/said.pyc").write_bytes(b"\0")
     return root
@@ -54,7 +54,7 @@ def test_what_was_kept_runs_as_it_was_and_says_its_commit(tree, tmp_path):
     )
     assert done.stdout == "as it was\n"
     assert code(kept) == Code(head, False)
-    assert (kept / "slurm/rank.sh").stat().st_mode & 0o111
+    assert (kept / "pipeline/rank.sh").stat().st_mode & 0o111
     assert (kept / snapshot.DIFFERENCE).read_bytes() == b""
 
 

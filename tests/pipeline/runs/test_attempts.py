@@ -1,14 +1,28 @@
-"""One trainer at a time, a line for each start, and an end to starts that bring nothing."""
+"""One trainer at a time, how each attempt began and ended, and an end to attempts that bring nothing."""
 
 import json
 import os
+import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from pipeline.errors import UserError, WorkFailed
-from pipeline.runs.attempts import Attempt, attempts, begin, fruitless, lease, register
+from pipeline.runs.attempts import (
+    FINISHED,
+    Attempt,
+    AttemptLog,
+    Lease,
+    attempts,
+    fruitless,
+    holder,
+    last_end,
+    lease,
+    next_number,
+    register,
+)
 from pipeline.runs.directory import ATTEMPTS, RUN
 from tests.pipeline.ranks import DEADLINE, environment
 
@@ -16,7 +30,7 @@ HOLD = """
 import os, sys, time
 from pathlib import Path
 from pipeline.runs.attempts import lease
-with lease(Path(sys.argv[1])):
+with lease(Path(sys.argv[1]), "4711_3"):
     child = os.fork()
     if not child:
         print("held", flush=True)
@@ -26,44 +40,75 @@ with lease(Path(sys.argv[1])):
 """
 
 
-def attempt(step: int) -> Attempt:
-    return Attempt(step, 1.5, 2, ("n1", "n2"), "4711", 1)
+def begin(directory: Path, step: int, number: int) -> AttemptLog:
+    log = AttemptLog(directory, number)
+    log.step = step
+    log.begin(2, ("n1", "n2"), "4711", 1)
+    return log
 
 
 def test_a_run_is_held_by_one_process_and_given_back_by_its_death(tmp_path):
-    holder = subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-c", HOLD, tmp_path],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        env=environment(SLURM_JOB_ID="4711"),
+        env=environment(),
     )
     try:
-        assert holder.stdout.readline() == b"held\n"
-        with pytest.raises(WorkFailed, match=f"process {holder.pid} on .*, job 4711"), lease(tmp_path):
+        assert process.stdout.readline() == b"held\n"
+        with pytest.raises(WorkFailed, match=f"process {process.pid} on .*, job 4711_3"), lease(tmp_path):
             pass
-        holder.kill()
-        holder.wait(DEADLINE)
+        process.kill()
+        process.wait(DEADLINE)
         with lease(tmp_path):  # though its child is still alive
-            assert f"process {os.getpid()}" in (tmp_path / "lease").read_text()
+            assert holder(tmp_path) == Lease(os.getpid(), socket.gethostname())
+            assert holder(tmp_path) == Lease(os.getpid(), socket.gethostname())  # it did not lose it
+        assert holder(tmp_path) is None
     finally:
-        holder.kill()
-        holder.communicate()
+        process.kill()
+        process.communicate()
 
 
-def test_starts_come_back_as_they_were_and_torn_lines_do_not(tmp_path):
+OLD = '{"step": 3, "time": 1.5, "world": 2, "hosts": ["n1"], "job": "17", "restarts": 0}\n'
+DAMAGED = (
+    '{"step": 3, "ti\n{"step": 1}\n',
+    OLD.replace('["n1"]', "null"),
+    OLD.replace('"step": 3', '"step": NaN'),
+    '{"number": 9, "end": "failed", "step": null, "time": 1.5, "reason": ""}\n',
+)
+
+
+def test_attempts_come_back_as_they_were_and_damaged_lines_do_not(tmp_path):
     assert attempts(tmp_path) == []
-    begin(tmp_path, attempt(0))
+    assert (last_end(tmp_path), next_number(tmp_path)) == ("", 1)
+    (tmp_path / ATTEMPTS).write_text(OLD)  # of a version that noted no ends
+    old = Attempt(3, 1.5, 2, ("n1",), "17", 0)
+    assert attempts(tmp_path) == [old]
+    assert "older version" in last_end(tmp_path)
+    log = begin(tmp_path, 7, next_number(tmp_path))
+    [_, new] = attempts(tmp_path)
+    assert new == Attempt(7, new.time, 2, ("n1", "n2"), "4711", 1, number=2)
     with open(tmp_path / ATTEMPTS, "a") as file:
-        file.write('{"step": 3, "ti\n{"step": 1}\n')
-    begin(tmp_path, attempt(7))
-    assert attempts(tmp_path) == [attempt(0), attempt(7)]
+        file.write("".join(DAMAGED))
+    assert (attempts(tmp_path), next_number(tmp_path)) == ([old, new], 3)
+    log.step = 40
+    log.end(FINISHED)
+    assert last_end(tmp_path) == "finished at step 40"
+    assert last_end(tmp_path, since=new.time + 3600) == ""
+
+
+def test_an_attempt_that_failed_before_its_first_step_is_not_one_of_those_that_began(tmp_path):
+    begin(tmp_path, 7, 1)
+    AttemptLog(tmp_path, 2).fail("no room")
+    assert len(attempts(tmp_path)) == 1
+    assert (last_end(tmp_path), next_number(tmp_path)) == ("no room", 3)
 
 
 def test_three_starts_at_one_step_are_enough(tmp_path):
-    for step in (0, 5, 5):
-        begin(tmp_path, attempt(step))
+    for number, step in enumerate((0, 5, 5), 1):
+        begin(tmp_path, step, number)
     assert not fruitless(tmp_path, 5)
-    begin(tmp_path, attempt(5))
+    begin(tmp_path, 5, 4)
     assert fruitless(tmp_path, 5)
     assert not fruitless(tmp_path, 6)  # this one came further
 

@@ -1,6 +1,7 @@
 """What is handed to Slurm, without one: tests/slurm has a real one."""
 
 import dataclasses
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -8,14 +9,15 @@ import pytest
 from pipeline.config.identity import science
 from pipeline.config.overrides import compose
 from pipeline.errors import UserError, WorkFailed
-from pipeline.launching import asked
-from pipeline.launching.plan import Wanted
-from pipeline.launching.slurm import commands, launches, preflight, resources, submission
+from pipeline.files import PACKAGE
+from pipeline.launching.plan import PlannedRun
+from pipeline.launching.slurm import arrays, commands, launches, preflight, resources, submission
 from pipeline.launching.slurm.launches import Launch
+from pipeline.runs.directory import with_whole_paths
 
 
-def wanted(*overrides, after="", id="0123456789ab"):
-    return Wanted(compose(overrides), id, after=after)
+def planned_run(*overrides, after="", id="0123456789ab"):
+    return PlannedRun(compose(overrides), id, after=after)
 
 
 @pytest.mark.parametrize(
@@ -33,8 +35,8 @@ def wanted(*overrides, after="", id="0123456789ab"):
     ],
 )
 def test_a_run_gets_the_nodes_gpus_and_cores_that_it_needs(overrides, expected):
-    asked = resources.allocation(compose(overrides))
-    assert (asked.nodes, asked.tasks, asked.cpus) == expected
+    found = resources.allocation(compose(overrides))
+    assert (found.nodes, found.tasks, found.cpus) == expected
 
 
 def test_a_world_that_does_not_divide_the_batch_is_refused_with_the_nearest_that_do():
@@ -70,24 +72,26 @@ def test_options_by_which_jobs_are_found_again_are_not_a_profiles():
 
 def test_an_array_holds_runs_that_ask_for_the_same_and_start_from_the_same():
     runs = [
-        wanted(id="a" * 12),
-        wanted("recipe=finetune_384", id="b" * 12),
-        wanted(id="c" * 12),
-        wanted("recipe=finetune_384", id="d" * 12, after="a" * 12),
-        wanted("recipe=finetune_384", id="e" * 12, after="c" * 12),
-        wanted("recipe=finetune_384", id="f" * 12, after="a" * 12),
-        *[wanted(id=f"{number:012}") for number in range(5)],
+        planned_run(id="a" * 12),
+        planned_run("recipe=finetune_384", id="b" * 12),
+        planned_run(id="c" * 12),
+        planned_run("recipe=finetune_384", id="d" * 12, after="a" * 12),
+        planned_run("recipe=finetune_384", id="e" * 12, after="c" * 12),
+        planned_run("recipe=finetune_384", id="f" * 12, after="a" * 12),
+        *[planned_run(id=f"{number:012}") for number in range(5)],
     ]
     found = [[run.id[-1] for run in group] for group in submission.groups(runs, 4)]
     assert found == [["a", "c", "0", "1"], ["2", "3", "4"], ["b"], ["d", "f"], ["e"]]
 
 
 def test_the_batch_script_appends_requeues_and_gives_a_failed_run_no_other_rank(tmp_path, monkeypatch):
-    monkeypatch.setattr(submission.Arrays, "affinity", classmethod(lambda cls: 2))  # no srun is needed here
-    runs = [wanted("cluster.modules=[cuda/12.4]", id="a" * 12), wanted(id="b" * 12)]
+    monkeypatch.setattr(
+        arrays.ArrayExecutor, "affinity", classmethod(lambda cls: 2)
+    )  # no srun is needed here
+    runs = [planned_run("cluster.modules=[cuda/12.4]", id="a" * 12), planned_run(id="b" * 12)]
     launch = Launch.new([run.id for run in runs], tmp_path / "some code", tmp_path / "runs")
     executor, command = submission.batch(launch, runs, "17_3")
-    lines = executor._make_submission_file_text(command, "").splitlines()
+    lines = executor.script(command, len(runs)).splitlines()
     assert "#SBATCH --dependency=afterany:17_3" in lines
     assert "#SBATCH --array=0-1%2" in lines
     assert "#SBATCH --open-mode=append" in lines
@@ -99,8 +103,16 @@ def test_the_batch_script_appends_requeues_and_gives_a_failed_run_no_other_rank(
     [step] = [line for line in lines if line.startswith("srun ")]
     assert "--kill-on-bad-exit=1" in step
     assert "--cpus-per-task=5" in step
+    assert f"sh {submission.RANK} -m pipeline.launching.slurm.job" in step
+    assert (PACKAGE.parent / submission.RANK).is_file()
     assert "pickle" not in "\n".join(lines)
     assert "--time" not in "\n".join(lines)  # the partition's, as nobody said one
+
+
+def test_submitits_private_methods_are_used_in_the_version_that_they_were_read_in():
+    assert version("submitit") == arrays.READ_FROM, (
+        "read arrays.py beside the new version, then change READ_FROM"
+    )
 
 
 @pytest.mark.parametrize("text", ["a\nb", "a%jb", 'a"b', "a'b", "a\\b", "a$b", "a`b", "a\x7fb", ""])
@@ -139,7 +151,7 @@ def test_a_launch_under_another_name_does_not_count(tmp_path):
 def test_where_there_is_no_slurm_the_other_way_is_said(monkeypatch):
     monkeypatch.setenv("PATH", "")
     with pytest.raises(UserError, match="cluster=local"):
-        preflight.check([wanted()])
+        preflight.check([planned_run()])
 
 
 @pytest.mark.parametrize(
@@ -192,7 +204,7 @@ def test_remarks_say_how_runs_end_early_here():
 def test_a_config_carries_whole_paths_into_a_job(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = compose(["data.stage=local"])
-    whole = asked.absolute(config)
+    whole = with_whole_paths(config)
     assert whole.paths.runs == str(tmp_path / "runs")
     assert whole.data.stage == str(tmp_path / "local")
     assert science(whole) == science(config)
