@@ -54,7 +54,7 @@ def main(argv: Sequence[str]) -> int:
 
     place = find_place()
     device = find_device(config.engine.device, place, config.engine.threads)
-    with joined(place, device, config.cluster.timeout) as ranks:
+    with joined(place, device, config.cluster.start_timeout) as ranks:
         run(request, ranks, device)
     return 0
 

@@ -28,7 +28,7 @@ from pipeline.errors import UserError, WorkFailed, command
 from pipeline.processes.device import device_name, find_device
 from pipeline.processes.interrupt import Interrupt
 from pipeline.processes.place import Place, find_place, preempted, requeue
-from pipeline.processes.ranks import Ranks, joined
+from pipeline.processes.ranks import Ranks, joined, peer_errors
 from pipeline.runs import attempts, records
 from pipeline.runs.attempts import Attempt
 from pipeline.runs.checkpoints import Checkpoints
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from pipeline.training.logger import Quiet
     from pipeline.training.trainer import Trainer
 
-COLLECTIVES = 1800.0  # seconds; what is dead or frozen is found by the vigil long before
 LAST_RESORT = 90.0  # seconds from a signal to the next boundary; then the job is requeued as it stands
 REQUEUING = (signal.SIGUSR1, signal.SIGUSR2)  # SIGTERM: a preemption, or somebody cancelled
 
@@ -65,14 +64,12 @@ def main(argv: Sequence[str]) -> int:
         id = run_id(config, fingerprint)
         if place.job:
             interrupt.otherwise(LAST_RESORT, lambda: give_up(place, interrupt))
-        from pipeline.processes.heartbeat import Vigil
-
         device = find_device(config.engine.device, place, config.engine.threads)
-        with joined(place, device, COLLECTIVES) as ranks, Vigil(ranks, config.cluster.timeout):
+        with joined(place, device, config.cluster.start_timeout) as ranks:
             umask = os.umask(0o077)  # what a run writes is its owner's alone
             run = Run(config, id, fingerprint, run_directory(config, id), ranks, umask)
             if not ranks.share(records.exists(config.paths.records, id)):
-                with opened(run):
+                with opened(run), peer_errors(ranks.world):
                     train(run, device, interrupt)
             elif ranks.rank == 0:
                 print(f"run {id} has finished: {records.record_path(config.paths.records, id)}")

@@ -98,6 +98,8 @@ class Trainer(ExitStack):
             precision=config.precision,
             clip=recipe.clip,
         )
+        ranks.wait_at_most(config.cluster.start_timeout)  # also in the groups that DeepSpeed has made by now
+        self._first_step = True
         self.ema: Ema | None = None
         if recipe.ema:
             with self.engine.weights() as weights:
@@ -246,6 +248,9 @@ class Trainer(ExitStack):
             with self.engine.weights() as weights:
                 self.ema.update(weights.items(), standing.step)
         standing.step += 1
+        if self._first_step:
+            self.ranks.wait_at_most(self.config.cluster.timeout)
+            self._first_step = False
         minutes = (time.monotonic() - self._saved) / 60
         due = self.ranks.rank == 0 and 0 < self.config.engine.checkpoint_minutes <= minutes
         may_pause = self.loader.resumes_within_epoch or self.at_end_of_epoch()

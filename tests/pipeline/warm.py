@@ -28,7 +28,6 @@ IMPORTED = (
         "pipeline.training.completion",
         "pipeline.training.logger",
         "pipeline.training.trainer",
-        "pipeline.processes.heartbeat",
     ),
     *(
         "pipeline.data.augmentation.randaugment",
