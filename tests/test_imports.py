@@ -33,7 +33,7 @@ DOORS = {
         "ablations/reporting/text/terminal.py",
     },
     "pandas": {"ablations/reporting/text/frames.py"},
-    "deepspeed": {"pipeline/training/engine.py", "pipeline/training/resharding.py"},
+    "deepspeed": {"pipeline/training/deepspeed_adapter.py", "pipeline/training/resharding.py"},
     "submitit": {"pipeline/launching/slurm/submission.py"},
     "hydra": {"pipeline/config/composition.py"},
     "omegaconf": {"pipeline/config/composition.py"},
