@@ -17,7 +17,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipeline.config import run as configs
 from pipeline.config.identity import id_of, run_id, science
@@ -36,7 +36,9 @@ from pipeline.runs.directory import CHECKPOINTS, CONFIG, run_directory
 from pipeline.runs.provenance import code
 
 if TYPE_CHECKING:
-    from pipeline.training.logger import Quiet
+    import torch
+
+    from pipeline.training.logger import RunLogger
     from pipeline.training.trainer import Trainer
 
 LAST_RESORT = 90.0  # seconds from a signal to the next boundary; then the job is requeued as it stands
@@ -78,48 +80,48 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def train(run: Run, device: Any, interrupt: Interrupt) -> None:
-    from pipeline.training.logger import Plan, open_journal
+def train(run: Run, device: "torch.device", interrupt: Interrupt) -> None:
+    from pipeline.training.logger import RunLogger, RunSize
     from pipeline.training.trainer import Trainer
 
     config, ranks = run.config, run.ranks
     checkpoints = Checkpoints(run.directory / CHECKPOINTS, ranks, config.engine.keep)
     with contextlib.ExitStack() as stack:
         trainer = stack.enter_context(Trainer(config, ranks, device))
-        plan = Plan(trainer.steps, trainer.loader.steps_per_epoch, config.recipe.global_batch, ranks.world)
+        size = RunSize(trainer.steps, trainer.loader.steps_per_epoch, config.recipe.global_batch, ranks.world)
         values = configs.plain(config)
-        journal = open_journal(ranks.rank, run.directory, config.logging, plan, id=run.id, values=values)
+        journal = RunLogger(run.directory, config.logging, size, rank=ranks.rank, id=run.id, values=values)
         stack.callback(journal.close)
         begin(run, trainer, checkpoints, journal)
 
         end = trainer.asked_to_end(interrupt)
         while not end and trainer.epoch < config.recipe.epochs:
             for done in trainer.steps_of_epoch(interrupt):
-                step, end = trainer.standing.step, done.asked_to_end
+                step, end = trainer.state.step, done.asked_to_end
                 journal.step(step, done.values if journal.wants(step) else None, done.wait)
                 score = evaluate(trainer, journal) if trainer.evaluation_is_due() else None
                 if end or done.due or score is not None or trainer.checkpoint_is_due():
                     journal.flush()
-                    checkpoints.publish(step, trainer.write, trainer.state(), score)
+                    checkpoints.publish(step, trainer.write, trainer.checkpoint_state(), score)
                     trainer.saved_now()
                     journal.resumed_clock()
                 if end:
                     break
         interrupt.settle()
-        if trainer.standing.step < trainer.steps:
+        if trainer.state.step < trainer.steps:
             stop(run, trainer, journal, interrupt)
         else:
             finish(run, trainer, journal, device_name(device))
 
 
-def begin(run: Run, trainer: "Trainer", checkpoints: Checkpoints, journal: "Quiet") -> None:
-    """Go on from the newest checkpoint, or begin."""
+def begin(run: Run, trainer: "Trainer", checkpoints: Checkpoints, journal: "RunLogger") -> None:
+    """Load the newest checkpoint, if there is one, and log how the run begins."""
     ranks = run.ranks
     found = checkpoints.resume()
     if found:
         trainer.load(found)
     why = trainer.choose_kernels(found.state.get("kernels", "") if found else "")
-    step = trainer.standing.step
+    step = trainer.state.step
     journal.rewind(step)
     hosts = tuple(sorted(set(ranks.gather(socket.gethostname()))))
     place = ranks.place
@@ -136,8 +138,8 @@ def begin(run: Run, trainer: "Trainer", checkpoints: Checkpoints, journal: "Quie
         journal.note(why)
 
 
-def evaluate(trainer: "Trainer", journal: "Quiet") -> float:
-    """Measure, and say what counts: the average's accuracy where there is one."""
+def evaluate(trainer: "Trainer", journal: "RunLogger") -> float:
+    """Measure and log; the score of a checkpoint is the top-1 of the moving average where there is one."""
     measured = trainer.measure()
     values = {
         f"{kind}_{name}" if kind != "raw" else name: float(getattr(measures, name))
@@ -148,9 +150,9 @@ def evaluate(trainer: "Trainer", journal: "Quiet") -> float:
     return measured["ema" if "ema" in measured else "raw"].top1
 
 
-def stop(run: Run, trainer: "Trainer", journal: "Quiet", interrupt: Interrupt) -> None:
-    """It was asked to end, and its checkpoint is written."""
-    step, ranks = trainer.standing.step, run.ranks
+def stop(run: Run, trainer: "Trainer", journal: "RunLogger", interrupt: Interrupt) -> None:
+    """The run was asked to end, and its checkpoint is written: requeue the job where that is wanted."""
+    step, ranks = trainer.state.step, run.ranks
     received = [signal for signal in ranks.gather(interrupt.received) if signal]
     journal.note(f"ended by {received[0].name} after step {step:,}; the same command goes on from there")
     if not ranks.place.job:
@@ -165,36 +167,33 @@ def stop(run: Run, trainer: "Trainer", journal: "Quiet", interrupt: Interrupt) -
             journal.note(f"job {ranks.place.job} is requeued")
 
 
-def finish(run: Run, trainer: "Trainer", journal: "Quiet", device: str) -> None:
-    from pipeline.training.completion import Facts, complete
+def finish(run: Run, trainer: "Trainer", journal: "RunLogger", device: str) -> None:
+    from pipeline.training.completion import complete
 
-    weights, measured, standing = trainer.final_weights(), trainer.measured(), trainer.standing
+    weights, measured, state = trainer.final_weights(), trainer.measured(), trainer.state
     journal.flush()
 
     def publish() -> str:
         starts = attempts.attempts(run.directory)
-        facts = Facts(
-            steps=standing.step,
+        average = trainer.ema.state_dict() if trainer.ema else None
+        record = complete(
+            run.config,
+            run.id,
+            run.fingerprint,
+            weights=weights,
+            raw=measured["raw"],
+            average=average,
+            ema=measured.get("ema"),
+            steps=state.step,
             started=starts[0].time,
             code=code(),
             device=device,
             world=run.ranks.world,
             hosts=tuple(sorted({host for start in starts for host in start.hosts})),
             jobs=tuple(dict.fromkeys(start.job for start in starts if start.job)),
-            skipped_steps=standing.skipped,
+            skipped_steps=state.skipped,
             damaged_samples=trainer.damaged_samples(),
-            events=tuple(standing.events),
-        )
-        average = trainer.ema.state_dict() if trainer.ema else None
-        record = complete(
-            run.config,
-            run.id,
-            run.fingerprint,
-            facts,
-            weights=weights,
-            raw=measured["raw"],
-            average=average,
-            ema=measured.get("ema"),
+            events=tuple(state.events),
         )
         path = records.record_path(run.config.paths.records, run.id)
         path.chmod(0o666 & ~run.umask)  # unlike the run's directory, it is meant for others
@@ -205,7 +204,7 @@ def finish(run: Run, trainer: "Trainer", journal: "Quiet", device: str) -> None:
 
 @contextlib.contextmanager
 def opened(run: Run) -> Iterator[None]:
-    """The run's directory, held by this process group alone."""
+    """The run's directory exists, and no other process trains the run meanwhile; an error is logged there."""
     with contextlib.ExitStack() as stack:
 
         def enter() -> None:
@@ -229,7 +228,7 @@ def opened(run: Run) -> Iterator[None]:
 
 
 def give_up(place: Place, interrupt: Interrupt) -> None:
-    """No boundary came, and the scheduler is about to kill: the last checkpoint is what is left."""
+    """No step ended in time, and the scheduler is about to kill the job: requeue it and exit."""
     print("error: no step ended in time; the last checkpoint is where the run goes on", file=sys.stderr)
     if place.rank == 0 and (interrupt.received in REQUEUING or preempted(place)):
         requeue(place)

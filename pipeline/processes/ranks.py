@@ -30,7 +30,7 @@ T = TypeVar("T")
 class Ranks:
     """Small exchanges between the processes of a run, over the CPU network. All ranks make the same calls."""
 
-    def __init__(self, place: Place, timeout: timedelta) -> None:
+    def __init__(self, place: Place, timeout: timedelta = timedelta()) -> None:
         self.place, self.rank, self.world = place, place.rank, place.world
         # NCCL moves only what is on a GPU; what is said here is not.
         self._group = _control_group(timeout) if self.world > 1 else None
