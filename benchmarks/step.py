@@ -3,7 +3,7 @@
     python benchmarks/step.py --batch 16 --repeats 9
 
 Ours is the whole step of pipeline/train.py: data from shards through the augmentation, DeepSpeed, the check
-for what is not finite, the weights' average, the exchange of flags, the journal. Bare is forward, backward
+for what is not finite, the weights' average, the exchange of flags, the log. Bare is forward, backward
 and AdamW of the same network on one batch that stays in memory. They take turns, so that a machine whose
 speed drifts drifts for both; the medians' ratio is the figure, by wall time and by processor time of the
 trainer's process (which neighbours on a shared machine disturb less; the data's workers are not in it).
@@ -33,7 +33,7 @@ from pipeline.processes.place import Place
 from pipeline.processes.ranks import joined
 from pipeline.runs.checkpoints import Checkpoints
 from pipeline.training import models
-from pipeline.training.logger import Journal, Plan
+from pipeline.training.logger import RunLogger, RunSize
 from pipeline.training.optim import optimizer
 from pipeline.training.trainer import Trainer
 
@@ -119,22 +119,22 @@ def main() -> None:
             Interrupt() as interrupt,
             Trainer(config, ranks, device) as trainer,
         ):
-            plan = Plan(trainer.steps, trainer.loader.steps_per_epoch, options.batch)
-            journal = Journal(folder / "runs", config.logging, plan)
-            journal.rewind(0)
+            size = RunSize(trainer.steps, trainer.loader.steps_per_epoch, options.batch)
+            logger = RunLogger(folder / "runs", config.logging, size)
+            logger.rewind(0)
             steps = trainer.steps_of_epoch(interrupt)
             waits: list[float] = []
 
             def whole() -> None:
                 done = next(steps)
-                journal.step(trainer.standing.step, done.values, done.wait)
+                logger.step(trainer.state.step, done.values, done.wait)
                 waits.append(done.wait)
 
             seconds = compare({"whole": whole, "bare": bare(config)}, options.repeats)
             began = time.perf_counter()
-            Checkpoints(folder / "checkpoints").publish(1, trainer.write, trainer.state())
+            Checkpoints(folder / "checkpoints").publish(1, trainer.write, trainer.checkpoint_state())
             saving = time.perf_counter() - began
-            journal.close()
+            logger.close()
         for clock, figures in seconds.items():
             ratio = figures["whole"] / figures["bare"] - 1
             spent = ", ".join(f"{name} {figures[name]:.3f} s" for name in ("whole", "bare"))

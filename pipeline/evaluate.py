@@ -26,6 +26,10 @@ from pipeline.errors import UserError, command
 from pipeline.runs.directory import CONFIG, WEIGHTS, run_directory
 
 if TYPE_CHECKING:
+    import torch
+
+    from pipeline.data.augmentation.settings import Augmentation
+    from pipeline.processes.ranks import Ranks
     from pipeline.training.evaluation import Measured
 
 PICTURES = (".png", ".svg")
@@ -33,7 +37,7 @@ OWN = ("run", "weights", "per_class", "confusion")
 
 
 @dataclass(frozen=True)
-class Request:
+class EvaluationRequest:
     config: RunConfig
     weights: Path
     as_timm_says: bool  # nobody said how images are to be fed
@@ -54,12 +58,12 @@ def main(argv: Sequence[str]) -> int:
 
     place = find_place()
     device = find_device(config.engine.device, place, config.engine.threads)
-    with joined(place, device, config.cluster.timeout) as ranks:
+    with joined(place, device, config.cluster.start_timeout) as ranks:
         run(request, ranks, device)
     return 0
 
 
-def understood(own: dict[str, str], others: Sequence[str], config: RunConfig) -> Request:
+def understood(own: dict[str, str], others: Sequence[str], config: RunConfig) -> EvaluationRequest:
     """What is asked for, refused before anything slow happens."""
     if ("run" in own) == ("weights" in own):
         raise UserError("say what to measure: either run=<id> or weights=<file>")
@@ -75,7 +79,7 @@ def understood(own: dict[str, str], others: Sequence[str], config: RunConfig) ->
         if not weights.is_file():
             raise UserError(f"there are no weights at {weights}")
     said = any(text.startswith("data.augmentation.") for text in others)
-    return Request(
+    return EvaluationRequest(
         config,
         weights,
         as_timm_says=config.model.timm_name is not None and "run" not in own and not said,
@@ -84,7 +88,7 @@ def understood(own: dict[str, str], others: Sequence[str], config: RunConfig) ->
     )
 
 
-def run(request: Request, ranks: Any, device: Any) -> "Measured":
+def run(request: EvaluationRequest, ranks: "Ranks", device: "torch.device") -> "Measured":
     from pipeline.data import dataset
     from pipeline.data.labels import answers
     from pipeline.data.loading.loader import EvaluationLoader
@@ -147,7 +151,9 @@ def _of_run(id: str, others: Sequence[str], asked: RunConfig) -> tuple[RunConfig
     return dataclasses.replace(asked, **kept), directory / WEIGHTS
 
 
-def _record(request: Request, aug: Any, fingerprint: str, params: int, measured: "Measured") -> Path:
+def _record(
+    request: EvaluationRequest, aug: "Augmentation", fingerprint: str, params: int, measured: "Measured"
+) -> Path:
     """What was measured, beside the records of runs; measured again, it is written again."""
     from pipeline.files import publish_bytes, sha256
     from pipeline.runs.provenance import code, versions
@@ -179,7 +185,7 @@ def _record(request: Request, aug: Any, fingerprint: str, params: int, measured:
     return path
 
 
-def _report(request: Request, measured: "Measured", classes: Sequence[str], path: Path) -> None:
+def _report(request: EvaluationRequest, measured: "Measured", classes: Sequence[str], path: Path) -> None:
     m = measured.measures
     print(
         f"top-1 {m.top1:.3f} %, top-5 {m.top5:.3f} %, loss {m.loss:.4f}: "
@@ -189,9 +195,9 @@ def _report(request: Request, measured: "Measured", classes: Sequence[str], path
         for name, value in sorted(zip(classes, measured.per_class(), strict=True), key=lambda row: row[1]):
             print(f"  {value:6.2f} %  {name}")
     if request.confusion:
-        from pipeline.training.confusion import draw
+        from pipeline.training.evaluation import draw_confusion
 
-        draw(measured.confusion, classes, request.confusion)
+        draw_confusion(measured.confusion, classes, request.confusion)
         print(f"confusion: {request.confusion}")
     print(f"recorded in {path}")
 

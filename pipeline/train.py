@@ -17,7 +17,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipeline.config import run as configs
 from pipeline.config.identity import id_of, run_id, science
@@ -28,7 +28,7 @@ from pipeline.errors import UserError, WorkFailed, command
 from pipeline.processes.device import device_name, find_device
 from pipeline.processes.interrupt import Interrupt
 from pipeline.processes.place import Place, find_place, preempted, requeue
-from pipeline.processes.ranks import Ranks, joined
+from pipeline.processes.ranks import Ranks, joined, peer_errors
 from pipeline.runs import attempts, records
 from pipeline.runs.attempts import AttemptLog
 from pipeline.runs.checkpoints import Checkpoints
@@ -36,10 +36,11 @@ from pipeline.runs.directory import CHECKPOINTS, run_directory, write_config
 from pipeline.runs.provenance import code
 
 if TYPE_CHECKING:
-    from pipeline.training.logger import Quiet
+    import torch
+
+    from pipeline.training.logger import RunLogger
     from pipeline.training.trainer import Trainer
 
-COLLECTIVES = 1800.0  # seconds; what is dead or frozen is found by the vigil long before
 LAST_RESORT = 90.0  # seconds from a signal to the next boundary; then the job is requeued as it stands
 REQUEUING = (signal.SIGUSR1, signal.SIGUSR2)  # SIGTERM: a preemption, or somebody cancelled
 
@@ -65,14 +66,12 @@ def main(argv: Sequence[str]) -> int:
         id = run_id(config, fingerprint)
         if place.job:
             interrupt.otherwise(LAST_RESORT, lambda: give_up(place, interrupt))
-        from pipeline.processes.heartbeat import Vigil
-
         device = find_device(config.engine.device, place, config.engine.threads)
-        with joined(place, device, COLLECTIVES) as ranks, Vigil(ranks, config.cluster.timeout):
+        with joined(place, device, config.cluster.start_timeout) as ranks:
             umask = os.umask(0o077)  # what a run writes is its owner's alone
             run = Run(config, id, fingerprint, run_directory(config, id), ranks, umask)
             if not ranks.share(records.exists(config.paths.records, id)):
-                with opened(run) as attempt:
+                with opened(run) as attempt, peer_errors(ranks.world):
                     train(run, device, interrupt, attempt)
             elif ranks.rank == 0:
                 print(f"run {id} has finished: {records.record_path(config.paths.records, id)}")
@@ -81,51 +80,51 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def train(run: Run, device: Any, interrupt: Interrupt, attempt: AttemptLog) -> None:
-    from pipeline.training.logger import Plan, open_journal
+def train(run: Run, device: "torch.device", interrupt: Interrupt, attempt: AttemptLog) -> None:
+    from pipeline.training.logger import RunLogger, RunSize
     from pipeline.training.trainer import Trainer
 
     config, ranks = run.config, run.ranks
     checkpoints = Checkpoints(run.directory / CHECKPOINTS, ranks, config.engine.keep)
     with contextlib.ExitStack() as stack:
         trainer = stack.enter_context(Trainer(config, ranks, device))
-        plan = Plan(trainer.steps, trainer.loader.steps_per_epoch, config.recipe.global_batch, ranks.world)
+        size = RunSize(trainer.steps, trainer.loader.steps_per_epoch, config.recipe.global_batch, ranks.world)
         values = configs.plain(config)
-        journal = open_journal(ranks.rank, run.directory, config.logging, plan, id=run.id, values=values)
+        journal = RunLogger(run.directory, config.logging, size, rank=ranks.rank, id=run.id, values=values)
         stack.callback(journal.close)
         begin(run, trainer, checkpoints, journal, attempt)
 
         end = trainer.asked_to_end(interrupt)
         while not end and trainer.epoch < config.recipe.epochs:
             for done in trainer.steps_of_epoch(interrupt):
-                step, end = trainer.standing.step, done.asked_to_end
+                step, end = trainer.state.step, done.asked_to_end
                 attempt.step = step
                 journal.step(step, done.values if journal.wants(step) else None, done.wait)
                 score = evaluate(trainer, journal) if trainer.evaluation_is_due() else None
                 if end or done.due or score is not None or trainer.checkpoint_is_due():
                     journal.flush()
-                    checkpoints.publish(step, trainer.write, trainer.state(), score)
+                    checkpoints.publish(step, trainer.write, trainer.checkpoint_state(), score)
                     trainer.saved_now()
                     journal.resumed_clock()
                 if end:
                     break
         interrupt.settle()
-        if trainer.standing.step < trainer.steps:
+        if trainer.state.step < trainer.steps:
             stop(run, trainer, journal, interrupt, attempt)
         else:
             finish(run, trainer, journal, device_name(device), attempt)
 
 
 def begin(
-    run: Run, trainer: "Trainer", checkpoints: Checkpoints, journal: "Quiet", attempt: AttemptLog
+    run: Run, trainer: "Trainer", checkpoints: Checkpoints, journal: "RunLogger", attempt: AttemptLog
 ) -> None:
-    """Go on from the newest checkpoint, or begin."""
+    """Load the newest checkpoint, if there is one, and log how the run begins."""
     ranks = run.ranks
     found = checkpoints.resume()
     if found:
         trainer.load(found)
     why = trainer.choose_kernels(found.state.get("kernels", "") if found else "")
-    step = trainer.standing.step
+    step = trainer.state.step
     journal.rewind(step)
     hosts = tuple(sorted(set(ranks.gather(socket.gethostname()))))
     attempt.step = step
@@ -141,8 +140,8 @@ def begin(
         journal.note(why)
 
 
-def evaluate(trainer: "Trainer", journal: "Quiet") -> float:
-    """Measure, and say what counts: the average's accuracy where there is one."""
+def evaluate(trainer: "Trainer", journal: "RunLogger") -> float:
+    """Measure and log; the score of a checkpoint is the top-1 of the moving average where there is one."""
     measured = trainer.measure()
     values = {
         f"{kind}_{name}" if kind != "raw" else name: float(getattr(measures, name))
@@ -153,9 +152,11 @@ def evaluate(trainer: "Trainer", journal: "Quiet") -> float:
     return measured["ema" if "ema" in measured else "raw"].top1
 
 
-def stop(run: Run, trainer: "Trainer", journal: "Quiet", interrupt: Interrupt, attempt: AttemptLog) -> None:
-    """It was asked to end, and its checkpoint is written."""
-    step, ranks = trainer.standing.step, run.ranks
+def stop(
+    run: Run, trainer: "Trainer", journal: "RunLogger", interrupt: Interrupt, attempt: AttemptLog
+) -> None:
+    """The run was asked to end, and its checkpoint is written: requeue the job where that is wanted."""
+    step, ranks = trainer.state.step, run.ranks
     received = [signal for signal in ranks.gather(interrupt.received) if signal]
     journal.note(f"ended by {received[0].name} after step {step:,}; the same command goes on from there")
     by_scheduler = any(signal in REQUEUING for signal in received)
@@ -170,36 +171,33 @@ def stop(run: Run, trainer: "Trainer", journal: "Quiet", interrupt: Interrupt, a
         journal.note(f"job {ranks.place.job} is requeued")
 
 
-def finish(run: Run, trainer: "Trainer", journal: "Quiet", device: str, attempt: AttemptLog) -> None:
-    from pipeline.training.completion import Facts, complete
+def finish(run: Run, trainer: "Trainer", journal: "RunLogger", device: str, attempt: AttemptLog) -> None:
+    from pipeline.training.completion import complete
 
-    weights, measured, standing = trainer.final_weights(), trainer.measured(), trainer.standing
+    weights, measured, state = trainer.final_weights(), trainer.measured(), trainer.state
     journal.flush()
 
     def publish() -> str:
         starts = attempts.attempts(run.directory)
-        facts = Facts(
-            steps=standing.step,
+        average = trainer.ema.state_dict() if trainer.ema else None
+        record = complete(
+            run.config,
+            run.id,
+            run.fingerprint,
+            weights=weights,
+            raw=measured["raw"],
+            average=average,
+            ema=measured.get("ema"),
+            steps=state.step,
             started=starts[0].time,
             code=code(),
             device=device,
             world=run.ranks.world,
             hosts=tuple(sorted({host for start in starts for host in start.hosts})),
             jobs=tuple(dict.fromkeys(start.job for start in starts if start.job)),
-            skipped_steps=standing.skipped,
+            skipped_steps=state.skipped,
             damaged_samples=trainer.damaged_samples(),
-            events=tuple(standing.events),
-        )
-        average = trainer.ema.state_dict() if trainer.ema else None
-        record = complete(
-            run.config,
-            run.id,
-            run.fingerprint,
-            facts,
-            weights=weights,
-            raw=measured["raw"],
-            average=average,
-            ema=measured.get("ema"),
+            events=tuple(state.events),
         )
         path = records.record_path(run.config.paths.records, run.id)
         path.chmod(0o666 & ~run.umask)  # unlike the run's directory, it is meant for others
@@ -211,7 +209,7 @@ def finish(run: Run, trainer: "Trainer", journal: "Quiet", device: str, attempt:
 
 @contextlib.contextmanager
 def opened(run: Run) -> Iterator[AttemptLog]:
-    """The run's directory, held by this process group alone; a failure is noted there."""
+    """The run's directory, which no other process trains in meanwhile; a failure is noted there."""
     with contextlib.ExitStack() as stack:
 
         def enter() -> int:
@@ -237,7 +235,7 @@ def opened(run: Run) -> Iterator[AttemptLog]:
 
 
 def give_up(place: Place, interrupt: Interrupt) -> None:
-    """No boundary came, and the scheduler is about to kill: the last checkpoint is what is left."""
+    """No step ended in time, and the scheduler is about to kill the job: requeue it and exit."""
     print("error: no step ended in time; the last checkpoint is where the run goes on", file=sys.stderr)
     if place.rank == 0 and (interrupt.received in REQUEUING or preempted(place)):
         requeue(place)

@@ -86,7 +86,8 @@ class ClusterConfig:
     """
 
     name: str = "auto"
-    timeout: float = 50.0  # seconds without a sign of life before a peer counts as frozen
+    start_timeout: float = 1800.0  # seconds that processes wait for each other, to the end of the first step
+    timeout: float = 300.0  # seconds later on; above data.loading.timeout, and the longest that one is busy
     jobs: int = 0  # runs at a time on this machine; 0 = as many as it has room for
     partition: str = ""  # "" here and below: the scheduler's default
     account: str = ""
@@ -109,8 +110,9 @@ class ClusterConfig:
             raise unknown_name("cluster", self.name, CLUSTERS)
         if self.gpu_request not in GPU_REQUESTS:
             raise unknown_name("cluster.gpu_request", self.gpu_request, GPU_REQUESTS)
-        if not self.timeout > 0:
-            raise UserError(f"cluster.timeout is {self.timeout}; it must be above 0")
+        for name in ("start_timeout", "timeout"):
+            if not 1 <= getattr(self, name) <= 1e6:
+                raise UserError(f"cluster.{name} is {getattr(self, name)}; it must be from 1 to 1e6 seconds")
         for name in ("jobs", "nodes", "gpus", "cpus", "lead", "max_parallel"):
             if getattr(self, name) < 0:
                 raise UserError(f"cluster.{name} is {getattr(self, name)}; it must not be negative")

@@ -1,9 +1,9 @@
 """Requests to end: a signal sets a flag, and the trainer looks at the flag between two steps.
 
-A Python signal handler runs between two bytecodes, which a trainer that waits in a collective reaches late
-or never. So the handlers here do nothing: the interpreter writes the signal's number into a descriptor the
-moment it arrives, and a thread reads it there. Should the trainer not come to a boundary in time, that thread
-takes a last resort instead: the scheduler is about to kill the job, and its last checkpoint is what is left.
+Python runs a signal handler between two bytecodes; a trainer that waits in a collective gets there late or
+never. So the handlers here do nothing: the interpreter writes the signal's number into a descriptor at once,
+and a thread reads it there. If the trainer does not end a step in time, another thread calls the
+last resort: the scheduler is about to kill the job, and the run goes on from its last checkpoint.
 """
 
 import signal
@@ -57,11 +57,11 @@ class Interrupt:
         return self._arrived.wait(seconds)
 
     def settle(self) -> None:
-        """The trainer came to a boundary and takes it from here: the last resort is not wanted any more."""
+        """The trainer has ended its step and handles the request: the last resort is not called any more."""
         self._settled.set()
 
     def otherwise(self, seconds: float, last_resort: Callable[[], None]) -> None:
-        """Call `last_resort`, in a thread, where `settle` has not followed a signal within `seconds`."""
+        """Call `last_resort`, in a thread, if `settle` was not called within `seconds` after a signal."""
 
         def watch() -> None:
             self._arrived.wait()
@@ -78,6 +78,6 @@ class Interrupt:
                     self._arrived.set()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        """It must exist for the interpreter to write to the descriptor; the flag is not its business."""
+        """There must be a handler for the interpreter to write to the descriptor; `_listen` sets the flag."""
         if number == signal.SIGINT:
             signal.signal(number, signal.default_int_handler)

@@ -12,12 +12,9 @@ import subprocess
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipeline.errors import UserError
-
-if TYPE_CHECKING:
-    pass
 
 # Below the range from which the kernel deals out ports of outgoing connections (32768 on Linux).
 PORTS = range(20000, 32000)
@@ -46,8 +43,6 @@ def find_place(environ: Mapping[str, str] | None = None) -> Place:
     # torchrun inside srun sets both: the inner launcher decides.
     if "RANK" in env or "WORLD_SIZE" in env:
         return _torchrun(env)
-    if "SUBMITIT_LOCAL_GLOBALID" in env:
-        return _submitit_local(env)
     # A batch script has SLURM_PROCID too, but no step: a python there is not one of several tasks.
     if "SLURM_PROCID" in env and "SLURM_STEP_ID" in env:
         return _slurm(env)
@@ -64,17 +59,6 @@ def _torchrun(env: Mapping[str, str]) -> Place:
     rank, world, local_rank = (_number(env, name) for name in names[:3])
     return Place(
         "torchrun", rank, world, local_rank, env["MASTER_ADDR"], _number(env, "MASTER_PORT"), **_job(env)
-    )
-
-
-def _submitit_local(env: Mapping[str, str]) -> Place:
-    job = env["SUBMITIT_LOCAL_JOB_ID"]
-    return Place(
-        "submitit",
-        _number(env, "SUBMITIT_LOCAL_GLOBALID"),
-        _number(env, "SUBMITIT_LOCAL_NTASKS"),
-        _number(env, "SUBMITIT_LOCAL_LOCALID"),
-        port=_port(job),
     )
 
 

@@ -1,4 +1,15 @@
-"""Small exchanges between the processes of a run, and the process group in which they take place."""
+"""Small exchanges between the processes of a run, and the process group in which they take place.
+
+A rank that waits for another one ends with an error, and the run can be started again:
+
+- The other process is dead. gloo sees its closed socket at once; NCCL sees nothing. `srun --kill-on-bad-exit`
+  and torchrun end the other ranks as well.
+- The other process does not go on (it is stopped, or its node is). The collective's time-out ends the wait:
+  gloo raises; NCCL's watchdog aborts the process, as torch's default of TORCH_NCCL_ASYNC_ERROR_HANDLING says.
+
+A rank may rightly be busy for long before its first step is done (imports, compiling, reading a checkpoint);
+later it is not. So the time-out is long at first and then set to a shorter one (`Ranks.wait_at_most`).
+"""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -11,17 +22,18 @@ from pipeline.processes.place import Place
 
 if TYPE_CHECKING:
     import torch
+    from torch.distributed import ProcessGroup
 
 T = TypeVar("T")
 
 
 class Ranks:
-    """Small exchanges between the processes of a run, over the CPU network; every rank calls them alike."""
+    """Small exchanges between the processes of a run, over the CPU network. All ranks make the same calls."""
 
-    def __init__(self, place: Place, timeout: timedelta) -> None:
+    def __init__(self, place: Place, timeout: timedelta = timedelta()) -> None:
         self.place, self.rank, self.world = place, place.rank, place.world
         # NCCL moves only what is on a GPU; what is said here is not.
-        self._group: Any = _control_group(timeout) if self.world > 1 else None
+        self._group = _control_group(timeout) if self.world > 1 else None
 
     def gather(self, value: Any) -> list[Any]:
         """Every rank's value, by rank."""
@@ -69,11 +81,53 @@ class Ranks:
         dist.all_reduce(total, group=self._group)
         return total.tolist()
 
+    def wait_at_most(self, seconds: float) -> None:
+        """From here on, a collective of any process group that takes longer is an error."""
+        if self.world > 1:
+            _set_timeouts(timedelta(seconds=seconds))
 
-def _control_group(timeout: timedelta) -> Any:
+
+def _control_group(timeout: timedelta) -> "ProcessGroup":
     import torch.distributed as dist
 
-    return dist.new_group(backend="gloo", timeout=timeout)
+    group = dist.new_group(backend="gloo", timeout=timeout)
+    assert isinstance(group, dist.ProcessGroup)
+    return group
+
+
+def _set_timeouts(timeout: timedelta) -> None:
+    """Of all process groups of this process: ours, and those that DeepSpeed made.
+
+    torch has no public list of them; `_world.pg_map` was read in torch 2.15. `set_timeout` is public in torch
+    2.15; torch 2.11 has the same under a private name.
+    """
+    import torch.distributed as dist
+    from torch.distributed import distributed_c10d as c10d
+
+    change = dist.set_timeout if hasattr(dist, "set_timeout") else c10d._set_pg_timeout
+    for group in c10d._world.pg_map:
+        change(timeout, group)
+
+
+@contextmanager
+def peer_errors(world: int) -> Iterator[None]:
+    """An error of a collective that missed another rank becomes one line for the user."""
+    try:
+        yield
+    except RuntimeError as error:
+        if world == 1 or not _misses_a_peer(error):
+            raise
+        raise WorkFailed(
+            "another process of this run is gone or does not answer; starting the run again continues it "
+            f"({str(error).splitlines()[0]})"
+        ) from error
+
+
+def _misses_a_peer(error: RuntimeError) -> bool:
+    """gloo has no error class of its own: its errors begin with the place in its source that raised them."""
+    import torch.distributed as dist
+
+    return isinstance(error, dist.DistError) or "/gloo/transport/" in str(error)
 
 
 @contextmanager
@@ -101,6 +155,10 @@ def joined(place: Place, device: "torch.device", timeout: float) -> Iterator[Ran
             backend, init_method="env://", rank=place.rank, world_size=place.world, timeout=limit
         )
     try:
-        yield Ranks(place, limit)
-    finally:
-        dist.destroy_process_group()
+        with peer_errors(place.world):
+            yield Ranks(place, limit)
+    except BaseException:
+        if place.world == 1:  # with others, this could wait for one that is gone; the process ends without it
+            dist.destroy_process_group()
+        raise
+    dist.destroy_process_group()

@@ -5,14 +5,14 @@
         MANIFEST.json
         state.json        where the run stands, as the trainer gave it
         …                 what the ranks wrote
-        PINNED            put here by hand or by `pin`: never removed
+        PINNED            put here by hand: this checkpoint is never removed
       commits.jsonl       one line for each that was ever published
       .tmp-…  .trash-…    being written, being removed; swept away at the next start
       .bad-…              did not verify, moved aside
 
 Ranks write side by side into a temporary directory; errors and hashes of all are gathered before anything is
-published, so that all publish or all fail; a rename publishes. Nothing here imports torch: the launcher looks
-at runs through this file as well.
+published, so that all publish or all fail; a rename publishes. Importing this module does not import torch:
+the launcher reads checkpoints as well.
 """
 
 import hashlib
@@ -26,34 +26,17 @@ import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from pipeline.errors import UserError, WorkFailed
 from pipeline.files import append_row, flush_directory, rows, sha256
+from pipeline.processes.place import Place
+from pipeline.processes.ranks import Ranks
 
 FORMAT = 1
 MANIFEST, STATE, PINNED, COMMITS = "MANIFEST.json", "state.json", "PINNED", "commits.jsonl"
 TEMPORARY, TRASH, BAD = ".tmp-", ".trash-", ".bad-"
 STEP = re.compile(r"step-(\d{8,})")
-
-
-class Ranks(Protocol):
-    """What publication asks of the processes of a run; `cluster.Ranks` is one, `Alone` another."""
-
-    rank: int
-
-    def gather(self, value: Any) -> list[Any]: ...
-    def share(self, value: Any) -> Any: ...
-
-
-class Alone:
-    rank = 0
-
-    def gather(self, value: Any) -> list[Any]:
-        return [value]
-
-    def share(self, value: Any) -> Any:
-        return value
 
 
 @dataclass(frozen=True)
@@ -71,7 +54,8 @@ class Checkpoints:
     def __init__(self, root: Path, ranks: Ranks | None = None, keep: int = 2) -> None:
         if keep < 2:
             raise UserError(f"keep is {keep}; two checkpoints at least, or one damaged file loses the run")
-        self.root, self.ranks, self.keep = root, ranks or Alone(), keep
+        self.root, self.keep = root, keep
+        self.ranks = ranks or Ranks(Place("plain"))
 
     def publish(
         self,
@@ -85,10 +69,10 @@ class Checkpoints:
         A run's state at a step is always the same, so a step that is there already is not written again.
         """
         target = self.root / name_of(step)
-        directory = self._together(lambda: self._begin(step))
+        directory = self.ranks.lead(lambda: self._begin(step))
         if directory is None:
             return target
-        error, files = _attempt(lambda: _written(Path(directory), write, state, self.ranks.rank))
+        error, files = _attempt(lambda: _written(directory, write, state, self.ranks.rank))
         outcomes = self.ranks.gather((error, files))
         problems = [f"rank {rank}: {error}" for rank, (error, _) in enumerate(outcomes) if error]
         if problems:
@@ -99,7 +83,7 @@ class Checkpoints:
                 f"those before it in {self.root} are untouched"
             )
         entries = [files for _, files in outcomes]
-        self._together(lambda: self._commit(step, Path(str(directory)), entries, score))
+        self.ranks.lead(lambda: self._commit(step, directory, entries, score))
         return target
 
     def resume(self) -> Checkpoint | None:
@@ -107,21 +91,10 @@ class Checkpoints:
 
         None only where nothing was ever published.
         """
-        found: Checkpoint | None = self._together(self._newest)
-        return found
+        return self.ranks.lead(self._newest)
 
-    def pin(self, step: int) -> None:
-        (self.root / name_of(step) / PINNED).touch()
-
-    def _together(self, work: Callable[[], Any]) -> Any:
-        """Done by rank 0; its result, or its error, is every rank's."""
-        error, result = _attempt(work) if self.ranks.rank == 0 else ("", None)
-        error, result = self.ranks.share((error, result))
-        if error:
-            raise WorkFailed(error)
-        return result
-
-    def _begin(self, step: int) -> str | None:
+    def _begin(self, step: int) -> Path | None:
+        """A new directory to write into; None where this step is published already."""
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         target = self.root / name_of(step)
         if target.exists():
@@ -130,7 +103,7 @@ class Checkpoints:
             self._move_aside(target)
         directory = self.root / f"{TEMPORARY}{name_of(step)}-{secrets.token_hex(4)}"
         directory.mkdir(mode=0o700)
-        return str(directory)
+        return directory
 
     def _commit(self, step: int, directory: Path, parts: list[dict[str, Any]], score: float | None) -> None:
         files = {name: entry for part in parts for name, entry in part.items()}

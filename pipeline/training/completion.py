@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -21,37 +20,31 @@ from tnt.complexity.formulas import model_macs
 from tnt.config import TNTConfig
 
 
-@dataclass(frozen=True)
-class Facts:
-    """What only the trainer knows."""
-
-    steps: int
-    started: float  # seconds since the epoch, of the first attempt
-    code: Code  # as it was at the start of this attempt
-    device: str
-    world: int
-    hosts: tuple[str, ...]
-    jobs: tuple[str, ...] = ()
-    skipped_steps: int = 0
-    damaged_samples: int = 0
-    events: tuple[str, ...] = ()
-
-
 def complete(
     config: RunConfig,
     id: str,
     fingerprint: str,
-    facts: Facts,
     *,
     weights: Mapping[str, Tensor],
     raw: Measures,
     average: Mapping[str, Tensor] | None = None,
     ema: Measures | None = None,
+    steps: int,
+    started: float,
+    code: Code,
+    device: str,
+    world: int,
+    hosts: tuple[str, ...],
+    jobs: tuple[str, ...] = (),
+    skipped_steps: int = 0,
+    damaged_samples: int = 0,
+    events: tuple[str, ...] = (),
 ) -> Record:
-    """Rank 0's last act; killed within it and done again, it leaves the same.
+    """Called by rank 0 at the end of the run. Where it was killed, the next call writes the same files.
 
-    Where a moving average was kept it is what is exported, better or not: a choice by accuracy would be a
-    choice by the validation images.
+    The moving average is exported wherever there is one, even if the raw weights are more accurate: to choose
+    by accuracy would be to choose by the validation images. `started` is the time of the first attempt, in
+    seconds since the epoch.
     """
     assert (average is None) == (ema is None), "an average comes with its measures"
     exported = weights if average is None else average
@@ -73,22 +66,22 @@ def complete(
         weights_sha256=sha256(path),
         params=_params(config),
         macs=_macs(config),
-        steps=facts.steps,
+        steps=steps,
         images_per_second=round(took.images_per_second, 2),
         device_hours=round(took.device_hours, 5),
-        device=facts.device,
-        world=facts.world,
-        hosts=facts.hosts,
-        jobs=facts.jobs,
+        device=device,
+        world=world,
+        hosts=hosts,
+        jobs=jobs,
         attempts=max(1, took.attempts),
-        commit=facts.code.commit,
-        dirty=facts.code.dirty,
+        commit=code.commit,
+        dirty=code.dirty,
         versions=versions(),
-        started=_utc(facts.started),
+        started=_utc(started),
         ended=_utc(time.time()),
-        skipped_steps=facts.skipped_steps,
-        damaged_samples=facts.damaged_samples,
-        events=facts.events,
+        skipped_steps=skipped_steps,
+        damaged_samples=damaged_samples,
+        events=events,
     )
     records.publish(record, config.paths.records)
     return record

@@ -2,13 +2,11 @@
 
 Weights, optimizer state and the exchange of gradients are fp32; the arithmetic is bf16 under autocast, or
 fp32. DeepSpeed partitions (ZeRO 0–3), accumulates, and writes and reads its parts of a checkpoint. Not taken
-from it: its launcher, its compiled operators (torch's AdamW is as good here and needs no compiler on the
-node), its `latest` file, and its trust in pickles: they are opened for tensors and plain values only.
+from it: its launcher, its compiled operators (torch's AdamW is as fast here and needs no compiler on the
+node), its `latest` file, and its way to open pickles: here only tensors and plain values are read from them.
 """
 
-import logging
 import math
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -21,6 +19,7 @@ from torch import Tensor, nn
 from pipeline.config.machine import EngineConfig
 from pipeline.errors import UserError, WorkFailed
 from pipeline.processes.ranks import Ranks
+from pipeline.training import deepspeed_adapter as adapter
 from tnt.block import TNTBlock
 
 FOLDER = "engine"  # in a checkpoint
@@ -80,14 +79,13 @@ class Engine:
                 "dtype": "bfloat16",
                 "lower_precision_safe_modules": [],
             }
-        deepspeed = _deepspeed(device)
+        deepspeed = adapter.start(device)
         if self.stage == 3 and config.kernels != "torch":
             # Fused kernels take a block's weights without calling the modules that hold them.
             deepspeed.utils.set_z3_leaf_modules(model, [TNTBlock], raise_if_not_found=False)
         self._engine = deepspeed.initialize(model=model.to(device), optimizer=optimizer, config=settings)[0]
-        self._files = _Files()
-        self._engine.checkpoint_engine = self._files
-        self._engine._copy_recovery_script = lambda path: None  # no programs in a run's directory
+        self._files = adapter.CheckpointFiles()
+        adapter.write_by(self._engine, self._files)
         self._gathered = deepspeed.zero.GatheredParameters
         if config.compile:
             self._engine.compile()
@@ -128,11 +126,7 @@ class Engine:
                 nn.utils.clip_grads_with_norm_(self.module.parameters(), self.clip, total)
             self._engine.step()
             return Step(True, norm)
-        # DeepSpeed's own step would write it into the weights here.
-        self._engine.zero_grad()
-        self._engine.micro_steps += 1
-        self._engine.global_steps += 1
-        self._engine.skipped_steps += 1
+        adapter.skip_step(self._engine)
         return Step(False, norm)
 
     @contextmanager
@@ -159,7 +153,7 @@ class Engine:
     def load(self, checkpoint: Path, source: dict[str, int]) -> None:
         """Go on exactly where `write` was called. `source` tells the layout it was written in (`layout`)."""
         if self.layout() == source or not (self.stage or source["zero_stage"]):
-            with _plain_pickles():
+            with adapter.plain_pickles():
                 self._load(checkpoint)
             return
         if not (self.stage and source["zero_stage"]):
@@ -169,12 +163,12 @@ class Engine:
             )
         from pipeline.training.resharding import universal
 
-        with _plain_pickles(), universal(checkpoint / FOLDER, self.ranks) as folder:
-            self._engine._config.load_universal_checkpoint = True
-            try:
-                self._load(folder)
-            finally:
-                self._engine._config.load_universal_checkpoint = False
+        with (
+            adapter.plain_pickles(),
+            universal(checkpoint / FOLDER, self.ranks) as folder,
+            adapter.reads_universal_form(self._engine),
+        ):
+            self._load(folder)
 
     def layout(self) -> dict[str, int]:
         """What decides how a checkpoint is cut into files; the trainer keeps it beside them."""
@@ -193,86 +187,9 @@ class Engine:
         return ""
 
 
-class _Files:
-    """How DeepSpeed writes and reads: errors wait until every rank is past its barriers."""
-
-    name = "files"
-
-    def __init__(self) -> None:
-        self._paths: list[Path] = []
-        self._error: Exception | None = None
-
-    def begin(self) -> None:
-        self._paths, self._error = [], None
-
-    def end(self) -> list[Path]:
-        if self._error is not None:
-            raise self._error
-        return self._paths
-
-    def save(self, state_dict: Any, path: str) -> None:
-        self._paths.append(Path(path))
-        try:
-            torch.save(state_dict, path)
-        except (OSError, RuntimeError) as error:
-            self._error = error
-
-    def load(self, path: str, map_location: Any = None) -> Any:
-        return torch.load(path, map_location=map_location, weights_only=True)
-
-    def makedirs(self, path: str, exist_ok: bool = False) -> None:
-        os.makedirs(path, exist_ok=exist_ok)
-
-    def create(self, info: Any) -> None:
-        """DeepSpeed announces a checkpoint."""
-
-    def commit(self, info: Any) -> bool:
-        return True
-
-    def is_decoupled(self) -> bool:
-        return False
-
-    def is_data_parallel_writer(self, rank: int) -> bool:
-        return rank == 0
-
-
 def _make(folder: Path) -> str:
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:
         return f"{error.strerror}: {folder}"
     return ""
-
-
-def _deepspeed(device: torch.device) -> Any:
-    """DeepSpeed on the device we chose, silent, and without compiling anything for its start."""
-    os.environ["DS_ACCELERATOR"] = device.type
-    import deepspeed
-    import deepspeed.ops
-
-    # An operator of inference; building it takes half a minute, and a compiler.
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
-    return deepspeed
-
-
-@contextmanager
-def _plain_pickles() -> Iterator[None]:
-    """Every torch.load, also DeepSpeed's own which ask for any pickle there is, takes plain values only."""
-    from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler, LossScaler
-    from deepspeed.runtime.zero.config import ZeroStageEnum
-    from deepspeed.utils.tensor_fragment import fragment_address
-
-    # What DeepSpeed's files hold besides tensors and builtins; none of them does anything when it is made.
-    classes = [LossScaler, DynamicLossScaler, ZeroStageEnum, fragment_address]
-    name = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
-    before = os.environ.get(name)
-    os.environ[name] = "1"
-    try:
-        with torch.serialization.safe_globals(classes):
-            yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before

@@ -1,8 +1,9 @@
-"""Top-1, top-5 and loss of a network on a split: each image once, on any number of ranks."""
+"""Top-1, top-5, loss and confusion of a network on a split: each image once, on any number of ranks."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from pipeline.processes.ranks import Ranks
 from pipeline.runs.records import Measures
 
 Network = Callable[[Tensor], Tensor]
+NAMED = 40  # more classes than these have no room for names
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,3 +88,22 @@ def _agree(loader: EvaluationLoader, batch: Batch, ranks: Ranks) -> None:
     """What cannot be read ends the evaluation of all ranks at the same batch."""
     if ranks.world > 1 and ranks.sum([float(len(batch.fresh))])[0]:
         loader.damage.agree(ranks.gather(batch.fresh))
+
+
+def draw_confusion(confusion: np.ndarray, classes: Sequence[str], path: Path) -> None:
+    """Rows are classes, columns answers, colours the share of the row."""
+    from tnt.figures.canvas import HEAT_COLOURS, new_figure, save, style
+
+    share = confusion / np.maximum(1, confusion.sum(1, keepdims=True))
+    with style():
+        figure = new_figure(5.5, 4.8)
+        figure.set_layout_engine("constrained")
+        axes = figure.add_subplot()
+        picture = axes.imshow(share, cmap=f"{HEAT_COLOURS}_r", vmin=0, vmax=1, interpolation="nearest")
+        if len(classes) <= NAMED:
+            axes.set_xticks(range(len(classes)), classes, rotation=90)
+            axes.set_yticks(range(len(classes)), classes)
+        axes.set_xlabel("answer")
+        axes.set_ylabel("class")
+        figure.colorbar(picture, label="share of the class's images")
+        save(figure, path, dpi=150)

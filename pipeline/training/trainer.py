@@ -1,7 +1,7 @@
 """The parts of one training run, and a step of it on one global batch.
 
-Nothing here remembers random numbers: what happens in a step is a function of the seed, the epoch, the step
-and a view's place in the global batch. So a run goes on exactly from weights, optimizer state and the step.
+No state of a random generator is kept: what happens in a step is a function of the seed, the epoch, the step
+and a view's place in the global batch. So a run continues exactly from weights, optimizer state and step.
 """
 
 import dataclasses
@@ -45,8 +45,8 @@ PATIENCE = 3  # steps in a row that may come out not finite
 
 
 @dataclass
-class Standing:
-    """What a checkpoint says of the run beside its tensors."""
+class TrainingState:
+    """What a checkpoint keeps of the trainer beside tensors; there its key is "standing"."""
 
     step: int = 0  # updates done
     skipped: int = 0  # of them, not applied because something was not finite
@@ -56,9 +56,7 @@ class Standing:
 
 
 @dataclass(frozen=True)
-class Done:
-    """A step."""
-
+class StepResult:
     values: dict[str, float]
     wait: float  # seconds that it waited for data
     asked_to_end: bool  # some rank was; the same on all of them
@@ -71,7 +69,7 @@ class Trainer(ExitStack):
     def __init__(self, config: RunConfig, ranks: Ranks, device: torch.device) -> None:
         super().__init__()
         self.config, self.ranks, self.device = config, ranks, device
-        self.standing = Standing()
+        self.state = TrainingState()
         data, recipe, machine = config.data, config.recipe, config.engine
         order = sampling(data, recipe, config.seed)
         order.check_world(ranks.world)
@@ -98,6 +96,8 @@ class Trainer(ExitStack):
             precision=config.precision,
             clip=recipe.clip,
         )
+        ranks.wait_at_most(config.cluster.start_timeout)  # also in the groups that DeepSpeed has made by now
+        self._first_step = True
         self.ema: Ema | None = None
         if recipe.ema:
             with self.engine.weights() as weights:
@@ -107,7 +107,7 @@ class Trainer(ExitStack):
     def _loader(self, order: Sampling, size: int) -> TrainLoader | StreamLoader:
         data, rank, world = self.config.data, self.ranks.rank, self.ranks.world
         if data.reader == "webdataset":
-            self.standing.events.append("data.reader=webdataset: damaged samples are replaced, not counted")
+            self.state.events.append("data.reader=webdataset: damaged samples are replaced, not counted")
             stream, loading = stream_of(data.root, data.train), data.loading
             return StreamLoader(
                 stream,
@@ -143,15 +143,15 @@ class Trainer(ExitStack):
         return self.loader.epoch
 
     def at_end_of_epoch(self) -> bool:
-        return self.standing.step % self.loader.steps_per_epoch == 0
+        return self.state.step % self.loader.steps_per_epoch == 0
 
     def evaluation_is_due(self) -> bool:
-        last = self.standing.step == self.steps
+        last = self.state.step == self.steps
         return last or (self.at_end_of_epoch() and self.epoch % self.config.recipe.evaluate_every == 0)
 
     def checkpoint_is_due(self) -> bool:
-        """By the step alone; minutes are `Done.due`'s."""
-        last = self.standing.step == self.steps
+        """By the step alone; minutes are `StepResult.due`'s."""
+        last = self.state.step == self.steps
         return last or (self.at_end_of_epoch() and self.epoch % self.config.engine.checkpoint_every == 0)
 
     def saved_now(self) -> None:
@@ -160,7 +160,7 @@ class Trainer(ExitStack):
     def asked_to_end(self, interrupt: Interrupt) -> bool:
         return bool(self.ranks.sum([bool(interrupt)])[0])
 
-    def steps_of_epoch(self, interrupt: Interrupt) -> Iterator[Done]:
+    def steps_of_epoch(self, interrupt: Interrupt) -> Iterator[StepResult]:
         """To the end of the epoch, step by step."""
         losses, bad, wait = 0.0, [], 0.0
         batches = iter(self.loader)
@@ -187,12 +187,12 @@ class Trainer(ExitStack):
         if self.ema:
             models.load_state(self.network, self.ema.state_dict())
             measured["ema"] = self._measure()
-        self.standing.measured = {name: dataclasses.asdict(one) for name, one in measured.items()}
+        self.state.measured = {name: dataclasses.asdict(one) for name, one in measured.items()}
         return measured
 
     def measured(self) -> dict[str, Measures]:
         """The last evaluation's; also that of an earlier attempt."""
-        return {name: Measures(**values) for name, values in self.standing.measured.items()}
+        return {name: Measures(**values) for name, values in self.state.measured.items()}
 
     def write(self, directory: Path) -> list[str]:
         """This rank's files of a checkpoint."""
@@ -203,9 +203,9 @@ class Trainer(ExitStack):
             names = [*names, EMA]
         return names
 
-    def state(self) -> dict[str, Any]:
+    def checkpoint_state(self) -> dict[str, Any]:
         return {
-            "standing": dataclasses.asdict(self.standing),
+            "standing": dataclasses.asdict(self.state),
             "data": self.loader.state(),
             "layout": self.engine.layout(),
             "kernels": self.kernels,
@@ -216,9 +216,9 @@ class Trainer(ExitStack):
         self.engine.load(checkpoint.path, checkpoint.state["layout"])
         if self.ema:
             self.ema.load_state_dict(read_tensors(checkpoint.path / EMA, ema=True)[0])
-        self.standing = Standing(**checkpoint.state["standing"])
-        assert self.standing.step == checkpoint.step, "the step of another checkpoint"
-        self.standing.events += checkpoint.passed_over
+        self.state = TrainingState(**checkpoint.state["standing"])
+        assert self.state.step == checkpoint.step, "the step of another checkpoint"
+        self.state.events += checkpoint.passed_over
 
     def final_weights(self) -> dict[str, Tensor]:
         with self.engine.weights() as weights:
@@ -238,37 +238,41 @@ class Trainer(ExitStack):
         loss = self.engine.accumulate(images, targets, cross_entropy, int(paths.random_raw() >> 1))
         return float(loss)
 
-    def _finish(self, losses: float, bad: list[str], wait: float, interrupt: Interrupt) -> Done:
-        standing = self.standing
-        lr = self.schedule.apply(self.engine.optimizer, standing.step)
+    def _finish(self, losses: float, bad: list[str], wait: float, interrupt: Interrupt) -> StepResult:
+        state = self.state
+        lr = self.schedule.apply(self.engine.optimizer, state.step)
         step = self.engine.step()
         if step.applied and self.ema:
             with self.engine.weights() as weights:
-                self.ema.update(weights.items(), standing.step)
-        standing.step += 1
+                self.ema.update(weights.items(), state.step)
+        state.step += 1
+        if self._first_step:
+            self.ranks.wait_at_most(self.config.cluster.timeout)
+            self._first_step = False
         minutes = (time.monotonic() - self._saved) / 60
         due = self.ranks.rank == 0 and 0 < self.config.engine.checkpoint_minutes <= minutes
         may_pause = self.loader.resumes_within_epoch or self.at_end_of_epoch()
         loss, asked, timely = self.ranks.sum([losses, may_pause and bool(interrupt), may_pause and due])
         if step.applied:
-            standing.in_a_row = 0
+            state.in_a_row = 0
         else:
             self._skipped(bad)
         loss /= self.ranks.world * self.engine.accumulation
-        return Done({"loss": loss, "lr": lr, "grad_norm": step.grad_norm}, wait, bool(asked), bool(timely))
+        values = {"loss": loss, "lr": lr, "grad_norm": step.grad_norm}
+        return StepResult(values, wait, asked_to_end=bool(asked), due=bool(timely))
 
     def _skipped(self, bad: list[str]) -> None:
-        standing = self.standing
-        standing.skipped += 1
-        standing.in_a_row += 1
+        state = self.state
+        state.skipped += 1
+        state.in_a_row += 1
         names = [name for part in self.ranks.gather(bad) for name in part]
         shown = f"{', '.join(names[:10])}{', …' if len(names) > 10 else ''}" or "gradients only"
-        if standing.in_a_row == PATIENCE:
+        if state.in_a_row == PATIENCE:
             raise WorkFailed(
-                f"{PATIENCE} steps in a row up to step {standing.step} were not finite (the last: {shown}). "
+                f"{PATIENCE} steps in a row up to step {state.step} were not finite (the last: {shown}). "
                 "The newest checkpoint is sound; a lower recipe.lr, or recipe.clip, may help"
             )
-        standing.events.append(f"step {standing.step} was not finite and is skipped ({shown})")
+        state.events.append(f"step {state.step} was not finite and is skipped ({shown})")
 
     def _measure(self) -> Measures:
         data = self.config.data

@@ -4,7 +4,7 @@ import pytest
 
 from pipeline.data.shards.manifest import Manifest
 from tests.pipeline.packed import pack_digits
-from tests.pipeline.ranks import cool, end_all
+from tests.pipeline.ranks import end_all
 
 
 @pytest.fixture(scope="session")
@@ -17,9 +17,3 @@ def digits(tmp_path_factory):
 def _no_process_left():
     yield
     end_all()
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _no_warm_process_left():
-    yield
-    cool()

@@ -1,6 +1,5 @@
 """Real processes that find each other as under a launcher."""
 
-import functools
 import os
 import socket
 import subprocess
@@ -9,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.pipeline.warm import Warm
+from tests.pipeline.warm import Forked, suits
 
 ROOT = Path(__file__).parents[2]
 DEADLINE = 180  # seconds; only a failing test waits for it
 OURS = dict(os.environ)  # before tests, and what they import, change it
-_started: list[subprocess.Popen] = []
+Process = subprocess.Popen | Forked
+_started: list[Process] = []
 
 
 def free_port() -> int:
@@ -45,19 +45,17 @@ def torchrun(rank: int, world: int, port: int) -> dict[str, str]:
     }
 
 
-@functools.cache
-def _warm() -> Warm:
-    return Warm(environment())
-
-
 def start(
     command: Sequence[Any], env: Mapping[str, str] | None = None, *, cold: bool = False, **options: Any
-) -> subprocess.Popen:
+) -> Process:
     """Python with a command; forked with its imports made, unless it is to be `cold` or they could tell."""
-    words, whole = [sys.executable, *map(str, command)], environment(**(env or {}))
-    how = subprocess.Popen if cold or not _warm().suits(words, whole, options) else _warm().start
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    process = how(words, env=whole, **pipes, **options)
+    words, whole, base = [sys.executable, *map(str, command)], environment(**(env or {})), environment()
+    process: Process
+    if cold or not suits(words, whole, options, base):
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        process = subprocess.Popen(words, env=whole, **pipes, **options)
+    else:
+        process = Forked(words, whole, base, **options)
     _started.append(process)
     return process
 
@@ -71,14 +69,9 @@ def end_all() -> None:
             process.wait()
 
 
-def cool() -> None:
-    if _warm.cache_info().currsize:
-        _warm().close()
-
-
 def start_ranks(
     world: int, command: Sequence[Any], env: Mapping[str, str] | None = None, **options: Any
-) -> list[subprocess.Popen]:
+) -> list[Process]:
     if world == 1:
         return [start(command, env, **options)]
     port = free_port()
@@ -86,7 +79,7 @@ def start_ranks(
     return [start(command, {**place, **(env or {})}, **options) for place in places]
 
 
-def finish(processes: Sequence[subprocess.Popen]) -> list[str]:
+def finish(processes: Sequence[Process]) -> list[str]:
     """Standard output of each, all of which must have ended well."""
     ended = [process.communicate(timeout=DEADLINE) for process in processes]
     for process, (out, err) in zip(processes, ended, strict=True):

@@ -24,6 +24,7 @@ print(json.dumps({
     "handlers": [repr(signal.getsignal(n)).split(" at ")[0] for n in sorted(signal.valid_signals())],
     "buffered": [sys.stdout.line_buffering, sys.stderr.line_buffering],
     "threads": [thread.name for thread in threading.enumerate()], "pid": os.getpid(),
+    "server": len(os.listdir(f"/proc/{os.getppid()}/task")),
 }))
 sys.exit(3)
 """
@@ -42,7 +43,9 @@ def test_a_forked_process_finds_what_a_new_one_does(tmp_path, monkeypatch, kind)
         assert (process.returncode, err) == (3, ""), err
         told.append(json.loads(out))
         assert told[-1].pop("pid") == process.pid
+        server = told[-1].pop("server")
     assert told[1] == told[0]
+    assert server == 1, "the server has other threads, which are missing after a fork"
 
 
 def test_what_imports_could_tell_takes_a_new_process():
@@ -81,12 +84,13 @@ def test_an_error_is_shown_and_is_status_1():
 
 HOLDER = """
 import os, sys, time
-from tests.pipeline.ranks import environment
-from tests.pipeline.warm import Warm
-warm = Warm(environment(), imported=())
-forked = warm.start([sys.executable, "-c", "import time; time.sleep(600)"], environment())
-print(warm.process.pid, forked.pid, flush=True)
-time.sleep(600)
+from tests.pipeline import warm
+from tests.pipeline.ranks import start
+if __name__ == "__main__":
+    warm.IMPORTED = ()
+    forked = start(["-c", "import os, time; print(os.getppid(), flush=True); time.sleep(600)"])
+    print(forked.pid, forked.stdout.readline(), flush=True)
+    time.sleep(600)
 """
 
 

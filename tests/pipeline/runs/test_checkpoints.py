@@ -15,10 +15,12 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import UserError, WorkFailed
+from pipeline.processes.ranks import Ranks
 from pipeline.runs.checkpoints import (
     BAD,
     COMMITS,
     MANIFEST,
+    PINNED,
     TEMPORARY,
     TRASH,
     Checkpoints,
@@ -62,7 +64,7 @@ class Threads:
     def rank(self, rank: int):
         threads = self
 
-        class Rank:
+        class Rank(Ranks):
             def __init__(self) -> None:
                 self.rank = rank
 
@@ -128,7 +130,7 @@ def test_newest_best_and_pinned_are_kept(tmp_path):
     for step, score in [(1, 0.1), (2, None), (3, 0.9), (4, 0.5), (5, None), (6, 0.2)]:
         publish(checkpoints, step, score)
         if step == 2:
-            checkpoints.pin(2)
+            (tmp_path / name_of(2) / PINNED).touch()
     assert steps(tmp_path) == [2, 3, 5, 6]
     assert [line["step"] for line in commits(tmp_path)] == [1, 2, 3, 4, 5, 6]
     assert not list(tmp_path.glob(TRASH + "*"))

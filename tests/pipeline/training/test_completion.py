@@ -14,9 +14,20 @@ from pipeline.runs.directory import run_directory
 from pipeline.runs.provenance import Code
 from pipeline.runs.records import Measures
 from pipeline.training import models
-from pipeline.training.completion import Facts, complete
+from pipeline.training.completion import complete
 
-FACTS = Facts(40, 1e9, Code("c" * 40, False), "a processor", 2, ("one", "two"), ("17", "18"), 1, 2, ("said",))
+FACTS = {
+    "steps": 40,
+    "started": 1e9,
+    "code": Code("c" * 40, False),
+    "device": "a processor",
+    "world": 2,
+    "hosts": ("one", "two"),
+    "jobs": ("17", "18"),
+    "skipped_steps": 1,
+    "damaged_samples": 2,
+    "events": ("said",),
+}
 RAW, EMA = Measures(90.0, 99.0, 0.3, 360), Measures(89.0, 99.0, 0.4, 360)
 SMALL = ["scale=demo", "model.depth=1", "model.patch_dim=32", "model.outer_heads=2", "model.inner_heads=2"]
 
@@ -29,7 +40,7 @@ def finished(tmp_path, *overrides, **more):
     weights = models.create(config.model).state_dict()
     average = {name: tensor + 1 for name, tensor in weights.items()}
     more = {"raw": RAW, "average": average, "ema": EMA} | more
-    return config, complete(config, id, "f" * 64, FACTS, weights=weights, **more), weights, average
+    return config, complete(config, id, "f" * 64, weights=weights, **FACTS, **more), weights, average
 
 
 def test_weights_and_record_belong_together(tmp_path):

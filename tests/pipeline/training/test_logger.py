@@ -1,4 +1,4 @@
-"""The journal of a run: what a resumed run leaves, what a person sees, what is never lost or repeated."""
+"""The logger of a run: what a resumed run leaves, what a person sees, what is never lost or repeated."""
 
 import io
 import json
@@ -11,25 +11,25 @@ import pytest
 from pipeline.config.machine import LoggingConfig
 from pipeline.errors import UserError
 from pipeline.runs.log import spent
-from pipeline.training import logger as journals
-from pipeline.training.logger import Journal, Plan, Quiet, open_journal
+from pipeline.training import logger as module
+from pipeline.training.logger import RunLogger, RunSize
 
-PLAN = Plan(steps=20, steps_per_epoch=5, images_per_step=32, devices=2)
+SIZE = RunSize(steps=20, steps_per_epoch=5, images_per_step=32, devices=2)
 EVERY_TWO = LoggingConfig(every=2, seconds=0.0, tensorboard=False)
 
 
-def opened(directory: Path, step: int = 0, config: LoggingConfig = EVERY_TWO) -> Journal:
-    journal = Journal(directory, config, PLAN)
-    journal.rewind(step)
-    return journal
+def opened(directory: Path, step: int = 0, config: LoggingConfig = EVERY_TWO) -> RunLogger:
+    logger = RunLogger(directory, config, SIZE)
+    logger.rewind(step)
+    return logger
 
 
-def advance(journal: Quiet, first: int, last: int) -> None:
+def advance(logger: RunLogger, first: int, last: int) -> None:
     for step in range(first, last + 1):
-        values = {"loss": 1 / step, "lr": 1e-3} if journal.wants(step) else None
-        journal.step(step, values, wait=0.0)
+        values = {"loss": 1 / step, "lr": 1e-3} if logger.wants(step) else None
+        logger.step(step, values, wait=0.0)
         if step % 5 == 0:
-            journal.evaluation(step // 5, {"top1": 100 - step, "ema_top1": float("nan")})
+            logger.evaluation(step // 5, {"top1": 100 - step, "ema_top1": float("nan")})
 
 
 def rows(path: Path) -> list[dict]:
@@ -53,9 +53,9 @@ def test_a_killed_and_resumed_run_leaves_the_same_metrics(tmp_path):
 
 
 def test_metrics_hold_values_by_step_and_no_wall_clock(tmp_path):
-    journal = opened(tmp_path)
-    advance(journal, 1, 5)
-    journal.close()
+    logger = opened(tmp_path)
+    advance(logger, 1, 5)
+    logger.close()
     assert rows(tmp_path / "metrics.jsonl") == [
         {"step": 1, "epoch": 0.2, "loss": 1.0, "lr": 1e-3},
         {"step": 2, "epoch": 0.4, "loss": 0.5, "lr": 1e-3},
@@ -66,8 +66,8 @@ def test_metrics_hold_values_by_step_and_no_wall_clock(tmp_path):
 
 def test_attempts_add_up_with_the_work_that_was_lost(tmp_path, monkeypatch):
     now = [1000.0]
-    monkeypatch.setattr(journals.time, "time", lambda: now[0])
-    monkeypatch.setattr(journals.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(module.time, "time", lambda: now[0])
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
     first = opened(tmp_path)
     for step in range(1, 11):
         now[0] += 36
@@ -86,25 +86,25 @@ def test_attempts_add_up_with_the_work_that_was_lost(tmp_path, monkeypatch):
 
 def test_evaluation_and_checkpoints_are_no_training_time(tmp_path, monkeypatch):
     now = [0.0]
-    monkeypatch.setattr(journals.time, "monotonic", lambda: now[0])
-    journal = opened(tmp_path)
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    logger = opened(tmp_path)
     for step in (1, 2):
         now[0] += 1
-        journal.step(step, {"loss": 1.0})
+        logger.step(step, {"loss": 1.0})
         now[0] += 100
-        journal.evaluation(1, {"top1": 1.0}) if step == 1 else journal.flush()
+        logger.evaluation(1, {"top1": 1.0}) if step == 1 else logger.flush()
     now[0] += 1
-    journal.step(3, {"loss": 1.0})
+    logger.step(3, {"loss": 1.0})
     assert {row["images_per_second"] for row in rows(tmp_path / "timing.jsonl") if "start" not in row} == {
         32.0
     }
 
 
 def test_without_a_terminal_there_are_plain_lines(tmp_path, capsys):
-    journal = opened(tmp_path)
-    advance(journal, 1, 2)
-    journal.note("half-way")
-    journal.close()
+    logger = opened(tmp_path)
+    advance(logger, 1, 2)
+    logger.note("half-way")
+    logger.close()
     said = capsys.readouterr().err
     assert "step 2 of 20  epoch 0, loss 0.500, " in said
     assert "images/s" in said and "waiting" in said and "left" in said  # noqa: PT018
@@ -121,24 +121,24 @@ def test_with_a_terminal_there_is_a_bar(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "140")
-    journal = opened(tmp_path)
-    advance(journal, 1, 2)
-    journal.note("[half-way]")
-    journal.close()
+    logger = opened(tmp_path)
+    advance(logger, 1, 2)
+    logger.note("[half-way]")
+    logger.close()
     assert "2/20" in terminal.getvalue()
     assert "[half-way]" in terminal.getvalue()
 
 
 def test_few_lines_where_nobody_watches(tmp_path, capsys):
-    journal = opened(tmp_path, config=LoggingConfig(every=1, seconds=3600, tensorboard=False))
-    advance(journal, 1, 4)
+    logger = opened(tmp_path, config=LoggingConfig(every=1, seconds=3600, tensorboard=False))
+    advance(logger, 1, 4)
     assert capsys.readouterr().err == ""
 
 
 def test_what_modules_log_is_kept(tmp_path):
-    journal = opened(tmp_path)
+    logger = opened(tmp_path)
     logging.getLogger("pipeline.data.loading.damage").warning("sample %s is damaged", "x")
-    journal.close()
+    logger.close()
     logging.getLogger("pipeline.data.loading.damage").warning("said after the end")
     assert "warning: sample x is damaged" in (tmp_path / "log.txt").read_text()
     assert "after the end" not in (tmp_path / "log.txt").read_text()
@@ -169,14 +169,15 @@ def test_weights_and_biases_is_used_only_when_asked_for(tmp_path, monkeypatch):
         opened(tmp_path / "with", config=LoggingConfig(wandb="project"))
 
 
-def test_other_ranks_leave_nothing(tmp_path):
-    journal = open_journal(1, tmp_path / "run", EVERY_TWO, PLAN)
-    journal.rewind(0)
-    advance(journal, 1, 6)
-    journal.note("unheard")
-    journal.flush()
-    journal.close()
+def test_other_ranks_write_and_show_nothing(tmp_path, capsys):
+    logger = RunLogger(tmp_path / "run", EVERY_TWO, SIZE, rank=1)
+    logger.rewind(0)
+    advance(logger, 1, 6)
+    logger.note("unheard")
+    logger.flush()
+    logger.close()
     assert not (tmp_path / "run").exists()
+    assert capsys.readouterr() == ("", "")
 
 
 def test_nothing_was_spent_before_the_start(tmp_path):

@@ -1,0 +1,111 @@
+"""All that the engine uses of DeepSpeed beyond its documented interface. Read in DeepSpeed 0.19.8."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def start(device: torch.device) -> Any:
+    """DeepSpeed on the device we chose, silent, and without compiling anything for its start."""
+    os.environ["DS_ACCELERATOR"] = device.type
+    import deepspeed
+    import deepspeed.ops
+
+    # An operator for inference, which DeepSpeed would build now; that takes half a minute and a compiler.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    return deepspeed
+
+
+def write_by(engine: Any, files: "CheckpointFiles") -> None:
+    """DeepSpeed's `engine` writes and reads checkpoints by `files`, and copies no script beside them."""
+    engine.checkpoint_engine = files
+    engine._copy_recovery_script = lambda path: None
+
+
+def skip_step(engine: Any) -> None:
+    """What `step` does where gradients are not finite; without ZeRO, DeepSpeed's would change the weights."""
+    engine.zero_grad()
+    engine.micro_steps += 1
+    engine.global_steps += 1
+    engine.skipped_steps += 1
+
+
+@contextmanager
+def reads_universal_form(engine: Any) -> Iterator[None]:
+    """DeepSpeed takes this setting when an engine is made; we know only later which form is to be read."""
+    engine._config.load_universal_checkpoint = True
+    try:
+        yield
+    finally:
+        engine._config.load_universal_checkpoint = False
+
+
+class CheckpointFiles:
+    """How DeepSpeed writes and reads: an error is kept until every rank is past DeepSpeed's barriers."""
+
+    name = "files"
+
+    def __init__(self) -> None:
+        self._paths: list[Path] = []
+        self._error: Exception | None = None
+
+    def begin(self) -> None:
+        self._paths, self._error = [], None
+
+    def end(self) -> list[Path]:
+        if self._error is not None:
+            raise self._error
+        return self._paths
+
+    def save(self, state_dict: Any, path: str) -> None:
+        self._paths.append(Path(path))
+        try:
+            torch.save(state_dict, path)
+        except (OSError, RuntimeError) as error:
+            self._error = error
+
+    def load(self, path: str, map_location: Any = None) -> Any:
+        return torch.load(path, map_location=map_location, weights_only=True)
+
+    def makedirs(self, path: str, exist_ok: bool = False) -> None:
+        os.makedirs(path, exist_ok=exist_ok)
+
+    def create(self, info: Any) -> None:
+        """DeepSpeed announces a checkpoint."""
+
+    def commit(self, info: Any) -> bool:
+        return True
+
+    def is_decoupled(self) -> bool:
+        return False
+
+    def is_data_parallel_writer(self, rank: int) -> bool:
+        return rank == 0
+
+
+@contextmanager
+def plain_pickles() -> Iterator[None]:
+    """Every torch.load reads plain values only, also those in DeepSpeed, which would accept any pickle."""
+    from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler, LossScaler
+    from deepspeed.runtime.zero.config import ZeroStageEnum
+    from deepspeed.utils.tensor_fragment import fragment_address
+
+    # What DeepSpeed's files hold besides tensors and builtins; to make one of these runs no code of the file.
+    classes = [LossScaler, DynamicLossScaler, ZeroStageEnum, fragment_address]
+    name = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        with torch.serialization.safe_globals(classes):
+            yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
