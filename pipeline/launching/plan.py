@@ -50,7 +50,7 @@ def _identified(config: RunConfig, labels: tuple[str, ...] = (), parent: Wanted 
         recipe = dataclasses.replace(config.recipe, init=parent.id)
         config = dataclasses.replace(config, recipe=recipe)
     try:
-        dataset.prepare(config)
+        dataset.prepare(config.data)
         id = run_id(config, dataset.fingerprint(config.data))
     except UserError as error:
         return Wanted(config, "", labels, obstacle=str(error))

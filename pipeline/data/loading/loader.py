@@ -11,23 +11,21 @@ import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 
 from pipeline.data.augmentation.settings import Augmentation
 from pipeline.data.loading.assembly import Assembler, Order, Renderers
+from pipeline.data.loading.batch import Batch, Collectives
 from pipeline.data.loading.buffers import Ring
-from pipeline.data.loading.damage import NONE, Damage, Finding, Limits
+from pipeline.data.loading.damage import NONE, Damage, Limits
 from pipeline.data.loading.pool import Here, Pool
 from pipeline.data.loading.rendering import Rendering
 from pipeline.data.loading.sampler import EvaluationOrder, Sampling, TrainOrder
 from pipeline.data.shards.manifest import Manifest
 from pipeline.data.shards.reader import PAUSES
 from pipeline.errors import UserError, WorkFailed
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 STATE_FORMAT = 1
 
@@ -47,23 +45,6 @@ class Loading:
                 raise UserError(f"{name} is {getattr(self, name)}; it must be at least {least}")
         if self.timeout <= 0:
             raise UserError(f"timeout is {self.timeout}; it must be above 0 seconds")
-
-
-@dataclass(frozen=True, eq=False)
-class Batch:
-    """One micro-batch. `images` is shared memory: it holds until the next batch is asked for."""
-
-    images: "Tensor"  # uint8 [B, H, W, C]
-    labels: "Tensor"  # int64 [B]
-    weight: "Tensor"  # float32 [B]: 0 = padding, in evaluation only
-    sample: np.ndarray  # int64 [B], rows of the manifest; −1 = padding
-    position: np.ndarray  # int64 [B], names the view in the epoch; keys its draws
-    slot: np.ndarray  # int64 [B], index in the global batch
-    epoch: int
-    step: int
-    micro: int  # which of the step's micro-batches of this rank
-    last: bool  # of the step
-    fresh: tuple[Finding, ...]  # damaged samples that the ranks have to agree upon at this step
 
 
 class _Loader:
@@ -105,6 +86,15 @@ class _Loader:
     ) -> None:
         self.close()
 
+    def agree(self, batch: Batch, ranks: Collectives) -> None:
+        """Every rank learns what the others found; all of them raise together where that is too much."""
+        if ranks.world > 1 and ranks.sum([float(len(batch.fresh))])[0]:
+            self.damage.agree(ranks.gather(batch.fresh))
+
+    def names(self, batch: Batch) -> list[str]:
+        """Of the first ten samples."""
+        return [self._name(sample) for sample in batch.sample[:10].tolist()]
+
     def _name(self, sample: int) -> str:
         shard = self.manifest.shards[self.manifest.shard[sample]].name
         return f"sample {self.manifest.key[sample].decode(errors='replace')!r} of {shard}"
@@ -139,12 +129,12 @@ MIN_VIEWS = 32  # of a task: below, what a task costs by itself shows
 class TrainLoader(_Loader):
     """Iterating gives the micro-batches from (epoch, step) to the end of the epoch.
 
-    With several ranks the trainer adds up `len(batch.fresh)` over them; where the sum is not 0 every rank
-    calls `damage.agree` with all ranks' `fresh` before it asks for the next batch. A single rank agrees by
+    With several ranks each of them calls `agree` before it asks for the next batch. A single rank agrees by
     itself.
     """
 
     resumes_within_epoch = True
+    remarks: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -182,6 +172,9 @@ class TrainLoader(_Loader):
                 following = batch.step + 1 == self.steps_per_epoch
                 self.epoch, self.step = (batch.epoch + 1, 0) if following else (batch.epoch, batch.step + 1)
             yield batch
+
+    def damaged(self) -> int:
+        return len(self.damage.known)
 
     def state(self) -> dict[str, Any]:
         """Where to go on once the steps handed over whole are done; the same on every rank."""

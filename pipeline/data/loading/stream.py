@@ -14,7 +14,7 @@ from typing import Any, Self
 import numpy as np
 
 from pipeline.data.augmentation.settings import Augmentation
-from pipeline.data.loading.loader import Batch
+from pipeline.data.loading.batch import Batch, Collectives
 from pipeline.data.loading.sampler import ROUND, Sampling
 from pipeline.data.loading.stream_worker import Feed, Stream, begin_worker, dataset
 from pipeline.data.shards.manifest import Manifest, manifest_path
@@ -51,6 +51,7 @@ class StreamLoader:
     """As loader.TrainLoader: iterating gives the micro-batches of an epoch; the state is its number."""
 
     resumes_within_epoch = False
+    remarks: tuple[str, ...] = ("data.reader=webdataset: damaged samples are replaced, not counted",)
 
     def __init__(
         self,
@@ -156,6 +157,15 @@ class StreamLoader:
         if state["step"]:
             raise _mid_epoch(state["epoch"], state["step"])
         self.epoch = state["epoch"]
+
+    def agree(self, batch: Batch, ranks: Collectives) -> None:
+        """Each worker replaces what it cannot decode by itself: the ranks share no list."""
+
+    def damaged(self) -> int:
+        return 0  # they are logged, not counted
+
+    def names(self, batch: Batch) -> list[str]:
+        return []  # streamed samples have no numbers by which to name them
 
     def __enter__(self) -> Self:
         return self
