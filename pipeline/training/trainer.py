@@ -21,7 +21,9 @@ from pipeline.config.run import RunConfig
 from pipeline.config.science import sampling
 from pipeline.data import dataset
 from pipeline.data.augmentation.batch import finish_train
-from pipeline.data.loading.batch import Batch
+from pipeline.data.labels import Answers
+from pipeline.data.loading.batch import MicroBatch
+from pipeline.data.loading.loader import EvaluationLoader
 from pipeline.data.randomness import Purpose, philox
 from pipeline.errors import WorkFailed
 from pipeline.processes.interrupt import Interrupt
@@ -154,12 +156,17 @@ class Trainer(ExitStack):
 
     def measure(self) -> dict[str, Measures]:
         """The weights as they are, and their moving average, on the validation split."""
-        with self.engine.weights() as weights:
-            models.load_state(self.network, weights)
-        measured = {"raw": self._measure()}
-        if self.ema:
-            models.load_state(self.network, self.ema.state_dict())
-            measured["ema"] = self._measure()
+        config, ranks = self.config, self.ranks
+        loader, answers = dataset.evaluation_batches(
+            config.data, batch=config.engine.evaluation_batch, rank=ranks.rank, world=ranks.world
+        )
+        with loader:
+            with self.engine.weights() as weights:
+                models.load_state(self.network, weights)
+            measured = {"raw": self._measure(loader, answers)}
+            if self.ema:
+                models.load_state(self.network, self.ema.state_dict())
+                measured["ema"] = self._measure(loader, answers)
         self.standing.measured = {name: dataclasses.asdict(one) for name, one in measured.items()}
         return measured
 
@@ -200,7 +207,7 @@ class Trainer(ExitStack):
     def damaged_samples(self) -> int:
         return self.loader.damaged()
 
-    def _accumulate(self, batch: Batch) -> float:
+    def _accumulate(self, batch: MicroBatch) -> float:
         config = self.config
         seed = config.seed
         images, targets = finish_train(
@@ -251,11 +258,6 @@ class Trainer(ExitStack):
             )
         standing.events.append(f"step {standing.step} was not finite and is skipped ({shown})")
 
-    def _measure(self) -> Measures:
-        config, ranks = self.config, self.ranks
-        loader, answers = dataset.evaluation_batches(
-            config.data, batch=config.engine.evaluation_batch, rank=ranks.rank, world=ranks.world
-        )
-        aug, precision = config.data.augmentation, config.precision
-        with loader:
-            return measure(self.network, loader, answers, aug, ranks, self.device, precision).measures
+    def _measure(self, loader: EvaluationLoader, answers: Answers) -> Measures:
+        aug, precision = self.config.data.augmentation, self.config.precision
+        return measure(self.network, loader, answers, aug, self.ranks, self.device, precision).measures

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Batch:
+class MicroBatch:
     """One micro-batch. `images` is shared memory: it holds until the next batch is asked for."""
 
     images: "Tensor"  # uint8 [B, H, W, C]
@@ -48,15 +48,15 @@ class TrainingBatches(AbstractContextManager, Protocol):
     resumes_within_epoch: bool
     remarks: tuple[str, ...]  # what this loader cannot do, for the record of the run
 
-    def __iter__(self) -> Iterator[Batch]: ...
+    def __iter__(self) -> Iterator[MicroBatch]: ...
     def state(self) -> dict[str, Any]: ...
     def load_state(self, state: dict[str, Any]) -> None: ...
 
-    def agree(self, batch: Batch, ranks: Collectives) -> None:
+    def agree(self, batch: MicroBatch, ranks: Collectives) -> None:
         """Called by all ranks for each batch: afterwards they know the same damaged samples."""
 
     def damaged(self) -> int:
         """How many damaged samples the ranks have agreed upon."""
 
-    def names(self, batch: Batch) -> list[str]:
+    def names(self, batch: MicroBatch) -> list[str]:
         """The first samples of the batch, as far as they can be named."""

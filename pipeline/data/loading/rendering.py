@@ -44,7 +44,7 @@ class Task(NamedTuple):
     """Consecutive images of one batch, each with the views that show it."""
 
     ticket: int  # the batch
-    slot: int  # of the ring, where the batch is assembled
+    slot: int  # the buffer in which the batch is assembled
     epoch: int
     images: np.ndarray  # IMAGE [images]
     bands: np.ndarray  # uint32, image after image

@@ -14,9 +14,9 @@ from typing import Any, Self
 import numpy as np
 
 from pipeline.data.augmentation.settings import Augmentation
-from pipeline.data.loading.batch import Batch, Collectives
+from pipeline.data.loading.batch import Collectives, MicroBatch
 from pipeline.data.loading.sampler import ROUND, Sampling
-from pipeline.data.loading.stream_worker import Feed, Stream, begin_worker, dataset
+from pipeline.data.loading.stream_worker import Stream, StreamWorker, begin_worker, dataset_of
 from pipeline.data.shards.manifest import Manifest, manifest_path
 from pipeline.data.shards.timm_info import read_info
 from pipeline.errors import UserError
@@ -80,8 +80,8 @@ class StreamLoader:
             raise UserError(
                 f"{stream.samples} samples are fewer than one global batch of {sampling.global_batch}"
             )
-        feeds = world * max(1, workers)
-        if len(stream.urls) < feeds:
+        readers = world * max(1, workers)
+        if len(stream.urls) < readers:
             fitting = len(stream.urls) // world
             raise UserError(
                 f"{len(stream.urls)} shards cannot feed {world} ranks with {workers} workers each: a worker "
@@ -91,7 +91,7 @@ class StreamLoader:
         if rank == 0:
             log.warning(PROMISES)
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[MicroBatch]:
         import torch
         from torch.utils.data import DataLoader
 
@@ -99,7 +99,7 @@ class StreamLoader:
             raise _mid_epoch(self.epoch, self.step)
         epoch = self.epoch
         loader = DataLoader(
-            dataset(self._feed(epoch)),
+            dataset_of(self._worker(epoch)),
             batch_size=None,
             num_workers=self.workers,
             worker_init_fn=begin_worker,
@@ -111,7 +111,7 @@ class StreamLoader:
             if last:
                 following = step + 1 == self.steps_per_epoch
                 self.epoch, self.step = (epoch + 1, 0) if following else (epoch, step + 1)
-            yield Batch(
+            yield MicroBatch(
                 images=torch.as_tensor(images),
                 labels=torch.as_tensor(labels),
                 weight=torch.ones(len(labels)),
@@ -125,8 +125,8 @@ class StreamLoader:
                 fresh=(),
             )
 
-    def _feed(self, epoch: int) -> Feed:
-        return Feed(
+    def _worker(self, epoch: int) -> StreamWorker:
+        return StreamWorker(
             self.stream,
             self.sampling,
             self.augmentation,
@@ -158,13 +158,13 @@ class StreamLoader:
             raise _mid_epoch(state["epoch"], state["step"])
         self.epoch = state["epoch"]
 
-    def agree(self, batch: Batch, ranks: Collectives) -> None:
+    def agree(self, batch: MicroBatch, ranks: Collectives) -> None:
         """Each worker replaces what it cannot decode by itself: the ranks share no list."""
 
     def damaged(self) -> int:
         return 0  # they are logged, not counted
 
-    def names(self, batch: Batch) -> list[str]:
+    def names(self, batch: MicroBatch) -> list[str]:
         return []  # streamed samples have no numbers by which to name them
 
     def __enter__(self) -> Self:
