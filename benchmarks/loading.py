@@ -151,11 +151,12 @@ def print_speed(rounds: list[dict[str, Any]]) -> None:
 
 
 def print_memory(measured: dict[str, Any]) -> None:
-    print("\n| worker of | resident MB | shared batches | private | resident later |\n|---|---|---|---|---|")
+    print("\n| worker of | resident MB | shared batches | private | share | share later |")
+    print("|---|---|---|---|---|---|")
     for name, (_, _, (before, after)) in measured.items():
         print(
             f"| {name} | {before['Rss']:.0f} | {before['Pss_Shmem']:.0f} | {before['Private']:.0f} | "
-            f"{after['Rss']:.0f} |"
+            f"{before['Pss']:.0f} | {after['Pss']:.0f} |"
         )
 
 

@@ -111,7 +111,7 @@ def main() -> None:
                 "logging.every=1",
             ]
         )
-        dataset.prepare(config)
+        dataset.prepare(config.data)
         print(f"CPU {platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, {options}")
         device = torch.device("cpu")
         with (

@@ -90,38 +90,30 @@ def understood(own: dict[str, str], others: Sequence[str], config: RunConfig) ->
 
 def run(request: EvaluationRequest, ranks: "Ranks", device: "torch.device") -> "Measured":
     from pipeline.data import dataset
-    from pipeline.data.labels import answers
-    from pipeline.data.loading.loader import EvaluationLoader
     from pipeline.training import kernels, models
     from pipeline.training.evaluation import measure
 
     config = request.config
     if ranks.rank == 0:
-        dataset.prepare(config)
+        dataset.prepare(config.data)
     ranks.gather(None)  # nobody reads before the digits are there
     model = models.create(config.model)
     said = models.load(model, request.weights, new_head=False)
     aug = config.data.augmentation
     if request.as_timm_says:
         aug = models.timm_preprocessing(model, aug)
-    manifest = dataset.open_split(config.data, config.data.validation)
-    with EvaluationLoader(
-        manifest,
-        aug,
-        batch=config.engine.evaluation_batch,
-        rank=ranks.rank,
-        world=ranks.world,
-        loading=config.data.loading,
-    ) as loader:
-        right = answers(config.data, manifest)
+    data = dataclasses.replace(config.data, augmentation=aug)
+    batch = config.engine.evaluation_batch
+    loader, answers = dataset.evaluation_batches(data, batch=batch, rank=ranks.rank, world=ranks.world)
+    with loader:
         network = model.eval().to(device)
-        load = kernels.Load(config.engine.evaluation_batch, config.precision, training=False)
+        load = kernels.Load(batch, config.precision, training=False)
         _, why = kernels.choose([network], config.engine.kernels, device, load, ranks)
-        measured = measure(network, loader, right, aug, ranks, device, config.precision)
+        measured = measure(network, loader, answers, aug, ranks, device, config.precision)
     if ranks.rank == 0:
         print(*filter(None, (said, why)), sep="\n")
-        path = _record(request, aug, manifest.fingerprint, models.count_parameters(model), measured)
-        _report(request, measured, manifest.classes, path)
+        path = _record(request, aug, loader.manifest.fingerprint, models.count_parameters(model), measured)
+        _report(request, measured, loader.manifest.classes, path)
     return measured
 
 

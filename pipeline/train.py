@@ -61,7 +61,7 @@ def main(argv: Sequence[str]) -> int:
         if config is None:
             return 0
         place = find_place()
-        dataset.prepare(config)
+        dataset.prepare(config.data)
         fingerprint = dataset.fingerprint(config.data)
         id = run_id(config, fingerprint)
         if place.job:

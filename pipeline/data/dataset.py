@@ -1,10 +1,13 @@
-"""The splits that a config names: their manifests, their fingerprint, and those that are made on demand."""
+"""The data of a run, for whoever trains, evaluates or plans: its splits, their fingerprint, their batches."""
 
 import hashlib
 import json
 from pathlib import Path
 
-from pipeline.config.run import RunConfig
+from pipeline.data.labels import Answers, answers
+from pipeline.data.loading.batch import TrainingBatches
+from pipeline.data.loading.loader import EvaluationLoader, TrainLoader
+from pipeline.data.loading.sampler import Sampling
 from pipeline.data.packing.sources.source import Source
 from pipeline.data.settings import DataConfig
 from pipeline.data.shards.manifest import Manifest, manifest_path
@@ -14,9 +17,8 @@ from pipeline.files import locked
 GENERATED = ("digits", "marks")
 
 
-def prepare(config: RunConfig) -> None:
+def prepare(data: DataConfig) -> None:
     """Make what can be made, where it is missing; one process is enough."""
-    data = config.data
     if data.name not in GENERATED or manifest_path(Path(data.root), data.train).exists():
         return
     from pipeline.data.packing.pack import Packing, make
@@ -51,6 +53,52 @@ def open_split(data: DataConfig, split: str) -> Manifest:
 
         manifest = stage(manifest, data.stage)
     return manifest
+
+
+def training_batches(
+    data: DataConfig, sampling: Sampling, *, micro_batch: int, rank: int, world: int
+) -> TrainingBatches:
+    """This rank's micro-batches of the split to learn from, by the reader that the config names."""
+    if data.reader == "webdataset":
+        from pipeline.data.loading.stream import StreamLoader, stream_of
+
+        return StreamLoader(
+            stream_of(data.root, data.train),
+            sampling,
+            data.augmentation,
+            rank=rank,
+            world=world,
+            micro_batch=micro_batch,
+            workers=data.loading.workers,
+            timeout=data.loading.timeout,
+        )
+    return TrainLoader(
+        open_split(data, data.train),
+        sampling,
+        data.augmentation,
+        rank=rank,
+        world=world,
+        micro_batch=micro_batch,
+        loading=data.loading,
+        limits=data.damage,
+    )
+
+
+def evaluation_batches(
+    data: DataConfig, *, batch: int, rank: int, world: int
+) -> tuple[EvaluationLoader, Answers]:
+    """This rank's batches of the split to be measured on, and which answers are right for its samples."""
+    manifest = open_split(data, data.validation)
+    right = answers(data, manifest)
+    loader = EvaluationLoader(
+        manifest, data.augmentation, batch=batch, rank=rank, world=world, loading=data.loading
+    )
+    return loader, right
+
+
+def missing_shards(root: str, split: str) -> list[str]:
+    """What is not as the split's manifest says, by the names and sizes of its files."""
+    return Manifest.read(root, split).check_files()
 
 
 def fingerprint(data: DataConfig) -> str:

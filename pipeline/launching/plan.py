@@ -52,7 +52,7 @@ def _identified(
         recipe = dataclasses.replace(config.recipe, init=parent.id)
         config = dataclasses.replace(config, recipe=recipe)
     try:
-        dataset.prepare(config)
+        dataset.prepare(config.data)
         id = run_id(config, dataset.fingerprint(config.data))
     except UserError as error:
         return PlannedRun(config, "", labels, obstacle=str(error))

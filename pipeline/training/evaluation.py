@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 from pipeline.data.augmentation.batch import finish_evaluation
 from pipeline.data.augmentation.settings import Augmentation
 from pipeline.data.labels import Answers
-from pipeline.data.loading.loader import Batch, EvaluationLoader
+from pipeline.data.loading.loader import EvaluationLoader
 from pipeline.processes.ranks import Ranks
 from pipeline.runs.records import Measures
 
@@ -50,7 +50,7 @@ def measure(
     confusion = np.zeros((K, K))
     started = time.monotonic()
     for batch in loader:
-        _agree(loader, batch, ranks)
+        loader.agree(batch, ranks)  # what cannot be read ends the evaluation of all ranks together
         right = torch.from_numpy(answers.right(batch.sample))  # B, K
         images = finish_evaluation(batch.images, augmentation, device)
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
@@ -82,12 +82,6 @@ def _shown(right: Tensor, best: Tensor) -> np.ndarray:
     """The class under which an image is counted: its answer where that is right, else the first allowed."""
     answer = best[:, :1]
     return torch.where(right.gather(1, answer)[:, 0], answer[:, 0], right.int().argmax(1)).numpy()
-
-
-def _agree(loader: EvaluationLoader, batch: Batch, ranks: Ranks) -> None:
-    """What cannot be read ends the evaluation of all ranks at the same batch."""
-    if ranks.world > 1 and ranks.sum([float(len(batch.fresh))])[0]:
-        loader.damage.agree(ranks.gather(batch.fresh))
 
 
 def draw_confusion(confusion: np.ndarray, classes: Sequence[str], path: Path) -> None:

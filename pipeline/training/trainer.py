@@ -21,11 +21,9 @@ from pipeline.config.run import RunConfig
 from pipeline.config.science import sampling
 from pipeline.data import dataset
 from pipeline.data.augmentation.batch import finish_train
-from pipeline.data.augmentation.draws import draw_batch
-from pipeline.data.labels import answers
-from pipeline.data.loading.loader import Batch, EvaluationLoader, TrainLoader
-from pipeline.data.loading.sampler import Sampling
-from pipeline.data.loading.stream import StreamLoader, stream_of
+from pipeline.data.labels import Answers
+from pipeline.data.loading.batch import MicroBatch
+from pipeline.data.loading.loader import EvaluationLoader
 from pipeline.data.randomness import Purpose, philox
 from pipeline.errors import WorkFailed
 from pipeline.processes.interrupt import Interrupt
@@ -77,7 +75,10 @@ class Trainer(ExitStack):
         size = micro_batch(share, machine.micro_batch, order.pairing_block)
         # Imports of the workers and of the engine take seconds; the workers' go on beside ours.
         self.micro_batch, self.kernels = size, "torch"
-        self.loader = self._loader(order, size)
+        self.loader = dataset.training_batches(
+            data, order, micro_batch=size, rank=ranks.rank, world=ranks.world
+        )
+        self.state.events += self.loader.remarks
         self.enter_context(self.loader)
         self.steps = recipe.epochs * self.loader.steps_per_epoch
         torch.manual_seed(int(philox(config.seed, Purpose.WEIGHTS, 0).random_raw() >> 1))
@@ -103,32 +104,6 @@ class Trainer(ExitStack):
             with self.engine.weights() as weights:
                 self.ema = Ema(weights.items(), recipe.ema, recipe.ema_share, self.steps)
         self.saved_now()
-
-    def _loader(self, order: Sampling, size: int) -> TrainLoader | StreamLoader:
-        data, rank, world = self.config.data, self.ranks.rank, self.ranks.world
-        if data.reader == "webdataset":
-            self.state.events.append("data.reader=webdataset: damaged samples are replaced, not counted")
-            stream, loading = stream_of(data.root, data.train), data.loading
-            return StreamLoader(
-                stream,
-                order,
-                data.augmentation,
-                rank=rank,
-                world=world,
-                micro_batch=size,
-                workers=loading.workers,
-                timeout=loading.timeout,
-            )
-        return TrainLoader(
-            dataset.open_split(data, data.train),
-            order,
-            data.augmentation,
-            rank=rank,
-            world=world,
-            micro_batch=size,
-            loading=data.loading,
-            limits=data.damage,
-        )
 
     def choose_kernels(self, before: str = "") -> str:
         """After `engine.kernels`, but a run keeps those that it began with; says in a line why these."""
@@ -170,10 +145,10 @@ class Trainer(ExitStack):
             wait += time.monotonic() - began
             if batch is None:
                 return
-            self._agree_on_damage(batch)
+            self.loader.agree(batch, self.ranks)
             loss = self._accumulate(batch)
             if not math.isfinite(loss):
-                bad += self._names(batch)
+                bad += self.loader.names(batch)
             losses += loss
             if batch.last:
                 yield self._finish(losses, bad, wait, interrupt)
@@ -181,12 +156,17 @@ class Trainer(ExitStack):
 
     def measure(self) -> dict[str, Measures]:
         """The weights as they are, and their moving average, on the validation split."""
-        with self.engine.weights() as weights:
-            models.load_state(self.network, weights)
-        measured = {"raw": self._measure()}
-        if self.ema:
-            models.load_state(self.network, self.ema.state_dict())
-            measured["ema"] = self._measure()
+        config, ranks = self.config, self.ranks
+        loader, answers = dataset.evaluation_batches(
+            config.data, batch=config.engine.evaluation_batch, rank=ranks.rank, world=ranks.world
+        )
+        with loader:
+            with self.engine.weights() as weights:
+                models.load_state(self.network, weights)
+            measured = {"raw": self._measure(loader, answers)}
+            if self.ema:
+                models.load_state(self.network, self.ema.state_dict())
+                measured["ema"] = self._measure(loader, answers)
         self.state.measured = {name: dataclasses.asdict(one) for name, one in measured.items()}
         return measured
 
@@ -225,14 +205,22 @@ class Trainer(ExitStack):
             return {name: tensor.cpu().clone() for name, tensor in weights.items()}
 
     def damaged_samples(self) -> int:
-        return 0 if isinstance(self.loader, StreamLoader) else len(self.loader.damage.known)
+        return self.loader.damaged()
 
-    def _accumulate(self, batch: Batch) -> float:
+    def _accumulate(self, batch: MicroBatch) -> float:
         config = self.config
-        aug, seed = config.data.augmentation, config.seed
-        draws = draw_batch(aug, seed, batch.epoch, batch.step, batch.position, batch.slot)
+        seed = config.seed
         images, targets = finish_train(
-            batch.images, batch.labels, draws, aug, config.data.classes, self.device
+            batch.images,
+            batch.labels,
+            config.data.augmentation,
+            config.data.classes,
+            self.device,
+            seed=seed,
+            epoch=batch.epoch,
+            step=batch.step,
+            position=batch.position,
+            slot=batch.slot,
         )
         paths = philox(seed, Purpose.PATHS, batch.epoch, high=batch.step, low=int(batch.slot[0]))
         loss = self.engine.accumulate(images, targets, cross_entropy, int(paths.random_raw() >> 1))
@@ -274,32 +262,6 @@ class Trainer(ExitStack):
             )
         state.events.append(f"step {state.step} was not finite and is skipped ({shown})")
 
-    def _measure(self) -> Measures:
-        data = self.config.data
-        manifest = dataset.open_split(data, data.validation)
-        with EvaluationLoader(
-            manifest,
-            data.augmentation,
-            batch=self.config.engine.evaluation_batch,
-            rank=self.ranks.rank,
-            world=self.ranks.world,
-            loading=data.loading,
-        ) as loader:
-            right = answers(data, manifest)
-            aug, precision = data.augmentation, self.config.precision
-            return measure(self.network, loader, right, aug, self.ranks, self.device, precision).measures
-
-    def _agree_on_damage(self, batch: Batch) -> None:
-        if isinstance(self.loader, StreamLoader):
-            return
-        if self.ranks.world > 1 and self.ranks.sum([float(len(batch.fresh))])[0]:
-            self.loader.damage.agree(self.ranks.gather(batch.fresh))
-
-    def _names(self, batch: Batch) -> list[str]:
-        if isinstance(self.loader, StreamLoader):
-            return []
-        manifest = self.loader.manifest
-        rows = batch.sample[:10]
-        shards = [manifest.shards[shard].name for shard in manifest.shard[rows]]
-        keys = [key.decode(errors="replace") for key in manifest.key[rows]]
-        return [f"{key} of {shard}" for key, shard in zip(keys, shards, strict=True)]
+    def _measure(self, loader: EvaluationLoader, answers: Answers) -> Measures:
+        aug, precision = self.config.data.augmentation, self.config.precision
+        return measure(self.network, loader, answers, aug, self.ranks, self.device, precision).measures

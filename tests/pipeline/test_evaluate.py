@@ -38,7 +38,7 @@ def lab(tmp_path_factory):
         "model.inner_heads=2",
     ]
     config = compose([*here, *small])
-    dataset.prepare(config)
+    dataset.prepare(config.data)
     directory = root / "runs" / RUN
     directory.mkdir(parents=True)
     torch.manual_seed(0)

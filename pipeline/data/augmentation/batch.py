@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.data.augmentation.draws import BatchDraws
+from pipeline.data.augmentation.draws import BatchDraws, draw_batch
 from pipeline.data.augmentation.noise import MASK, normals
 from pipeline.data.augmentation.settings import PAIRING_BLOCK, Augmentation
 from pipeline.data.randomness import Purpose, philox
@@ -17,13 +17,19 @@ from pipeline.data.randomness import Purpose, philox
 def finish_train(
     images: Tensor,  # uint8 [B, H, W, C]
     labels: Tensor,  # int64 [B]
-    draws: BatchDraws,
     aug: Augmentation,
     classes: int,
     device: torch.device | str = "cpu",
+    *,
+    seed: int,
+    epoch: int,
+    step: int,
+    position: np.ndarray,  # int64 [B], names the views in the epoch
+    slot: np.ndarray,  # int64 [B], their indices in the global batch
 ) -> tuple[Tensor, Tensor]:
     """Normalised, erased and mixed images [B, C, H, W] in channels-last memory, and soft targets [B, K]."""
-    assert len(images) == len(labels) == len(draws), "one label and one row of draws per view"
+    draws = draw_batch(aug, seed, epoch, step, position, slot)
+    assert len(images) == len(labels) == len(draws), "one label, position and slot per view"
     x = finish_evaluation(images, aug, device)
     _erase(x, draws)
     _mix(x, draws)

@@ -1,6 +1,5 @@
 """What is done to an image between its file and the model, in training and in evaluation."""
 
-import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -97,6 +96,3 @@ class Augmentation:
                 if block > 1
                 else f"{what} is {views}; it must be at least 1"
             )
-
-    def without_mixing(self) -> "Augmentation":
-        return dataclasses.replace(self, mixup=0.0, cutmix=0.0)

@@ -1,8 +1,10 @@
 """Interpolation of uint8 images [rows, columns, 3] as Pillow does it, by torch's kernels."""
 
-import numpy as np
+from collections.abc import Callable
 
-from pipeline.data.images.libtorch import NONE, call, several, tensor
+import numpy as np
+import torch
+from torch import Tensor
 
 BARELY = 1e-3  # added before truncation: float32 sums of weights may fall short of 1
 
@@ -12,9 +14,12 @@ def resize_into(slot: np.ndarray, pixels: np.ndarray, interpolation: str) -> Non
 
     torch takes channels-last uint8 without converting; nearly all pixels equal Pillow's.
     """
-    image, out = (tensor(array.transpose(2, 0, 1)[None]) for array in (pixels, slot))
-    size, corners = several(slot.shape[:2]), False
-    call(f"aten::_upsample_{interpolation}2d_aa", "out", [image, size, corners, NONE, NONE, out], returned=1)
+    kernel: Callable[..., Tensor] = {
+        "bicubic": torch.ops.aten._upsample_bicubic2d_aa.out,
+        "bilinear": torch.ops.aten._upsample_bilinear2d_aa.out,
+    }[interpolation]
+    image, out = (torch.from_numpy(array).permute(2, 0, 1)[None] for array in (pixels, slot))
+    kernel(image, slot.shape[:2], False, None, None, out=out)
 
 
 def cubic_weights(fraction: np.ndarray) -> np.ndarray:
@@ -30,15 +35,14 @@ def weigh_rows(neighbours: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
     neighbours is float32 [rows, columns + 3, 3], the result float32 [rows, columns * 3].
     """
-    rows, columns, taps = neighbours.shape[0], neighbours.shape[1] - 3, len(weights)
-    flat, sums = neighbours.reshape(rows, -1), np.zeros((rows, 3 * columns), np.float32)
-    shifted = several([tensor(flat[:, 3 * tap : 3 * (tap + columns)]) for tap in range(taps)])
-    factors = several([tensor(row) for row in weights[:, :, None]])
+    rows, columns = neighbours.shape[0], neighbours.shape[1] - 3
+    flat = torch.from_numpy(neighbours.reshape(rows, -1))
+    first, *others = torch.from_numpy(weights)[:, :, None]
+    total = flat[:, : 3 * columns] * first
     # One after the other into the same sums; NumPy would need three times as long.
-    totals = several([tensor(sums) for _ in range(taps)])
-    ones = np.ones(taps, np.float32)
-    call("aten::_foreach_addcmul_", "Tensor", [totals, shifted, factors, tensor(ones)], returned=0)
-    return sums
+    for tap, weight in enumerate(others, 1):
+        total.addcmul_(flat[:, 3 * tap : 3 * (tap + columns)], weight)
+    return total.numpy()
 
 
 def truncated(values: np.ndarray) -> np.ndarray:

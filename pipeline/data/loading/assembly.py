@@ -1,4 +1,4 @@
-"""Batches in order: places are filled by whoever renders, and handed over when the whole batch is there.
+"""Batches in order: each is cut into tasks, and handed over when all of its tasks are done.
 
 A sample that cannot be used leaves its places to a substitute, drawn by (seed, epoch, position, attempt); the
 number of places never changes.
@@ -11,19 +11,19 @@ from typing import Protocol
 
 import numpy as np
 
-from pipeline.data.loading.buffers import Ring
-from pipeline.data.loading.damage import Damage, Finding
+from pipeline.data.loading.buffers import Buffers
+from pipeline.data.loading.damage import DamagedSamples, Finding
 from pipeline.data.loading.rendering import IMAGE, Task, describe, runs
 from pipeline.data.loading.sampler import substitute
-from pipeline.data.loading.worker import Done
+from pipeline.data.loading.worker import Rendered
 from pipeline.data.shards.manifest import Manifest
 
 TASK_BYTES = 40_000  # of what a task says of its images
 
 
-class Renderers(Protocol):
+class TaskQueue(Protocol):
     def submit(self, task: Task) -> None: ...
-    def collect(self) -> Done: ...
+    def collect(self) -> Rendered: ...
     def close(self) -> None: ...
 
 
@@ -38,7 +38,7 @@ class Order:
     position: np.ndarray  # int64 [B]
     slot: np.ndarray  # int64 [B], index in the global batch
     findings: list[Finding] = field(default_factory=list)
-    ring_slot: int = -1
+    buffer: int = -1
     open_tasks: int = 0
     attempts: dict[int, int] = field(default_factory=dict)  # place → candidates tried
 
@@ -47,16 +47,16 @@ class Assembler:
     def __init__(
         self,
         manifest: Manifest,
-        renderers: Renderers,
-        ring: Ring,
-        damage: Damage,
+        tasks: TaskQueue,
+        buffers: Buffers,
+        damage: DamagedSamples,
         seed: int,
         views_per_task: int,
     ) -> None:
-        self._manifest, self._renderers, self._ring, self._damage = manifest, renderers, ring, damage
+        self._manifest, self._tasks, self._buffers, self._damage = manifest, tasks, buffers, damage
         self._seed, self._views_per_task = seed, views_per_task
-        self._free = deque(range(ring.slots))
-        self._flying: dict[int, Order] = {}
+        self._free = deque(range(buffers.count))
+        self._open: dict[int, Order] = {}
         self._tickets = 0
 
     def assemble(self, orders: Iterator[Order]) -> Iterator[tuple[Order, np.ndarray]]:
@@ -69,28 +69,28 @@ class Assembler:
             if not ahead:
                 return
             ticket = ahead.popleft()
-            order = self._flying[ticket]
+            order = self._open[ticket]
             while order.open_tasks:
                 self._collect()
-            del self._flying[ticket]
+            del self._open[ticket]
             try:
-                yield order, self._ring.batch(order.ring_slot)
+                yield order, self._buffers.batch(order.buffer)
             finally:
-                self._free.append(order.ring_slot)
+                self._free.append(order.buffer)
 
     def _drain(self) -> None:
-        """What an iteration that was left early has under way must not write into slots given out anew."""
-        while any(order.open_tasks for order in self._flying.values()):
+        """Wait for the tasks of an iteration that was left early: they still write into their buffers."""
+        while any(order.open_tasks for order in self._open.values()):
             self._collect()
-        self._free.extend(order.ring_slot for order in self._flying.values())
-        self._flying.clear()
+        self._free.extend(order.buffer for order in self._open.values())
+        self._open.clear()
 
     def _begin(self, order: Order) -> int:
         ticket, self._tickets = self._tickets, self._tickets + 1
-        self._flying[ticket] = order
-        order.ring_slot = self._free.popleft()
+        self._open[ticket] = order
+        order.buffer = self._free.popleft()
         empty = order.sample < 0
-        self._ring.batch(order.ring_slot)[empty] = 0
+        self._buffers.batch(order.buffer)[empty] = 0
         places = np.flatnonzero(~empty)
         for place in places.tolist():
             if self._damage.bad(int(order.sample[place])):
@@ -112,11 +112,11 @@ class Assembler:
 
     def _submit(self, ticket: int, order: Order, places: np.ndarray) -> None:
         order.open_tasks += 1
-        self._renderers.submit(
+        self._tasks.submit(
             describe(
                 self._manifest,
                 ticket,
-                order.ring_slot,
+                order.buffer,
                 order.epoch,
                 order.sample[places],
                 places,
@@ -125,8 +125,8 @@ class Assembler:
         )
 
     def _collect(self) -> None:
-        done = self._renderers.collect()
-        order = self._flying[done.ticket]
+        done = self._tasks.collect()
+        order = self._open[done.ticket]
         order.open_tasks -= 1
         for failure in done.failures:
             finding = Finding(failure.sample, failure.reason)

@@ -15,15 +15,15 @@ PAGE = mmap.PAGESIZE
 TICKET, SAMPLE, COUNT = range(3)
 
 
-class Ring:
+class Buffers:
     def __init__(
-        self, slots: int, batch_shape: tuple[int, ...], workers: int, file: int | None = None
+        self, count: int, batch_shape: tuple[int, ...], workers: int, file: int | None = None
     ) -> None:
-        """The ring in `file`, or in a new one; in no file where there are no workers to share it with."""
-        self.slots, self.batch_shape, self.workers = slots, batch_shape, workers
+        """In `file`, or in a new one; in no file where there are no workers to share it with."""
+        self.count, self.batch_shape, self.workers = count, batch_shape, workers
         batch = _pages(int(np.prod(batch_shape)))
         board = _pages(workers * 3 * 8)
-        size = board + slots * batch
+        size = board + count * batch
         if file is None and workers:
             file = os.memfd_create("batches", os.MFD_CLOEXEC)
             os.ftruncate(file, size)
@@ -31,11 +31,11 @@ class Ring:
         flags = mmap.MAP_SHARED | mmap.MAP_POPULATE | (0 if file is not None else mmap.MAP_ANONYMOUS)
         self.memory = np.frombuffer(mmap.mmap(-1 if file is None else file, size, flags=flags), np.uint8)
         self.board = self.memory[: workers * 3 * 8].view(np.int64).reshape(workers, 3)
-        self._batches = self.memory[board:].reshape(slots, batch)
+        self._batches = self.memory[board:].reshape(count, batch)
 
-    def batch(self, slot: int) -> np.ndarray:
-        """The slot's batch; writing to it is writing to the shared memory."""
-        return self._batches[slot, : int(np.prod(self.batch_shape))].reshape(self.batch_shape)
+    def batch(self, index: int) -> np.ndarray:
+        """A view of the shared memory: what is written into it is seen by all processes."""
+        return self._batches[index, : int(np.prod(self.batch_shape))].reshape(self.batch_shape)
 
     def close(self) -> None:
         """The memory itself lives as long as somebody holds a batch of it."""

@@ -1,8 +1,8 @@
 """Samples that cannot be used: named once, agreed upon by all ranks, and limited.
 
-A rank reports what it finds with the batch in which it stood (`Batch.fresh`). The trainer adds the counts up
-over ranks at that step; where the sum is not zero it gathers the findings and every rank calls
-`Damage.agree` with all of them. Every rank then holds the same list and stops, or goes on, at the same step.
+A rank reports what it finds with the batch in which it stood (`MicroBatch.fresh`). The loader adds the counts
+up over ranks at that step; where the sum is not zero it gathers the findings, and every rank calls
+`DamagedSamples.agree` with all of them. All ranks then hold the same list and stop, or go on, together.
 """
 
 import logging
@@ -39,7 +39,7 @@ class DamageLimit(WorkFailed):
     """More samples are damaged than training may replace."""
 
 
-class Damage:
+class DamagedSamples:
     """What all ranks agreed cannot be used, and what this one has found since."""
 
     def __init__(self, manifest: Manifest, limits: Limits) -> None:
@@ -56,7 +56,7 @@ class Damage:
         return sample in self.known or sample in self._seen
 
     def hopeless(self, findings: Iterable[Finding]) -> bool:
-        """A batch's findings alone exceed a limit with what is agreed: more substitutes would be in vain."""
+        """Whether a batch's findings, with what is agreed, exceed a limit: then it needs no substitutes."""
         return self._excess(self.known | {one.sample: one.reason for one in findings}) is not None
 
     def hand_over(self, findings: Iterable[Finding]) -> tuple[Finding, ...]:
@@ -114,5 +114,5 @@ class Damage:
 
 
 def _allowed(share: float, count: int) -> int:
-    """A small set may lose one sample too, where any may be lost."""
+    """A share above 0 allows at least one sample, however small the set."""
     return max(1, int(share * count)) if share else 0

@@ -11,23 +11,21 @@ import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 
 from pipeline.data.augmentation.settings import Augmentation
-from pipeline.data.loading.assembly import Assembler, Order, Renderers
-from pipeline.data.loading.buffers import Ring
-from pipeline.data.loading.damage import NONE, Damage, Finding, Limits
-from pipeline.data.loading.pool import Here, Pool
+from pipeline.data.loading.assembly import Assembler, Order, TaskQueue
+from pipeline.data.loading.batch import Collectives, MicroBatch
+from pipeline.data.loading.buffers import Buffers
+from pipeline.data.loading.damage import NONE, DamagedSamples, Limits
+from pipeline.data.loading.pool import InlineQueue, ProcessPool
 from pipeline.data.loading.rendering import Rendering
 from pipeline.data.loading.sampler import EvaluationOrder, Sampling, TrainOrder
 from pipeline.data.shards.manifest import Manifest
 from pipeline.data.shards.reader import PAUSES
 from pipeline.errors import UserError, WorkFailed
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 STATE_FORMAT = 1
 
@@ -49,28 +47,11 @@ class Loading:
             raise UserError(f"timeout is {self.timeout}; it must be above 0 seconds")
 
 
-@dataclass(frozen=True, eq=False)
-class Batch:
-    """One micro-batch. `images` is shared memory: it holds until the next batch is asked for."""
-
-    images: "Tensor"  # uint8 [B, H, W, C]
-    labels: "Tensor"  # int64 [B]
-    weight: "Tensor"  # float32 [B]: 0 = padding, in evaluation only
-    sample: np.ndarray  # int64 [B], rows of the manifest; −1 = padding
-    position: np.ndarray  # int64 [B], names the view in the epoch; keys its draws
-    slot: np.ndarray  # int64 [B], index in the global batch
-    epoch: int
-    step: int
-    micro: int  # which of the step's micro-batches of this rank
-    last: bool  # of the step
-    fresh: tuple[Finding, ...]  # damaged samples that the ranks have to agree upon at this step
-
-
 class _Loader:
-    """What training and evaluation share: the renderers and the batches on their way."""
+    """What training and evaluation share."""
 
     def __init__(
-        self, manifest: Manifest, rendering: Rendering, batch: int, damage: Damage, loading: Loading
+        self, manifest: Manifest, rendering: Rendering, batch: int, damage: DamagedSamples, loading: Loading
     ) -> None:
         if problems := manifest.check_files():
             more = f", and {len(problems) - 10} more" if len(problems) > 10 else ""
@@ -80,22 +61,22 @@ class _Loader:
             )
         self.manifest, self.damage = manifest, damage
         rendering = dataclasses.replace(rendering, pauses=loading.pauses)
-        slots = loading.batches if loading.workers else 1
-        self._ring = Ring(slots, (batch, *rendering.image_shape), loading.workers)
-        self._renderers: Renderers
+        count = loading.batches if loading.workers else 1
+        self._buffers = Buffers(count, (batch, *rendering.image_shape), loading.workers)
+        self._tasks: TaskQueue
         if loading.workers:
-            self._renderers = Pool(rendering, self._ring, self._name, loading.timeout)
+            self._tasks = ProcessPool(rendering, self._buffers, self._name, loading.timeout)
         else:
-            self._renderers = Here(rendering, self._ring)
+            self._tasks = InlineQueue(rendering, self._buffers)
         per_task = max(MIN_VIEWS, -(-batch // (2 * max(1, loading.workers))))
-        self._assembler = Assembler(manifest, self._renderers, self._ring, damage, rendering.seed, per_task)
+        self._assembler = Assembler(manifest, self._tasks, self._buffers, damage, rendering.seed, per_task)
         self._closed = False
 
     def close(self) -> None:
         if not self._closed:
             self._closed = True
-            self._renderers.close()
-            self._ring.close()
+            self._tasks.close()
+            self._buffers.close()
 
     def __enter__(self) -> Self:
         return self
@@ -105,11 +86,20 @@ class _Loader:
     ) -> None:
         self.close()
 
+    def agree(self, batch: MicroBatch, ranks: Collectives) -> None:
+        """Every rank learns what the others found; all of them raise together where that is too much."""
+        if ranks.world > 1 and ranks.sum([float(len(batch.fresh))])[0]:
+            self.damage.agree(ranks.gather(batch.fresh))
+
+    def names(self, batch: MicroBatch) -> list[str]:
+        """Of the first ten samples."""
+        return [self._name(sample) for sample in batch.sample[:10].tolist()]
+
     def _name(self, sample: int) -> str:
         shard = self.manifest.shards[self.manifest.shard[sample]].name
         return f"sample {self.manifest.key[sample].decode(errors='replace')!r} of {shard}"
 
-    def _batches(self, orders: Iterator[Order], micros: int, agree: bool) -> Iterator[Batch]:
+    def _batches(self, orders: Iterator[Order], micros: int, agree: bool) -> Iterator[MicroBatch]:
         import torch
 
         for order, images in self._assembler.assemble(orders):
@@ -118,7 +108,7 @@ class _Loader:
                 self.damage.agree([fresh])
             padding = order.sample < 0
             labels = np.where(padding, 0, self.manifest.label[order.sample])
-            yield Batch(
+            yield MicroBatch(
                 images=torch.from_numpy(images),
                 labels=torch.from_numpy(labels.astype(np.int64)),
                 weight=torch.from_numpy((~padding).astype(np.float32)),
@@ -139,12 +129,12 @@ MIN_VIEWS = 32  # of a task: below, what a task costs by itself shows
 class TrainLoader(_Loader):
     """Iterating gives the micro-batches from (epoch, step) to the end of the epoch.
 
-    With several ranks the trainer adds up `len(batch.fresh)` over them; where the sum is not 0 every rank
-    calls `damage.agree` with all ranks' `fresh` before it asks for the next batch. A single rank agrees by
+    With several ranks each of them calls `agree` before it asks for the next batch. A single rank agrees by
     itself.
     """
 
     resumes_within_epoch = True
+    remarks: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -172,16 +162,19 @@ class TrainLoader(_Loader):
         self.steps_per_epoch, self.dropped = self._order.steps_per_epoch, self._order.dropped
         self.epoch, self.step = 0, 0
         rendering = _rendering(manifest, augmentation, seed=sampling.seed)
-        damage = Damage(manifest, limits or Limits())
+        damage = DamagedSamples(manifest, limits or Limits())
         super().__init__(manifest, rendering, self.micro_batch, damage, loading or Loading())
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[MicroBatch]:
         orders = self._orders(self.epoch, self.step)
         for batch in self._batches(orders, self.micro_batches, agree=self.world == 1):
             if batch.last:
                 following = batch.step + 1 == self.steps_per_epoch
                 self.epoch, self.step = (batch.epoch + 1, 0) if following else (batch.epoch, batch.step + 1)
             yield batch
+
+    def damaged(self) -> int:
+        return len(self.damage.known)
 
     def state(self) -> dict[str, Any]:
         """Where to go on once the steps handed over whole are done; the same on every rank."""
@@ -237,9 +230,9 @@ class EvaluationLoader(_Loader):
         self._order = EvaluationOrder(len(manifest), batch, rank, world)
         self.steps, self.world = self._order.steps, world
         rendering = _rendering(manifest, augmentation, evaluation=True)
-        super().__init__(manifest, rendering, batch, Damage(manifest, NONE), loading or Loading())
+        super().__init__(manifest, rendering, batch, DamagedSamples(manifest, NONE), loading or Loading())
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[MicroBatch]:
         return self._batches(self._orders(), 1, agree=self.world == 1)
 
     def _orders(self) -> Iterator[Order]:

@@ -1,4 +1,4 @@
-"""Who renders: a pool of processes, or the trainer's own process. Both take tasks and return them done."""
+"""Rendering by a pool of worker processes, or in the trainer's own process."""
 
 import contextlib
 import os
@@ -13,9 +13,9 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from pipeline.data.loading.buffers import COUNT, SAMPLE, TICKET, Ring
+from pipeline.data.loading.buffers import COUNT, SAMPLE, TICKET, Buffers
 from pipeline.data.loading.rendering import Renderer, Rendering, Task
-from pipeline.data.loading.worker import IGNORED, LARGEST_MESSAGE, Done, Ended, Setup
+from pipeline.data.loading.worker import IGNORED, LARGEST_MESSAGE, Ended, Rendered, Setup
 from pipeline.errors import UserError, WorkFailed
 from pipeline.files import PACKAGE
 
@@ -32,44 +32,48 @@ TICK = 1.0  # seconds; a wait counts no more than this at a time, so that a susp
 
 
 class WorkerLost(WorkFailed):
-    """A worker died, hangs, or met a fault: the run ends and is resumed from its last checkpoint."""
+    """A worker died, hangs, or raised an error: the run ends, and can be resumed from its last checkpoint."""
 
 
-class Here:
-    """No processes: tasks are done when they are collected."""
+class InlineQueue:
+    """Without worker processes: a task is done when it is collected."""
 
-    def __init__(self, rendering: Rendering, ring: Ring) -> None:
-        self._renderer, self._ring = Renderer(rendering), ring
+    def __init__(self, rendering: Rendering, buffers: Buffers) -> None:
+        self._renderer, self._buffers = Renderer(rendering), buffers
         self._tasks: deque[Task] = deque()
 
     def submit(self, task: Task) -> None:
         self._tasks.append(task)
 
-    def collect(self) -> Done:
+    def collect(self) -> Rendered:
         task = self._tasks.popleft()
-        failures = self._renderer.render(task, self._ring.batch(task.slot), lambda sample: None)
-        return Done(task.ticket, 0, tuple(failures))
+        failures = self._renderer.render(task, self._buffers.batch(task.slot), lambda sample: None)
+        return Rendered(task.ticket, 0, tuple(failures))
 
     def close(self) -> None:
         self._renderer.close()
 
 
-class Pool:
-    def __init__(self, rendering: Rendering, ring: Ring, name: Callable[[int], str], timeout: float) -> None:
+class ProcessPool:
+    def __init__(
+        self, rendering: Rendering, buffers: Buffers, name: Callable[[int], str], timeout: float
+    ) -> None:
         """`name` says which sample of which shard a worker was lost over."""
         if not sys.platform.startswith("linux"):
             raise UserError(f"worker processes need Linux, this is {sys.platform}; set workers to 0")
-        self._ring, self._name, self._timeout = ring, name, timeout
+        self._buffers, self._name, self._timeout = buffers, name, timeout
         self._backlog: deque[bytes] = deque()
-        self._waited = [0.0] * ring.workers  # per worker, since its line of the board last changed
+        self._waited = [0.0] * buffers.workers  # per worker, since its line of the board last changed
         self._idle = 0.0  # since a task was last done by anyone
-        self._board = ring.board.copy()
+        self._board = buffers.board.copy()
         self.pids: list[int] = []
         pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(3)]
         (self._control, self._tasks, self._results), theirs = zip(*pairs, strict=True)
         self._tasks.setblocking(False)
         self._tasks.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 22)
-        self._process = _start(Setup(rendering, ring.workers, ring.slots, ring.batch_shape), theirs, ring)
+        self._process = _start(
+            Setup(rendering, buffers.workers, buffers.count, buffers.batch_shape), theirs, buffers
+        )
         for end in theirs:
             end.close()
 
@@ -79,7 +83,7 @@ class Pool:
         self._backlog.append(message)
         self._send()
 
-    def collect(self) -> Done:
+    def collect(self) -> Rendered:
         """The next task done, whichever it is."""
         poll = select.poll()
         poll.register(self._control, select.POLLIN)
@@ -90,12 +94,12 @@ class Pool:
             ready = [file for file, _ in poll.poll(1000 * min(TICK, self._timeout / 4))]
             self._note_wait(min(time.monotonic() - begun, TICK))
             if self._control.fileno() in ready:
-                self._hear()
+                self._receive_control()
             if self._results.fileno() in ready:
                 if not (message := self._results.recv(LARGEST_MESSAGE)):
-                    self._hear()  # all ends are closed: what it says comes before the end of the other socket
+                    self._receive_control()  # this socket has ended; the control socket says why
                     continue
-                done: Done = pickle.loads(message)
+                done: Rendered = pickle.loads(message)
                 self._idle = 0.0
                 if done.fault:
                     raise self._lost(done.worker, f"met a fault:\n{done.fault}")
@@ -103,7 +107,7 @@ class Pool:
             self._find_hung()
 
     def close(self) -> None:
-        """End all workers at once: they hold nothing that must be saved."""
+        """End all workers at once; nothing of theirs must be saved."""
         for end in (self._control, self._tasks, self._results):
             end.close()
         try:
@@ -121,8 +125,8 @@ class Pool:
                     return  # the control socket will say who died
                 self._backlog.popleft()
 
-    def _hear(self) -> None:
-        """The first message is the workers' ids, any other the end of one; no message is the end of all."""
+    def _receive_control(self) -> None:
+        """First the workers' process ids, then a message for each that ends; it closes with the last."""
         message = self._control.recv(LARGEST_MESSAGE)
         if not message:
             status = self._process.wait()
@@ -133,7 +137,7 @@ class Pool:
         self.pids, self._idle = heard, 0.0
 
     def _note_wait(self, seconds: float) -> None:
-        board, self._idle = self._ring.board.copy(), self._idle + seconds
+        board, self._idle = self._buffers.board.copy(), self._idle + seconds
         for worker, (now, before) in enumerate(zip(board, self._board, strict=True)):
             resting = not now[TICKET] or now[COUNT] != before[COUNT] or now[TICKET] != before[TICKET]
             self._waited[worker] = 0.0 if resting else self._waited[worker] + seconds
@@ -148,15 +152,15 @@ class Pool:
             raise WorkerLost(f"no worker has taken a task for {self._idle:.0f} s; workers: {self.pids}")
 
     def _lost(self, worker: int, what: str) -> WorkerLost:
-        line = self._ring.board[worker]
+        line = self._buffers.board[worker]
         busy = f" over {self._name(int(line[SAMPLE]))}" if line[TICKET] else ""
         pid = f" (process {self.pids[worker]})" if self.pids else ""
         return WorkerLost(f"worker {worker}{pid} {what.rstrip()}{busy}")
 
 
-def _start(setup: Setup, ends: tuple[socket.socket, ...], ring: Ring) -> subprocess.Popen:
-    assert ring.file is not None, "workers need a ring that they can share"
-    files = [end.fileno() for end in ends] + [ring.file]
+def _start(setup: Setup, ends: tuple[socket.socket, ...], buffers: Buffers) -> subprocess.Popen:
+    assert buffers.file is not None, "workers need buffers that they can share"
+    files = [end.fileno() for end in ends] + [buffers.file]
     with tempfile.TemporaryFile() as stream:
         pickle.dump(setup, stream)
         stream.flush()

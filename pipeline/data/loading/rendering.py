@@ -47,7 +47,7 @@ class Task(NamedTuple):
     """Consecutive images of one batch, each with the views that show it."""
 
     ticket: int  # the batch
-    slot: int  # of the ring, where the batch is assembled
+    slot: int  # the buffer in which the batch is assembled
     epoch: int
     images: np.ndarray  # IMAGE [images]
     place: np.ndarray  # int32 [views], index in the batch

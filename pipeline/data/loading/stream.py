@@ -14,9 +14,9 @@ from typing import Any, Self
 import numpy as np
 
 from pipeline.data.augmentation.settings import Augmentation
-from pipeline.data.loading.loader import Batch
+from pipeline.data.loading.batch import Collectives, MicroBatch
 from pipeline.data.loading.sampler import ROUND, Sampling
-from pipeline.data.loading.stream_worker import Feed, Stream, begin_worker, dataset
+from pipeline.data.loading.stream_worker import Stream, StreamWorker, begin_worker, dataset_of
 from pipeline.data.shards.manifest import Manifest, manifest_path
 from pipeline.data.shards.timm_info import read_info
 from pipeline.errors import UserError
@@ -51,6 +51,7 @@ class StreamLoader:
     """As loader.TrainLoader: iterating gives the micro-batches of an epoch; the state is its number."""
 
     resumes_within_epoch = False
+    remarks: tuple[str, ...] = ("data.reader=webdataset: damaged samples are replaced, not counted",)
 
     def __init__(
         self,
@@ -79,8 +80,8 @@ class StreamLoader:
             raise UserError(
                 f"{stream.samples} samples are fewer than one global batch of {sampling.global_batch}"
             )
-        feeds = world * max(1, workers)
-        if len(stream.urls) < feeds:
+        readers = world * max(1, workers)
+        if len(stream.urls) < readers:
             fitting = len(stream.urls) // world
             raise UserError(
                 f"{len(stream.urls)} shards cannot feed {world} ranks with {workers} workers each: a worker "
@@ -90,7 +91,7 @@ class StreamLoader:
         if rank == 0:
             log.warning(PROMISES)
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[MicroBatch]:
         import torch
         from torch.utils.data import DataLoader
 
@@ -98,7 +99,7 @@ class StreamLoader:
             raise _mid_epoch(self.epoch, self.step)
         epoch = self.epoch
         loader = DataLoader(
-            dataset(self._feed(epoch)),
+            dataset_of(self._worker(epoch)),
             batch_size=None,
             num_workers=self.workers,
             worker_init_fn=begin_worker,
@@ -110,7 +111,7 @@ class StreamLoader:
             if last:
                 following = step + 1 == self.steps_per_epoch
                 self.epoch, self.step = (epoch + 1, 0) if following else (epoch, step + 1)
-            yield Batch(
+            yield MicroBatch(
                 images=torch.as_tensor(images),
                 labels=torch.as_tensor(labels),
                 weight=torch.ones(len(labels)),
@@ -124,8 +125,8 @@ class StreamLoader:
                 fresh=(),
             )
 
-    def _feed(self, epoch: int) -> Feed:
-        return Feed(
+    def _worker(self, epoch: int) -> StreamWorker:
+        return StreamWorker(
             self.stream,
             self.sampling,
             self.augmentation,
@@ -156,6 +157,15 @@ class StreamLoader:
         if state["step"]:
             raise _mid_epoch(state["epoch"], state["step"])
         self.epoch = state["epoch"]
+
+    def agree(self, batch: MicroBatch, ranks: Collectives) -> None:
+        """Each worker replaces what it cannot decode by itself: the ranks share no list."""
+
+    def damaged(self) -> int:
+        return 0  # they are logged, not counted
+
+    def names(self, batch: MicroBatch) -> list[str]:
+        return []  # streamed samples have no numbers by which to name them
 
     def __enter__(self) -> Self:
         return self

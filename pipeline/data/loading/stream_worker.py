@@ -56,14 +56,14 @@ class Stream:
         return hashlib.sha256(repr((names, self.counts, self.samples)).encode()).hexdigest()
 
 
-def dataset(feed: "Feed") -> Any:
+def dataset_of(worker: "StreamWorker") -> Any:
     """For torch's DataLoader."""
     # No pipe:, no rewriting of URLs. The variable is read when webdataset is imported, perhaps by another.
     os.environ["WDS_SECURE"] = "1"
     import webdataset
 
     webdataset.utils.enforce_security = True
-    return webdataset.DataPipeline(feed)
+    return webdataset.DataPipeline(worker)
 
 
 def begin_worker(_: int) -> None:
@@ -76,7 +76,7 @@ def begin_worker(_: int) -> None:
 
 
 @dataclass
-class Feed:
+class StreamWorker:
     """A worker's micro-batches: every W-th of its rank's, from every W-th of its rank's shards."""
 
     stream: Stream

@@ -1,6 +1,6 @@
 """The processes that render: one that imports what is needed, and the workers that it forks.
 
-They share what that one imported, of torch its kernels alone. They take tasks from one common socket, whoever
+They share what that one imported, torch above all. They take tasks from one common socket, whoever
 is free first, and keep nothing between them. Signals that are meant for the trainer do not stop them (a
 scheduler signals every process of a job, and the trainer still needs batches to reach its next step); they
 end when the trainer closes its end of the sockets or is gone.
@@ -18,7 +18,7 @@ import traceback
 from dataclasses import dataclass
 from typing import NoReturn
 
-from pipeline.data.loading.buffers import COUNT, SAMPLE, TICKET, Ring
+from pipeline.data.loading.buffers import COUNT, SAMPLE, TICKET, Buffers
 from pipeline.data.loading.rendering import Failure, Renderer, Rendering, Task, render_nothing
 
 IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
@@ -35,13 +35,13 @@ class Setup:
 
     rendering: Rendering
     workers: int
-    slots: int
+    buffers: int  # how many
     batch_shape: tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Done:
-    """A task's end: failures are images that could not be used; a fault is a stack trace, ours to mend."""
+class Rendered:
+    """A task that is done: images that could not be used, or the stack trace of an error."""
 
     ticket: int
     worker: int
@@ -51,15 +51,17 @@ class Done:
 
 @dataclass(frozen=True)
 class Ended:
-    """A worker that is no more; its status as os.waitpid gives it."""
+    """A worker that has ended; its status as os.waitpid gives it."""
 
     worker: int
     pid: int
     status: int
 
 
-def main(control_file: int, tasks_file: int, results_file: int, ring_file: int, setup_file: int) -> NoReturn:
-    """Started by pool.Pool, which blocks the signals until they can be ignored."""
+def main(
+    control_file: int, tasks_file: int, results_file: int, buffers_file: int, setup_file: int
+) -> NoReturn:
+    """Started by pool.ProcessPool, which blocks the signals until they can be ignored."""
     for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, IGNORED)
@@ -76,16 +78,18 @@ def main(control_file: int, tasks_file: int, results_file: int, ring_file: int, 
         if not pid:
             control.close()
             _die_with(forker)
-            work(index, setup, tasks, results, ring_file)
+            work(index, setup, tasks, results, buffers_file)
         pids.append(pid)
     tasks.close()
     results.close()
     _watch(control, pids, parent)
 
 
-def work(index: int, setup: Setup, tasks: socket.socket, results: socket.socket, ring_file: int) -> NoReturn:
-    ring = Ring(setup.slots, setup.batch_shape, setup.workers, ring_file)
-    renderer, line = Renderer(setup.rendering), ring.board[index]
+def work(
+    index: int, setup: Setup, tasks: socket.socket, results: socket.socket, buffers_file: int
+) -> NoReturn:
+    buffers = Buffers(setup.buffers, setup.batch_shape, setup.workers, buffers_file)
+    renderer, line = Renderer(setup.rendering), buffers.board[index]
 
     def began(sample: int) -> None:
         line[SAMPLE] = sample
@@ -95,10 +99,10 @@ def work(index: int, setup: Setup, tasks: socket.socket, results: socket.socket,
         task = Task.unpacked(message)
         line[SAMPLE], line[TICKET] = task.images["sample"][0], task.ticket + 1
         try:
-            done = Done(task.ticket, index, tuple(renderer.render(task, ring.batch(task.slot), began)))
+            done = Rendered(task.ticket, index, tuple(renderer.render(task, buffers.batch(task.slot), began)))
             line[TICKET] = 0
         except Exception:  # told to the trainer, which raises it
-            done = Done(task.ticket, index, fault=traceback.format_exc()[-LARGEST_MESSAGE // 4 :])
+            done = Rendered(task.ticket, index, fault=traceback.format_exc()[-LARGEST_MESSAGE // 4 :])
         try:
             results.send(pickle.dumps(done))
         except (BrokenPipeError, ConnectionResetError):
@@ -118,7 +122,7 @@ def prepare(rendering: Rendering) -> None:
 
 
 def _keep_memory() -> None:
-    """Each image needs the same buffers again; had from the kernel each time, they cost a tenth of a view."""
+    """Keep freed memory for the next image: asking the kernel for it each time costs a tenth of a view."""
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):  # glibc's; other C libraries have rules of their own
         for name in (M_TRIM_THRESHOLD, M_MMAP_THRESHOLD):

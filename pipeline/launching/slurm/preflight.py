@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.config.run import RunConfig
-from pipeline.data.shards.manifest import Manifest
+from pipeline.data import dataset
 from pipeline.errors import UserError, WorkFailed
 from pipeline.launching.plan import PlannedRun
 from pipeline.launching.slurm import commands, resources
@@ -121,7 +121,7 @@ def minutes(time: str) -> float | None:
 
 def incomplete(root: str, split: str) -> list[str]:
     try:
-        missing = Manifest.read(root, split).check_files()
+        missing = dataset.missing_shards(root, split)
     except UserError as error:
         return [str(error)]
     if not missing:

@@ -14,7 +14,7 @@ from pipeline.data.augmentation.settings import Augmentation
 
 SIZE, CLASSES = 32, 10
 AUG = Augmentation(image_size=SIZE)
-STILL = dataclasses.replace(AUG.without_mixing(), erase=0.0)
+STILL = dataclasses.replace(AUG, mixup=0.0, cutmix=0.0, erase=0.0)
 PARTNER = [4, 5, 6, 7, 0, 1, 2, 3]
 
 
@@ -26,15 +26,20 @@ def labels(count):
     return torch.arange(count) % CLASSES
 
 
-def draws(slots, aug=AUG, step=0):
+def placed(slots, step=0):
+    """Where views stand: what names their draws."""
     slots = np.asarray(slots)
-    return draw_batch(aug, 3, 1, step, 4096 * step + slots, slots)
+    return {"seed": 3, "epoch": 1, "step": step, "position": 4096 * step + slots, "slot": slots}
+
+
+def draws(slots, aug=AUG, step=0):
+    return draw_batch(aug, *placed(slots, step).values())
 
 
 def finished(slots, aug=AUG, step=0, device="cpu"):
     """The views at `slots` of a global batch of 512."""
     slots = np.asarray(slots)
-    return finish_train(images(512)[slots], labels(512)[slots], draws(slots, aug, step), aug, CLASSES, device)
+    return finish_train(images(512)[slots], labels(512)[slots], aug, CLASSES, device, **placed(slots, step))
 
 
 def partners(x):
@@ -54,13 +59,13 @@ def test_normalisation_equals_torchvisions_bit_by_bit():
     normalize = Normalize(aug.mean, aug.std)
     expected = torch.stack([normalize(to_tensor(image.numpy())) for image in batch])
     assert torch.equal(finish_evaluation(batch, aug), expected)
-    assert torch.equal(finish_train(batch, labels(6), draws(np.arange(6), aug), aug, CLASSES)[0], expected)
+    assert torch.equal(finish_train(batch, labels(6), aug, CLASSES, **placed(np.arange(6)))[0], expected)
 
 
 def test_the_batch_is_float32_in_channels_last_memory_and_the_source_is_untouched():
     batch = images(16)
     before = batch.clone()
-    x, y = finish_train(batch, labels(16), draws(np.arange(16)), AUG, CLASSES)
+    x, y = finish_train(batch, labels(16), AUG, CLASSES, **placed(np.arange(16)))
     assert x.shape == (16, 3, SIZE, SIZE)
     assert x.is_contiguous(memory_format=torch.channels_last)
     assert (x.dtype, y.dtype) == (torch.float32, torch.float32)
@@ -126,7 +131,7 @@ def test_without_mixing_targets_are_smoothed_labels():
 
 
 def test_erased_boxes_hold_normal_noise_and_the_rest_its_pixels():
-    aug = dataclasses.replace(AUG.without_mixing(), erase=1.0)
+    aug = dataclasses.replace(AUG, mixup=0.0, cutmix=0.0, erase=1.0)
     x, plain = finished(np.arange(64), aug)[0], finished(np.arange(64), STILL)[0]
     drawn, noise = draws(np.arange(64), aug), []
     for view, (top, left, height, width) in enumerate(drawn.erase.tolist()):
@@ -150,7 +155,7 @@ def test_noise_is_laid_before_views_are_mixed():
 
 def test_labels_and_draws_must_belong_to_the_images():
     with pytest.raises(AssertionError, match="per view"):
-        finish_train(images(16), labels(8), draws(np.arange(16)), AUG, CLASSES)
+        finish_train(images(16), labels(8), AUG, CLASSES, **placed(np.arange(16)))
 
 
 @pytest.mark.gpu

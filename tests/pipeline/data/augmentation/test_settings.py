@@ -44,7 +44,7 @@ def test_a_batch_that_would_split_pairs_is_refused_with_the_nearest_sizes():
     with pytest.raises(UserError, match="take 8"):
         Augmentation().check_batch("the micro-batch", 4)
     Augmentation().check_batch("the micro-batch", 24)
-    Augmentation().without_mixing().check_batch("the micro-batch", 12)
+    Augmentation(mixup=0.0, cutmix=0.0).check_batch("the micro-batch", 12)
 
 
 def test_the_configuration_and_the_draws_need_neither_torch_nor_opencv():

@@ -6,19 +6,19 @@ import numpy as np
 import pytest
 
 from pipeline.data.loading.assembly import Assembler, Order
-from pipeline.data.loading.buffers import Ring
-from pipeline.data.loading.damage import Damage, Limits
+from pipeline.data.loading.buffers import Buffers
+from pipeline.data.loading.damage import DamagedSamples, Limits
 from pipeline.data.loading.rendering import Failure
 from pipeline.data.loading.sampler import Sampling, TrainOrder, substitute
-from pipeline.data.loading.worker import LARGEST_MESSAGE, Done
+from pipeline.data.loading.worker import LARGEST_MESSAGE, Rendered
 from tests.pipeline.data.loading.test_sampler import made_up
 
 
 class Shuffled:
-    """Renderers that write each view's sample into its place, in random order, and fail for bad samples."""
+    """Tasks that write each view's sample into its place, done in random order; bad samples fail."""
 
-    def __init__(self, ring, bad=(), seed=0):
-        self.ring, self.bad, self.draw = ring, set(bad), random.Random(seed)
+    def __init__(self, buffers, bad=(), seed=0):
+        self.buffers, self.bad, self.draw = buffers, set(bad), random.Random(seed)
         self.waiting, self.tasks = [], []
 
     def submit(self, task):
@@ -34,8 +34,8 @@ class Shuffled:
             if image["sample"] in self.bad:
                 failures.append(Failure(int(image["sample"]), "bad", tuple(places.tolist())))
             else:
-                self.ring.batch(task.slot)[places] = image["sample"] % 251
-        return Done(task.ticket, 0, tuple(failures))
+                self.buffers.batch(task.slot)[places] = image["sample"] % 251
+        return Rendered(task.ticket, 0, tuple(failures))
 
     def close(self):
         pass
@@ -48,10 +48,10 @@ def orders(order, epoch=0):
 
 
 def assembler(manifest, bad=(), slots=4, views_per_task=10, limits=None):
-    ring = Ring(slots, (192, 2, 2, 3), 0)
-    renderers = Shuffled(ring, bad)
-    damage = Damage(manifest, limits or Limits(total=0.1, shard=0.5))
-    return Assembler(manifest, renderers, ring, damage, 5, views_per_task), renderers
+    buffers = Buffers(slots, (192, 2, 2, 3), 0)
+    queue = Shuffled(buffers, bad)
+    damage = DamagedSamples(manifest, limits or Limits(total=0.1, shard=0.5))
+    return Assembler(manifest, queue, buffers, damage, 5, views_per_task), queue
 
 
 @pytest.mark.parametrize("repeats", [1, 3])
@@ -68,10 +68,10 @@ def test_batches_come_in_order_and_whole_however_their_tasks_end(repeats):
 
 def test_an_image_that_is_shown_three_times_is_rendered_by_one_task():
     manifest = made_up(1920)
-    assembling, renderers = assembler(manifest)
+    assembling, queue = assembler(manifest)
     for _ in assembling.assemble(orders(TrainOrder(manifest, Sampling(global_batch=192, repeats=3)))):
         pass
-    for task in renderers.tasks:
+    for task in queue.tasks:
         assert set(task.images["views"].tolist()) == {3}
         assert len(task.place) in (9, 192 % 9)
 
@@ -95,28 +95,30 @@ def test_substitutes_are_the_first_that_can_be_used_even_where_they_fail_too():
 def test_a_batch_beyond_the_limits_ends_without_trying_the_whole_set():
     manifest = made_up(1920)
     order = TrainOrder(manifest, Sampling(global_batch=192, repeats=1))
-    assembling, renderers = assembler(manifest, bad=range(1920), slots=1, limits=Limits(0.01, 0.5))
+    assembling, queue = assembler(manifest, bad=range(1920), slots=1, limits=Limits(0.01, 0.5))
     batch, _ = next(assembling.assemble(orders(order)))
     assert len({finding.sample for finding in batch.findings}) > 19
-    assert len(renderers.tasks) < 3 * 192
+    assert len(queue.tasks) < 3 * 192
 
 
 def test_places_without_a_sample_are_empty_and_cost_nothing():
     manifest = made_up(1920)
-    assembling, renderers = assembler(manifest, slots=1)
+    assembling, queue = assembler(manifest, slots=1)
     sample = np.where(np.arange(192) < 5, np.arange(192) + 7, -1)
     both = [Order(0, 0, 0, np.arange(192), sample, sample), Order(0, 1, 0, sample, sample, sample)]
     for batch, images in assembling.assemble(iter(both)):
         assert bool(images[5:].any()) == (batch.step == 0)
         assert images[:5].any()
-    assert sum(len(task.place) for task in renderers.tasks) == 192 + 5
+    assert sum(len(task.place) for task in queue.tasks) == 192 + 5
 
 
 def test_a_task_of_many_images_still_fits_into_a_message():
     manifest = made_up(1920)
-    renderers = Shuffled(ring := Ring(1, (1920, 2, 2, 3), 0))
-    assembling = Assembler(manifest, renderers, ring, Damage(manifest, Limits()), 5, views_per_task=10_000)
+    queue = Shuffled(buffers := Buffers(1, (1920, 2, 2, 3), 0))
+    assembling = Assembler(
+        manifest, queue, buffers, DamagedSamples(manifest, Limits()), 5, views_per_task=10_000
+    )
     batch, _ = next(assembling.assemble(orders(TrainOrder(manifest, Sampling(global_batch=1920, repeats=1)))))
-    assert sum(len(task.place) for task in renderers.tasks) == len(batch.sample) == 1920
-    assert max(len(task.packed()) for task in renderers.tasks) < LARGEST_MESSAGE
-    assert len(renderers.tasks) > 1
+    assert sum(len(task.place) for task in queue.tasks) == len(batch.sample) == 1920
+    assert max(len(task.packed()) for task in queue.tasks) < LARGEST_MESSAGE
+    assert len(queue.tasks) > 1

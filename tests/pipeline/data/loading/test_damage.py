@@ -4,14 +4,14 @@ import logging
 
 import pytest
 
-from pipeline.data.loading.damage import NONE, Damage, DamageLimit, Finding, Limits
+from pipeline.data.loading.damage import NONE, DamagedSamples, DamageLimit, Finding, Limits
 from tests.pipeline.data.loading.test_sampler import made_up
 
 FIVE = Limits(total=5e-3, shard=0.03)  # 5 of 1000 samples, 3 of a shard's 100
 
 
 def test_a_sample_is_named_once_however_often_it_is_reported(caplog):
-    damage = Damage(made_up(1000), FIVE)
+    damage = DamagedSamples(made_up(1000), FIVE)
     with caplog.at_level(logging.WARNING):
         damage.agree([[Finding(7, "has another hash")], []])
         damage.agree([[], [Finding(7, "has another hash")]])
@@ -22,7 +22,7 @@ def test_a_sample_is_named_once_however_often_it_is_reported(caplog):
 
 
 def test_the_total_limit_stops_and_names_what_to_replace():
-    damage = Damage(made_up(1000), FIVE)
+    damage = DamagedSamples(made_up(1000), FIVE)
     damage.agree([[Finding(100 * n, "is gone")] for n in range(5)])
     with pytest.raises(
         DamageLimit, match=r"6 of 1000 samples .* limit is 5 .*'00000900' of x-0009.tar: is gone"
@@ -31,7 +31,7 @@ def test_the_total_limit_stops_and_names_what_to_replace():
 
 
 def test_the_limit_of_a_shard_stops_before_the_total():
-    damage = Damage(made_up(1000), FIVE)
+    damage = DamagedSamples(made_up(1000), FIVE)
     damage.agree([[Finding(n, "is gone")] for n in range(3)])
     with pytest.raises(DamageLimit, match=r"4 of 100 samples of x-0000.tar .* limit is 3"):
         damage.agree([[Finding(3, "is gone")]])
@@ -41,7 +41,7 @@ def test_ranks_that_found_different_samples_decide_alike():
     reports = [[Finding(100 * n, f"rank {n}")] for n in range(6)]
     said = []
     for own in range(6):
-        damage = Damage(made_up(1000), FIVE)
+        damage = DamagedSamples(made_up(1000), FIVE)
         damage.hand_over(reports[own])
         with pytest.raises(DamageLimit) as raised:
             damage.agree(reports)
@@ -50,27 +50,27 @@ def test_ranks_that_found_different_samples_decide_alike():
 
 
 def test_a_small_set_may_lose_one_sample_and_evaluation_none():
-    damage = Damage(made_up(1000), Limits())
+    damage = DamagedSamples(made_up(1000), Limits())
     damage.agree([[Finding(1, "x")]])
     with pytest.raises(DamageLimit):
         damage.agree([[Finding(999, "x")]])
     with pytest.raises(DamageLimit, match="limit is 0"):
-        Damage(made_up(1000), NONE).agree([[Finding(1, "x")]])
+        DamagedSamples(made_up(1000), NONE).agree([[Finding(1, "x")]])
 
 
 def test_findings_must_be_agreed_upon_before_more_are_handed_over():
-    damage = Damage(made_up(1000), FIVE)
+    damage = DamagedSamples(made_up(1000), FIVE)
     damage.hand_over([Finding(1, "x")])
     with pytest.raises(AssertionError, match="agreed"):
         damage.hand_over([])
 
 
 def test_the_state_carries_what_was_agreed_and_nothing_that_lies_ahead():
-    damage = Damage(made_up(1000), FIVE)
+    damage = DamagedSamples(made_up(1000), FIVE)
     damage.agree([[Finding(1, "x")]])
     damage.note(Finding(2, "y"))
     assert damage.bad(2)
-    other = Damage(made_up(1000), FIVE)
+    other = DamagedSamples(made_up(1000), FIVE)
     other.load(damage.state())
     assert other.bad(1)
     assert not other.bad(2)

@@ -136,7 +136,7 @@ loader = TrainLoader(manifest, SAMPLING, SMALL, loading=Loading(workers=2, batch
 for batch in loader:
     print(json.dumps(loader.state()), flush=True)
     if batch.step == 2:
-        print(json.dumps(loader._renderers.pids), flush=True)
+        print(json.dumps(loader._tasks.pids), flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
 """
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline.data.augmentation.settings import Augmentation
-from pipeline.data.loading.loader import Batch
+from pipeline.data.loading.batch import MicroBatch
 from pipeline.data.loading.sampler import Sampling
 from pipeline.data.loading.stream import Stream, StreamLoader, stream_of
 from pipeline.errors import UserError, WorkFailed
@@ -35,7 +35,7 @@ def test_every_rank_gets_the_same_number_of_whole_batches_and_each_position_once
         batches = rank_batches(stream, rank, world, workers)
         assert [batch.step for batch in batches] == list(range(1280 // 192))
         for batch in batches:
-            assert isinstance(batch, Batch)
+            assert isinstance(batch, MicroBatch)
             assert batch.images.shape == (192 // world, 16, 16, 3)
             assert batch.last
             positions.append(batch.position)
