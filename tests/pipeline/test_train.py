@@ -1,6 +1,6 @@
 """Real runs under real faults: each is found, said in a line, and the run ends as if nothing had happened.
 
-Most are forked from one that has made their imports (launching.start). Started in the cold, as users do:
+Most are forked from a process that has imported already (`start` in ranks.py). Started cold, as users do:
 `test_a_killed_run…[alone]` (killed, and resumed), `test_a_signal_loses_no_step[15]`, `test_two_ranks_end…`,
 `test_a_signal_while_torch_is_imported…`, and wherever the environment or the limits differ.
 """

@@ -69,6 +69,8 @@ def test_lists_are_taken_too():
         ("cluster.time=1h", "cluster.time is '1h'; it must look like 12:00:00"),
         ("cluster.mem=64GB", "cluster.mem is '64GB'; it must look like 64G"),
         ("cluster.extra=['exclude=node7']", "it must look like --exclude=node7"),
+        ("cluster.timeout=0", "cluster.timeout is 0.0; it must be from 1 to 1e6 seconds"),
+        ("cluster.start_timeout=inf", "cluster.start_timeout is inf; it must be from 1"),
     ],
 )
 def test_a_mistake_says_what_is_right(override, message):
