@@ -1,43 +1,55 @@
-# Two commands carry the project: `make test` and `make demo`. Both set up what they need.
+# `make` alone lists what can be made. Each target installs what it needs into .venv first.
 BIN := .venv/bin
 # Where it is set, each of the tests' many processes would compile all modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: test demo slurm slurm-down lint setup clean
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-fast lint setup slurm slurm-down clean
 
-test: setup lint
-	$(BIN)/pytest --numprocesses logical --maxprocesses 8 --dist loadgroup
+help:  ## this list
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/make \1	\2/' | expand -t 17
 
 # All that it makes lies in demo/: remove that folder, and it begins anew.
 DEMO := scale=demo cluster=local paths.data=demo/data paths.runs=demo/runs paths.records=demo/records
 
-demo: setup
+demo: .venv/demo  ## an ablation on scikit-learn's digits, from shards to a table: minutes, no GPU
 	@echo "== 1/3  A small real data set as shards: scikit-learn's 8x8 digits. Packed, shown, every byte read again"
 	$(BIN)/python pipeline/shards.py make digits demo/data/digits
 	$(BIN)/python pipeline/shards.py info demo/data/digits --sheet demo/digits.png
 	$(BIN)/python pipeline/shards.py verify demo/data/digits
-	@echo "== 2/3  Table 6 on them: a small TNT with 1, 2, 4 and 8 inner heads. Stop it when you like: it goes on"
+	@echo "== 2/3  Table 6 on them: a small TNT with 1, 2, 4 and 8 inner heads. Stopped, 'make demo' continues it"
 	$(BIN)/python pipeline/launch.py ablation=inner_heads $(DEMO)
 	@echo "== 3/3  The table, and a page with its figures"
 	$(BIN)/python ablations/report.py --scale demo --table 6 --html \
 		--records demo/records --runs demo/runs --results demo/results
 
-# A real Slurm cluster on this machine, to try things on; Ctrl-C ends it.
-slurm: setup
-	$(BIN)/python -m tests.slurm.cluster up .slurm
+PYTEST := $(BIN)/pytest --numprocesses logical --maxprocesses 8 --dist loadgroup
 
-slurm-down: setup
-	$(BIN)/python -m tests.slurm.cluster down .slurm
+test: setup lint  ## ruff, mypy and all tests
+	$(PYTEST)
 
-lint: setup
+test-fast: setup  ## the tests that need neither training, nor Slurm, nor a browser
+	$(PYTEST) -m "not slow and not slurm and not browser"
+
+lint: setup  ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-setup: .venv/ready
+setup: .venv/ready  ## what the tests need: .venv with all packages; as root on Debian, Slurm and Chromium too
 
+slurm: setup  ## a small real Slurm cluster on this machine, to try things on; Ctrl-C ends it
+	$(BIN)/python -m tests.slurm.cluster up .slurm
+
+slurm-down: setup  ## end that cluster from another shell
+	$(BIN)/python -m tests.slurm.cluster down .slurm
+
+# What .ci/setup installs for the tests includes what it installs for the demo.
 .venv/ready: setup.cfg constraints.txt .ci/setup
-	sh .ci/setup
+	sh .ci/setup test
 
-clean:
+.venv/demo: setup.cfg constraints.txt .ci/setup
+	sh .ci/setup demo
+
+clean:  ## remove .venv and demo/
 	rm -rf .venv demo

@@ -3,9 +3,9 @@
 The class is the patch, of four, that a mark stands in. The official form cuts patches out before it convolves
 them, so that without patch positions nothing can tell the classes apart: one guess in four is right.
 
-With them it is learned late and at once: when training begins, a patch's position is a fiftieth of what the
-patch shows. Batches of some size and a rate that does not fall find it within two to five hundred steps;
-there are nine hundred. With a single outer head one seed of three never did.
+With them it is learned late and suddenly: when training begins, the position is a fiftieth of a patch's
+embedding. With this batch size and a constant learning rate it is learned within 200 to 500 of the 900 steps.
+With a single outer head one seed of three never learned it.
 """
 
 from ablations.spec import Ablation, Cell

@@ -8,22 +8,25 @@ python pipeline/launch.py $(python ablations/report.py --missing --launch-args)
 """
 
 import argparse
+import hashlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from ablations.reporting import gaps
-from ablations.reporting.collect import SIZES, Collected, collect
+from ablations.reporting.cells import own_scale
+from ablations.reporting.collect import Report, collect
 from ablations.reporting.figures import draw
-from ablations.reporting.origin import why
+from ablations.reporting.origin import explain
 from ablations.reporting.page import render
-from ablations.reporting.tables import Table
+from ablations.reporting.sizes import KEPT
+from ablations.reporting.tables import Table, printable
 from ablations.reporting.text import files, terminal
-from ablations.reporting.text.grid import grid, printable, setting_grid
-from ablations.reporting.verified import verified
+from ablations.reporting.text.grid import grid, setting_grid
 from pipeline.errors import UserError, command, unknown_name
+from pipeline.runs.directory import WEIGHTS
 from pipeline.runs.provenance import code
+from pipeline.runs.records import Record
 
 
 class _Arguments(argparse.ArgumentParser):
@@ -40,16 +43,22 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--scale", default="paper", help="of the runs: paper (default), demo, or your own")
     parser.add_argument("--table", metavar="NAME", help="print one: a number of the paper's, or an ablation")
     parser.add_argument(
-        "--why", metavar="KEY", help="what is behind a cell, as table6/4, or behind a run's id"
+        "--why", metavar="KEY", help="the runs, settings and command of a cell, as table6/4, or of a run's id"
     )
-    parser.add_argument("--missing", action="store_true", help="what has not been run")
+    parser.add_argument("--missing", action="store_true", help="list the cells without runs")
     parser.add_argument(
         "--launch-args", action="store_true", help="with --missing: as arguments of launch.py"
     )
-    parser.add_argument("--seeds", default="0", metavar="0,1,2", help="with --missing: that each cell needs")
-    parser.add_argument("--verify", action="store_true", help="weights at hand against the records' hashes")
-    parser.add_argument("--figures", action="store_true", help="draw them too, into results/figures/")
-    parser.add_argument("--html", action="store_true", help="and put all on one page, results/report.html")
+    parser.add_argument("--seeds", default="0", metavar="0,1,2", help="with --missing: needed seeds")
+    parser.add_argument(
+        "--verify",
+        action="store_true",
+        help="compare weights in runs/ with records' hashes",
+    )
+    parser.add_argument("--figures", action="store_true", help="draw figures too, into results/figures/")
+    parser.add_argument(
+        "--html", action="store_true", help="draw figures; all on one page, results/report.html"
+    )
     parser.add_argument("--strict", action="store_true", help="exit 1 where a record does not count")
     parser.add_argument("--refresh", action="store_true", help="count parameters and multiply-adds again")
     folders = parser.add_argument_group("folders")
@@ -66,10 +75,10 @@ def main(argv: Sequence[str]) -> int:
     if options.launch_args and not options.missing:
         raise UserError("--launch-args goes with --missing")
     results = Path(options.results)
-    found = collect(options.records, options.scale, counted=results / SIZES.name, refresh=options.refresh)
+    found = collect(options.records, options.scale, counted=KEPT, refresh=options.refresh)
     failed = False
     if options.why:
-        lines = why(found, options.why, code().commit)
+        lines = explain(found, options.why, code().commit)
         print("\n".join(map(printable, lines)))
     elif options.missing:
         _missing(found, options)
@@ -84,8 +93,8 @@ def main(argv: Sequence[str]) -> int:
     return int(failed or (options.strict and bool(found.problems)))
 
 
-def _report(found: Collected, chosen: str | None, results: Path) -> None:
-    """Writes all tables and prints them, or the one that was asked for."""
+def _report(found: Report, chosen: str | None, results: Path) -> None:
+    """Write all tables; print them, or the one that was asked for."""
     tables, fixed = _chosen(found, chosen), list(map(setting_grid, found.settings))
     folder = results / "tables" / ("" if found.scale == "paper" else found.scale)
     files.write(folder, found.tables, fixed)
@@ -99,7 +108,7 @@ def _report(found: Collected, chosen: str | None, results: Path) -> None:
     print(f"{here} records at scale {found.scale} give {count} values{rest}; tables in {folder}/")
 
 
-def _draw(found: Collected, results: Path, runs: Path, html: bool) -> None:
+def _draw(found: Report, results: Path, runs: Path, html: bool) -> None:
     own = "" if found.scale == "paper" else found.scale
     folder = results / "figures" / own
     pictures = draw.draw_all(found.tables, folder, runs)
@@ -110,7 +119,7 @@ def _draw(found: Collected, results: Path, runs: Path, html: bool) -> None:
         print(f"the page: {path.absolute().as_uri()}")
 
 
-def _chosen(found: Collected, name: str | None) -> list[Table]:
+def _chosen(found: Report, name: str | None) -> list[Table]:
     """By the paper's number, as 6 or table6, or by the ablation's name."""
     tables = [
         table for table in found.tables if name in (None, table.number or None, table.name, table.ablation)
@@ -122,33 +131,83 @@ def _chosen(found: Collected, name: str | None) -> list[Table]:
     return tables
 
 
-def _missing(found: Collected, options: argparse.Namespace) -> None:
+def _missing(found: Report, options: argparse.Namespace) -> None:
     try:
         seeds = [int(text) for text in options.seeds.split(",")]
     except ValueError:
         raise UserError(f"--seeds {options.seeds!r} is no list of whole numbers, as 0,1,2") from None
-    wanting = gaps.missing(_chosen(found, options.table), seeds)
+    wanting = missing_seeds(_chosen(found, options.table), seeds)
     if options.launch_args:
         if not wanting:
             print("report: nothing is missing; these arguments only show the plan", file=sys.stderr)
-        print(gaps.launch_arguments(found, wanting))
+        print(launch_arguments(found, wanting))
         return
     for (ablation, cell), lacking in wanting.items():
         print(f"{ablation}/{cell}  seeds {', '.join(map(str, lacking))}")
     print(f"{len(wanting)} cells lack runs at scale {found.scale}" if wanting else "nothing is missing")
 
 
-def _verify(found: Collected, runs: Path) -> bool:
-    """Whether weights at hand are not those that the records tell of."""
+def _verify(found: Report, runs: Path) -> bool:
+    """Compare weights under `runs` with the hashes of the records; whether some do not match."""
     here = [record for record in found.records.values() if record.scale == found.scale]
-    done = verified(here, runs)
-    for line in done.wrong:
-        print(f"wrong: {line}")
-    print(
-        f"{len(done.same)} weights are as recorded, {len(done.wrong)} are not, {len(done.absent)} are not at "
-        f"hand in {runs}/"
+    faults = [weights_fault(record, runs / record.id / WEIGHTS) for record in here]
+    wrong = [fault for fault in faults if fault]
+    for fault in wrong:
+        print(f"wrong: {fault}")
+    counts = f"{faults.count('')} weights match their records, {len(wrong)} do not"
+    print(f"{counts}, {faults.count(None)} were not found in {runs}/")
+    return bool(wrong)
+
+
+def missing_seeds(tables: Iterable[Table], seeds: Sequence[int]) -> dict[tuple[str, str], list[int]]:
+    """By (ablation, cell), in the tables' order: the seeds that have no record."""
+    found: dict[tuple[str, str], list[int]] = {}
+    for table in tables:
+        if table.protocol:
+            continue
+        for entry in table.entries:
+            if not entry.key:
+                continue
+            lacking = [seed for seed in seeds if seed not in entry.seeds]
+            if lacking:
+                found[table.ablation, entry.key.partition("/")[2]] = lacking
+    return found
+
+
+def launch_arguments(report: Report, missing: Mapping[tuple[str, str], Sequence[int]]) -> str:
+    """Arguments for one call of launch.py that runs them; runs that have finished are not started again."""
+    scale = [] if report.scale == "paper" else [f"scale={report.scale}"]
+    ablations = sorted({ablation for ablation, _ in missing})
+    if not ablations:
+        # Without an ablation launch.py would start a run; a plan starts nothing.
+        return " ".join(["ablation=all", "action=plan", *scale])
+    seeds = sorted({seed for lacking in missing.values() for seed in lacking})
+    words = [f"seeds={','.join(map(str, seeds))}"]
+    if len(ablations) == 1:
+        (name,) = ablations
+        if own_scale(report.configs[name][0]):
+            scale = []
+        words = [f"ablation={name}", f"cells={','.join(cell for _, cell in missing)}", *words]
+    else:
+        words = ["ablation=all", *words]
+    return " ".join([*words, *scale])
+
+
+def weights_fault(record: Record, path: Path) -> str | None:
+    """Why a file is not the weights that a record names; "" where it is, None where there is no file."""
+    try:
+        with open(path, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return f"{path} cannot be read: {error.strerror}"
+    if digest == record.weights_sha256:
+        return ""
+    return (
+        f"{path} does not match the record of {record.id}: its SHA-256 is {digest[:12]}…, "
+        f"not {record.weights_sha256[:12]}…"
     )
-    return bool(done.wrong)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What an ablation is: rows of a table, each a few settings, and what the paper reports for it.
 
-A file of this folder is an ablation where it says `ABLATION = Ablation(…)`; its name is the file's, as in
+A file of this folder that defines `ABLATION = Ablation(…)` is an ablation; its name is the file's, as in
 `python pipeline/launch.py ablation=inner_heads`. Nothing here needs torch.
 """
 
@@ -80,7 +80,7 @@ def load(name: str) -> dict[str, Ablation]:
 
 
 def composed(ablation: Ablation, cell: Cell, overrides: Sequence[str] = ()) -> RunConfig:
-    """A cell's config; what the user overrides holds for every cell, and may not be what one of them sets."""
+    """A cell's config; the user's overrides hold for every cell and may not touch what the ablation sets."""
     own = {text.partition("=")[0] for each in ablation.cells for text in each.overrides}
     for text in overrides:
         key = text.partition("=")[0]
@@ -124,7 +124,7 @@ def seeded(config: RunConfig, seed: int | None) -> RunConfig:
 
 
 def check(name: str, ablation: Ablation, overrides: Sequence[str] = ()) -> None:
-    """Refuse cells that differ in anything but what is varied: a table compares one thing."""
+    """Refuse cells that differ in settings other than those that the ablation varies."""
     for cell in ablation.cells:
         if not cell.name or not set(cell.name) <= NAMES_OF_CELLS:
             raise UserError(f"ablation {name}: cell {cell.name!r} must be named in a–z, 0–9, _ and -")

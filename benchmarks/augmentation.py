@@ -5,15 +5,13 @@
 Every round times ten calls of every stage of both, in turn, so that a machine whose speed drifts drifts for
 both; the figures are medians over rounds of a call's mean processor time (of all threads, so that neighbours
 on a shared machine are not counted), the ratio that of the medians. Images: scikit-learn's two photographs at
-ImageNet's usual size (500 × 375) and weight (about 110 KB). `jpegtran` adds the rows on repacked files.
+ImageNet's usual size (500 × 375) and weight (about 110 KB).
 """
 
 import argparse
 import io
 import os
-import shutil
 import statistics
-import subprocess
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -32,10 +30,9 @@ from pipeline.data.augmentation.draws import ViewDraws, draw_batch, draw_views
 from pipeline.data.augmentation.policy import OPERATIONS
 from pipeline.data.augmentation.randaugment import apply_operation, use_one_thread
 from pipeline.data.augmentation.settings import Augmentation
-from pipeline.data.images.decode import StoredImage, decode, decode_box, decode_with_pillow
-from pipeline.data.images.jpeg import read_frame, restart_interval, restart_rows
+from pipeline.data.images.decode import StoredImage, decode, decode_with_pillow
+from pipeline.data.images.jpeg import ImageKind
 from pipeline.data.images.resample import resize_into
-from pipeline.data.shards.manifest import ImageKind
 
 Stage = Callable[[int], object]  # takes the round's number
 Name = TypeVar("Name")
@@ -50,7 +47,7 @@ def photographs() -> list[StoredImage]:
         photo = Image.fromarray(load_sample_image(name)).resize((500, 375), Image.Resampling.LANCZOS)
         files = [_jpeg(photo, quality) for quality in (90, 92, 94, 95, 96, 97, 98)]
         payload = min(files, key=lambda file: abs(len(file) - 110_000))
-        images.append(StoredImage(payload, ImageKind.JPEG, 500, 375, np.zeros(0, np.uint32)))
+        images.append(StoredImage(payload, ImageKind.JPEG, 500, 375))
     return images
 
 
@@ -60,37 +57,22 @@ def _jpeg(photo: Image.Image, quality: int) -> bytes:
     return file.getvalue()
 
 
-def repacked(image: StoredImage) -> StoredImage:
-    interval = restart_interval(read_frame(image.payload))
-    command = ["jpegtran", "-optimize", "-restart", f"{interval}B"]
-    payload = subprocess.run(command, input=image.payload, capture_output=True, check=True).stdout
-    return StoredImage(payload, image.kind, image.width, image.height, restart_rows(payload))
-
-
 def pixel_stages(images: list[StoredImage], draws: ViewDraws) -> dict[str, tuple[Stage, Stage]]:
     """Decoding and resizing."""
     pixels = [decode(image) for image in images]
     slot = np.empty((224, 224, 3), np.uint8)
 
-    def box(image: StoredImage, view: int) -> np.ndarray:
-        top, left, height, width = draws.crop[view % VIEWS].tolist()
-        return decode_box(image, (top, left, top + height, left + width))[0]
-
     def window(view: int) -> np.ndarray:
         top, left, height, width = draws.crop[view % VIEWS].tolist()
         return pixels[view % 2][top : top + height, left : left + width]
 
-    stages: dict[str, tuple[Stage, Stage]] = {
+    return {
         "decode": (lambda i: decode(images[i % 2]), lambda i: decode_with_pillow(images[i % 2])),
         "crop and resize": (
             lambda i: resize_into(slot, window(i), "bicubic"),
             lambda i: reference.random_view(pixels[i % 2], draws, i % VIEWS, AUG),
         ),
     }
-    if shutil.which("jpegtran"):
-        banded = [repacked(image) for image in images]
-        stages["decode, the crop's part"] = (lambda i: box(banded[i % 2], i), stages["decode"][1])
-    return stages
 
 
 def operation_stages(images: list[StoredImage]) -> dict[str, tuple[Stage, Stage]]:
@@ -128,22 +110,17 @@ def view_stages(images: list[StoredImage], draws: ViewDraws) -> dict[str, tuple[
         with Image.open(io.BytesIO(images[i % 2].payload)) as opened:
             return transform(opened.convert("RGB"))
 
-    def ours(source: list[StoredImage], repeats: int) -> Stage:
+    def ours(repeats: int) -> Stage:
         def render(i: int) -> None:
             chosen = [(repeats * i + k) % VIEWS for k in range(repeats)]
-            views.render_views(source[i % 2], draws, chosen, slots[:repeats], AUG)
+            views.render_views(images[i % 2], draws, chosen, slots[:repeats], AUG)
 
         return render
 
-    stages: dict[str, tuple[Stage, Stage]] = {
-        "view": (ours(images, 1), timms),
-        "three views of one decode": (ours(images, 3), lambda i: [timms(i) for _ in range(3)]),
+    return {
+        "view": (ours(1), timms),
+        "three views of one decode": (ours(3), lambda i: [timms(i) for _ in range(3)]),
     }
-    if shutil.which("jpegtran"):
-        banded = [repacked(image) for image in images]
-        stages["view, repacked"] = (ours(banded, 1), timms)
-        stages["three views, repacked"] = (ours(banded, 3), lambda i: [timms(i) for _ in range(3)])
-    return stages
 
 
 def own_stages() -> dict[str, Stage]:

@@ -21,7 +21,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
-from photographs import make_sets
+from photographs import make_set
 from processes import descendants, memory, processor_time
 from reading import print_overhead, print_resuming
 
@@ -124,25 +124,21 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path(tempfile.gettempdir()) / "loading-benchmark")
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
-    plain, repacked = make_sets(arguments.data)
-    pixels = (plain.width.astype(np.int64) * plain.height).mean()
-    print(
-        f"{len(plain)} images, mean {plain.length.mean() / 1e3:.1f} kB and {pixels / 1e6:.3f} Mpx;", end=" "
-    )
-    print(f"repacked {repacked.length.mean() / 1e3:.1f} kB; {arguments.rounds} rounds\n")
+    manifest = make_set(arguments.data)
+    pixels = (manifest.width.astype(np.int64) * manifest.height).mean()
+    size = f"{manifest.length.mean() / 1e3:.1f} kB and {pixels / 1e6:.3f} Mpx"
+    print(f"{len(manifest)} images, mean {size}; {arguments.rounds} rounds\n")
     loaders: dict[str, Callable[[], Batches]] = {
-        "timm, DeiT's recipe": lambda: timm_loader(plain.root),
-        "webdataset + torchvision v2": lambda: torchvision_loader(plain.root),
-        "ours, plain tars": lambda: own_loader(plain, 1),
-        "ours, repacked": lambda: own_loader(repacked, 1),
-        "ours, plain tars, 3 repeats": lambda: own_loader(plain, 3),
-        "ours, repacked, 3 repeats": lambda: own_loader(repacked, 3),
+        "timm, DeiT's recipe": lambda: timm_loader(manifest.root),
+        "webdataset + torchvision v2": lambda: torchvision_loader(manifest.root),
+        "ours": lambda: own_loader(manifest, 1),
+        "ours, 3 repeats": lambda: own_loader(manifest, 3),
     }
     rounds = [{name: measure(make) for name, make in loaders.items()} for _ in range(arguments.rounds)]
     print_speed(rounds)
     print_memory(rounds[-1])
     print()
-    print_overhead(plain)
+    print_overhead(manifest)
     print_resuming()
 
 

@@ -11,9 +11,7 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from pipeline.data.packing.pack import make
-from pipeline.data.packing.repack import repack
-from pipeline.data.packing.shard_plan import Packing
+from pipeline.data.packing.pack import Packing, make
 from pipeline.data.packing.sources.source import Source, listing
 from pipeline.data.shards.manifest import Manifest
 
@@ -47,16 +45,14 @@ def photograph(number: int) -> bytes:
     return _jpeg(image, QUALITIES[low], subsampling)
 
 
-def make_sets(root: Path, count: int = 1536) -> tuple[Manifest, Manifest]:
-    """The plain set and its repacked twin, made once."""
-    plain, bands = root / "plain", root / "repacked"
-    if not (bands / "train.manifest.json").exists():
+def make_set(root: Path, count: int = 1536) -> Manifest:
+    """The set under ROOT, made if it is not there."""
+    if not (root / "train.manifest.json").exists():
         names = listing([f"photo-{i:05d}" for i in range(count)], np.arange(count) % 10, [2 * WEIGHT] * count)
         classes = tuple(f"class {label}" for label in range(10))
         source = Source("photographs", classes, {"train": names}, lambda _, row: photograph(row))
-        make(source, plain, Packing(samples_per_shard=256))
-        repack(plain, bands)
-    return Manifest.read(plain, "train"), Manifest.read(bands, "train")
+        make(source, root, Packing(samples_per_shard=256))
+    return Manifest.read(root, "train")
 
 
 def _jpeg(image: Image.Image, quality: int, subsampling: int) -> bytes:

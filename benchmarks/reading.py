@@ -13,9 +13,9 @@ import time
 from pathlib import Path
 
 import numpy as np
-from photographs import make_sets
+from photographs import make_set
 
-from pipeline.data.loading.rendering import Task, describe
+from pipeline.data.loading.rendering import Task, TaskImage, describe
 from pipeline.data.loading.sampler import Sampling, TrainOrder
 from pipeline.data.shards.manifest import Manifest, Shard
 from pipeline.data.shards.reader import ShardFiles
@@ -52,29 +52,29 @@ def _epoch(manifest: Manifest, epoch: int) -> np.ndarray:
     opened = [os.open(manifest.path(shard), os.O_RDONLY) for shard in range(len(manifest.shards))]
     buffer = memoryview(bytearray(int(manifest.length.max())))
 
-    def announced(images: list[tuple[int, ...]]) -> None:
-        for _, offset, _, shard, length, *_ in images:
-            files.announce(shard, offset, length)
+    def announced(images: list[TaskImage]) -> None:
+        for image in images:
+            files.announce(image.shard, image.offset, image.length)
 
-    def unhashed(images: list[tuple[int, ...]]) -> None:
+    def unhashed(images: list[TaskImage]) -> None:
         announced(images)
-        for _, offset, _, shard, length, *_ in images:
-            files._read(shard, offset, length)
+        for image in images:
+            files._read(image.shard, image.offset, image.length)
 
-    def hashed(images: list[tuple[int, ...]]) -> None:
+    def hashed(images: list[TaskImage]) -> None:
         announced(images)
-        for xxh3, offset, _, shard, length, *_ in images:
-            files.read(shard, offset, length, xxh3)
+        for image in images:
+            files.read(image.shard, image.offset, image.length, image.xxh3)
 
-    def copied(images: list[tuple[int, ...]]) -> None:
-        for _, offset, _, shard, length, *_ in images:
-            os.preadv(opened[shard], [buffer[:length]], offset)
+    def copied(images: list[TaskImage]) -> None:
+        for image in images:
+            os.preadv(opened[image.shard], [buffer[: image.length]], image.offset)
 
     spent = [chosen - begun, described - chosen]
     for way in (unhashed, hashed, copied):
         begun = time.process_time()
         for task in tasks:
-            way(task.images.tolist())
+            way([TaskImage(*image) for image in task.images.tolist()])
         spent.append(time.process_time() - begun)
     files.close()
     for file in opened:
@@ -122,8 +122,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path(tempfile.gettempdir()) / "loading-benchmark")
     parser.add_argument("--rounds", type=int, default=7)
     arguments = parser.parse_args()
-    plain, _ = make_sets(arguments.data)
-    print_overhead(plain, arguments.rounds)
+    print_overhead(make_set(arguments.data), arguments.rounds)
     print_resuming()
 
 

@@ -29,7 +29,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ablations import spec
-from pipeline import tables
 from pipeline.config.machine import Paths
 from pipeline.config.overrides import compose, groups_help
 from pipeline.config.run import RunConfig
@@ -43,6 +42,7 @@ from pipeline.launching.status import RunStatus, statuses
 from pipeline.runs import records
 from pipeline.runs.directory import LOG, OUTPUT, run_directory
 from pipeline.runs.log import tail
+from pipeline.terminal import live_table, show_table
 
 WATCH_EVERY = 2.0  # seconds
 LINES = 20  # of each log
@@ -76,7 +76,7 @@ def plan(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
     if request.json:
         print(json.dumps(overview.for_programs(runs, found, costs)))
     else:
-        tables.show(overview.PLAN, overview.plan_rows(runs, found, costs), overview.plan_totals(found, costs))
+        show_table(overview.PLAN, overview.plan_rows(runs, found, costs), overview.plan_totals(found, costs))
     if over:
         raise UserError(over)
     return 0
@@ -84,7 +84,7 @@ def plan(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
 
 def status(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
     if request.watch and not request.json and sys.stdout.isatty():
-        with tables.redrawn(sys.stdout) as screen:
+        with live_table(sys.stdout) as screen:
             while True:
                 found = statuses(runs, jobs_of(runs))
                 screen.draw(overview.STATUS, overview.status_rows(runs, found), overview.summary(found))
@@ -96,7 +96,7 @@ def status(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
         if request.json:
             print(json.dumps(overview.for_programs(runs, found)), flush=True)
         else:
-            tables.show(overview.STATUS, overview.status_rows(runs, found), overview.summary(found))
+            show_table(overview.STATUS, overview.status_rows(runs, found), overview.summary(found))
         if not request.watch or all(at.state == "done" for at in found):
             return 1 if any(at.state == "broken" for at in found) else 0
         time.sleep(WATCH_EVERY)
@@ -159,7 +159,7 @@ def submit(
         names = {run.id: overview.cells(run) for run in runs}
         states = {one.id: "submitted" if one.new else "at work already" for one in submitted}
         rows = [[one.id, names[one.id], one.job or "outside of Slurm", states[one.id]] for one in submitted]
-        tables.show(("run", "cells", "job", ""), rows)
+        show_table(("run", "cells", "job", ""), rows)
         print(*preflight.remarks(commands.settings()), sep="\n")
         print(f"their status: {again(request, 'status')}")
     return 1 if without else 0

@@ -1,10 +1,9 @@
-"""Makes, indexes, verifies, repacks and describes shards: `python pipeline/shards.py`.
+"""Makes, indexes, verifies and describes shards: `python pipeline/shards.py`.
 
   make KIND [SOURCE] OUT   pack a data set into webdataset tars with a manifest
   index DIR                write the manifest of tars that exist already
   verify DIR               read every byte again and name what is damaged
-  repack DIR OUT           rewrite losslessly with restart markers, for faster cropped decoding
-  info DIR                 say what a set holds; --sheet FILE.png draws a contact sheet
+  info DIR                 describe a set; --sheet FILE.png draws a contact sheet
 
 KIND is one of
   digits                   scikit-learn's 8×8 digits; needs no SOURCE
@@ -28,11 +27,11 @@ if TYPE_CHECKING:
     from pipeline.data.packing.sources.source import Source
 
 KINDS = ("digits", "imagenet", "cifar10", "cifar100", "flowers", "pets", "folder")
-NAMED = 20  # how many of the files to be noted are named
+NAMED = 20  # how many files a report names
 
 
 class Arguments(argparse.ArgumentParser):
-    """argparse whose complaints are one line, with the valid names and the nearest."""
+    """argparse with one-line errors that list the valid names and the most similar one."""
 
     def __init__(self, name: str, usage: str) -> None:
         super().__init__(prog=f"shards.py {name}", usage=f"shards.py {name} {usage}", allow_abbrev=False)
@@ -50,13 +49,13 @@ class Arguments(argparse.ArgumentParser):
 
 def count(text: str) -> int:
     if not re.fullmatch(r"\d{1,18}", text) or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of at least 1")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 1")
     return int(text)
 
 
 def seed(text: str) -> int:
     if not re.fullmatch(r"\d{1,18}", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 0")
     return int(text)
 
 
@@ -64,10 +63,12 @@ def make(argv: Sequence[str]) -> int:
     arguments = Arguments("make", "KIND [SOURCE] OUT [options]")
     arguments.add_argument("kind")
     arguments.add_argument("paths", nargs="+", type=Path)
-    arguments.add_argument("--seed", type=seed, default=0, help="of the one shuffle (0)")
+    arguments.add_argument("--seed", type=seed, default=0, help="of the shuffle (0)")
     arguments.add_argument("--samples-per-shard", type=count, help="instead of shards of at most 256 MB")
     arguments.add_argument("--workers", type=count, help="processes (one per core)")
-    arguments.add_argument("--skip-damaged", action="store_true", help="name unreadable files, pack the rest")
+    arguments.add_argument(
+        "--skip-damaged", action="store_true", help="leave out files that cannot be decoded, and name them"
+    )
     arguments.add_argument("--format", help="digits: jpg (default) or png")
     arguments.add_argument("--size", type=count, help="digits: edge in pixels (32)")
     options = arguments.parse(argv)
@@ -80,8 +81,8 @@ def make(argv: Sequence[str]) -> int:
         places = "OUT" if wanted == 1 else "SOURCE OUT"
         raise UserError(f"make {options.kind} takes {places}, not {len(options.paths)} paths")
     from pipeline.data.packing.fork_pool import cores
+    from pipeline.data.packing.pack import Packing
     from pipeline.data.packing.pack import make as pack
-    from pipeline.data.packing.shard_plan import Packing
 
     workers = options.workers or cores()
     source = read_source(options.kind, options.paths[0], workers, options.format, options.size)
@@ -139,27 +140,10 @@ def verify(argv: Sequence[str]) -> int:
     for one in damage:
         print(one)
     if damage:
-        cure = "remove these shards and run the `make` command again, or copy them again"
+        cure = "remove these shards and run the `make` command again, or copy the shards again"
         print(f"{len(damage)} damaged {'shard' if len(damage) == 1 else 'shards'}: {cure}", file=sys.stderr)
         return 1
-    print(f"{options.root}: every byte is as it was packed")
-    return 0
-
-
-def repack(argv: Sequence[str]) -> int:
-    arguments = Arguments("repack", "DIR OUT [--workers N]")
-    arguments.add_argument("root", type=Path)
-    arguments.add_argument("out", type=Path)
-    arguments.add_argument("--workers", type=count)
-    options = arguments.parse(argv)
-    from pipeline.data.packing.describe import read_set
-    from pipeline.data.packing.repack import repack as repack_set
-
-    outcome = repack_set(options.root, options.out, options.workers or 0)
-    report(outcome, options.out, "repacked")
-    before = sum(int(one.length.sum(dtype="int64")) for one in read_set(options.root))
-    after = sum(int(one.length.sum(dtype="int64")) for one in outcome.manifests.values())
-    print(f"{before:,} bytes of images before, {after:,} after ({(after - before) / before:+.2%})")
+    print(f"{options.root}: every byte is the same as when it was packed")
     return 0
 
 
@@ -187,7 +171,7 @@ def report(outcome: "Outcome", out: Path, done: str) -> None:
     if outcome.skipped:
         name_files(outcome.skipped, "damaged and left out")
     if outcome.flawed:
-        name_files(outcome.flawed, "kept though the JPEG decoder warns of them (Pillow reads them)")
+        name_files(outcome.flawed, "kept, though the JPEG decoder warns of them (Pillow reads them)")
     if outcome.turned:
         print(f"{outcome.turned:,} images have an EXIF rotation, which is not applied, as in timm's training")
 
@@ -204,7 +188,6 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "make": make,
     "index": index,
     "verify": verify,
-    "repack": repack,
     "info": info,
 }
 

@@ -1,13 +1,23 @@
-"""What a person sees of a run: a bar on a terminal, else a plain line every so often."""
+"""What a person sees of long work: a bar or a table on a terminal, else a plain line every few seconds."""
 
 import sys
 import time
-from typing import Protocol
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol, TextIO
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.live import Live
+    from rich.table import Table
+
+LINE_EVERY = 5.0  # seconds
+UNWRAPPED = 10_000  # columns: what is not a terminal is not wrapped
 
 
 class Display(Protocol):
     def show(self, step: int, text: str) -> None:
-        """How far the run is; `text` says the rest."""
+        """How far the work is; `text` says the rest."""
 
     def say(self, text: str) -> None:
         """A line that stays."""
@@ -15,20 +25,42 @@ class Display(Protocol):
     def close(self) -> None: ...
 
 
-def open_display(total: int, step: int, seconds: float) -> Display:
-    return Bar(total, step) if sys.stderr.isatty() else Lines(total, seconds)
+def open_display(total: int, step: int, seconds: float, what: str = "step") -> Display:
+    return Bar(total, step, what) if sys.stderr.isatty() else Lines(total, seconds, what)
+
+
+@contextmanager
+def progress(total: int, what: str) -> Iterator[Callable[[int], None]]:
+    """A function to call with the number of images finished since the last call."""
+    started, done = time.monotonic(), 0
+    display = open_display(total, 0, LINE_EVERY, what)
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        rate = done / max(time.monotonic() - started, 1e-9)
+        left = f", {clock((total - done) / rate)} left" if rate else ""
+        display.show(done, f"{rate:,.0f}/s{left}")
+
+    try:
+        yield advance
+    finally:
+        display.close()
+    seconds = time.monotonic() - started
+    if seconds >= LINE_EVERY:
+        display.say(f"{what}: {done:,} in {clock(seconds)}")
 
 
 class Lines:
-    def __init__(self, total: int, seconds: float) -> None:
-        self._total, self._seconds = total, seconds
+    def __init__(self, total: int, seconds: float, what: str) -> None:
+        self._total, self._seconds, self._what = total, seconds, what
         self._said = time.monotonic()
 
     def show(self, step: int, text: str) -> None:
         now = time.monotonic()
         if now - self._said >= self._seconds:
             self._said = now
-            self.say(f"step {step:,} of {self._total:,}  {text}")
+            self.say(f"{self._what} {step:,} of {self._total:,}  {text}")
 
     def say(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
@@ -38,20 +70,20 @@ class Lines:
 
 
 class Bar:
-    def __init__(self, total: int, step: int) -> None:
+    def __init__(self, total: int, step: int, what: str) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
         # No refreshing thread: worker processes are forked beside it.
         self._bar = Progress(
-            TextColumn("step"),
+            TextColumn("{task.description}"),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TextColumn("{task.fields[text]}"),
             console=Console(stderr=True),
             auto_refresh=False,
         )
-        self._task = self._bar.add_task("", total=total, completed=step, text="")
+        self._task = self._bar.add_task(what, total=total, completed=step, text="")
         self._shown = 0.0
         self._bar.start()
 
@@ -76,3 +108,60 @@ def clock(seconds: float) -> str:
     if days > 1:
         return f"{days:,} days {hours} h"
     return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
+
+
+def show_table(head: Sequence[str], rows: Sequence[Sequence[str]], below: str = "") -> None:
+    """On standard output, once."""
+    console = _console(sys.stdout)
+    console.print(_table(head, rows))
+    if below:
+        console.print(f"\n{below}", markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def live_table(stream: TextIO | None = None) -> Iterator["LiveTable"]:
+    """Redrawn in place; on standard error unless another terminal is given."""
+    from rich.live import Live
+
+    console = _console(stream or sys.stderr)
+    with Live(console=console, auto_refresh=False, vertical_overflow="visible") as live:
+        yield LiveTable(live)
+
+
+class LiveTable:
+    def __init__(self, live: "Live") -> None:
+        self._live = live
+
+    def draw(self, head: Sequence[str], rows: Sequence[Sequence[str]], below: str = "") -> None:
+        from rich.console import Group
+        from rich.text import Text
+
+        self._live.update(Group(_table(head, rows), Text(below)), refresh=True)
+
+    def say(self, text: str) -> None:
+        """A line that stays above the table."""
+        self._live.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _console(stream: TextIO) -> "Console":
+    from rich.console import Console
+
+    return Console(file=stream, width=None if stream.isatty() else UNWRAPPED)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> "Table":
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for index, name in enumerate(head):
+        numbers = all(not row[index] or row[index][0].isdigit() for row in rows)
+        table.add_column(name, justify="right" if rows and numbers else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(_printable(value)) for value in row))
+    return table
+
+
+def _printable(text: str) -> str:
+    return "".join(character if character.isprintable() else "�" for character in text)

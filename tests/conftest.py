@@ -1,7 +1,8 @@
-"""For all tests: torch takes one thread, as `make test` runs several at once; groups stay together; and where
-there is no GPU, Triton's kernels run in its interpreter, which must be said before Triton is imported."""
+"""For all tests: torch takes one thread, as `make test` runs several at once; groups stay together; SIGINT
+interrupts; and without a GPU Triton's kernels run in its interpreter, set before Triton is imported."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,9 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 if not Path("/dev/nvidiactl").exists():
     os.environ.setdefault("TRITON_INTERPRET", "1")
+# In a shell's background and under many CI runners SIGINT is ignored, and would be by all that tests start.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -1,4 +1,4 @@
-"""The README against the repository: its tree, its links, its commands, its Python."""
+"""The README against the repository: its tree, its commands, its Python; and the links of all pages."""
 
 import re
 import shutil
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-DOCS = [ROOT / "README.md", *sorted((ROOT / "results").glob("*.md")), *sorted((ROOT / "slurm").glob("*.md"))]
+DOCS = sorted(path for room in (".", "docs", "results", "slurm") for path in (ROOT / room).glob("*.md"))
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", (ROOT / "README.md").read_text(), flags=re.M | re.S)
 
 
@@ -19,6 +19,10 @@ def blocks(language: str) -> list[str]:
 def commands() -> list[str]:
     lines = "\n".join(blocks("sh")).replace("\\\n", " ").splitlines()
     return [line.split("#")[0].strip() for line in lines if line.split("#")[0].strip()]
+
+
+def make_targets() -> list[str]:
+    return re.findall(r"^(\w[\w-]*):", (ROOT / "Makefile").read_text(), flags=re.M)
 
 
 def test_the_tree_names_what_is_there_and_all_of_it():
@@ -41,8 +45,7 @@ def test_links_lead_somewhere(doc):
 def test_commands_name_things_that_exist(command):
     words = command.split()
     if words[0] == "make":
-        targets = re.findall(r"^(\w[\w-]*):", (ROOT / "Makefile").read_text(), flags=re.M)
-        assert words[1] in targets
+        assert words[1] in make_targets()
     elif words[:2] == ["python", "-m"]:
         module = ROOT / words[2].replace(".", "/")
         assert module.with_suffix(".py").exists() or (module / "__main__.py").exists(), words[2]
@@ -58,7 +61,24 @@ def test_python_in_the_readme_runs(program, tmp_path, monkeypatch):
     exec(compile(program, "README.md", "exec"), {})
 
 
-@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
-def test_make_knows_its_two_commands():
-    for target in ("test", "demo"):
-        subprocess.run(["make", "--dry-run", target], cwd=ROOT, check=True, capture_output=True)
+needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+
+
+@needs_make
+def test_make_alone_lists_every_target():
+    done = subprocess.run(["make"], cwd=ROOT, check=True, capture_output=True, text=True)
+    listed = [line.split()[1] for line in done.stdout.splitlines()]
+    assert sorted(listed) == sorted(target for target in make_targets() if not target.startswith("."))
+
+
+@needs_make
+def test_the_demo_installs_nothing_for_tests(tmp_path):
+    shutil.copytree(ROOT / ".ci", tmp_path / ".ci")
+    for name in ("Makefile", "setup.cfg", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    for target, argument in {"demo": "demo", "test": "test", "test-fast": "test"}.items():
+        done = subprocess.run(
+            ["make", "--dry-run", target], cwd=tmp_path, check=True, capture_output=True, text=True
+        )
+        setups = [line for line in done.stdout.splitlines() if ".ci/setup" in line]
+        assert setups == [f"sh .ci/setup {argument}"]

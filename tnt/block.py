@@ -5,6 +5,8 @@ B images of n patches, d wide, of m words, c wide. In a transformer block: S seq
 
 from __future__ import annotations
 
+import os
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,6 +14,8 @@ from torch import Tensor, nn
 from tnt.attention import Attention
 from tnt.config import TNTConfig
 from tnt.embed import WordsToPatch
+
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"  # Triton's kernels without a GPU, slowly
 
 
 class MLP(nn.Module):
@@ -90,12 +94,55 @@ class TNTBlock(nn.Module):
 
     def forward(self, words: Tensor, patches: Tensor) -> tuple[Tensor, Tensor]:
         """B·n, m, c and B, 1+n, d → the same"""
-        if self.fused and not torch.compiler.is_exporting():
-            from tnt.fused.block import runs_on, words_to_patches
+        kernels = self.fused and (words.is_cuda or INTERPRETED) and not torch.compiler.is_exporting()
+        words, patches = (self.inner_fused if kernels else self.inner_plain)(words, patches)
+        return words, self.outer(patches)
 
-            if runs_on(words):
-                words, patches = words_to_patches(self, words, patches)
-                return words, self.outer(patches)
+    def inner_plain(self, words: Tensor, patches: Tensor) -> tuple[Tensor, Tensor]:
+        """The words after the inner block, and the patches with them added (Eqs. 6–8)."""
         words = self.inner(words)
         enriched = patches[:, 1:] + self.to_patch(words, batch=patches.shape[0])
-        return words, self.outer(torch.cat([patches[:, :1], enriched], dim=1))
+        return words, torch.cat([patches[:, :1], enriched], dim=1)
+
+    def inner_fused(self, words: Tensor, patches: Tensor) -> tuple[Tensor, Tensor]:
+        """The same by the kernels of `tnt.fused`, with the weights of the modules that they replace."""
+        from tnt.fused.ops import enrich, inner
+
+        dtype, layer, to_patch = _compute_type(words), self.inner, self.to_patch
+        words, normed = inner(
+            words,
+            _kept_residuals(layer, words, dtype),
+            _kernel_weights(layer),
+            to_patch.norm_words.weight,
+            to_patch.norm_words.bias,
+            layer.attn.heads,
+            dtype,
+        )
+        update = to_patch.proj(normed.view(patches.shape[0], -1, to_patch.proj.in_features))  # B, n, d
+        norm = to_patch.norm_patch
+        if isinstance(norm, nn.LayerNorm):
+            return words, enrich(patches, update, norm.weight, norm.bias)
+        return words, torch.cat([patches[:, :1], patches[:, 1:] + update], dim=1)
+
+
+def _compute_type(words: Tensor) -> torch.dtype:
+    kind = words.device.type
+    if torch.is_autocast_enabled(kind) and words.dtype != torch.float64:
+        return torch.get_autocast_dtype(kind)
+    return words.dtype
+
+
+def _kept_residuals(layer: TransformerBlock, words: Tensor, dtype: torch.dtype) -> Tensor | None:
+    """2, S: the factors of both residuals, drawn as `TransformerBlock.forward` draws them."""
+    if not layer.drops():
+        return None
+    drawn = [layer.kept(words.shape[0], dtype, words.device) for _ in range(2)]
+    return torch.stack(drawn).flatten(1).to(torch.promote_types(dtype, torch.float32))
+
+
+def _kernel_weights(layer: TransformerBlock) -> list[Tensor]:
+    attn, mlp = layer.attn, layer.mlp
+    return [
+        layer.norm1.weight, layer.norm1.bias, attn.qkv.weight, attn.proj.weight, attn.proj.bias,
+        layer.norm2.weight, layer.norm2.bias, mlp.fc1.weight, mlp.fc1.bias, mlp.fc2.weight, mlp.fc2.bias,
+    ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""What the commands that open a model share: which model, where, and how they end when something is wrong."""
+"""What the commands share: the options that choose a model, exit statuses, progress and printed tables."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tnt.weights.models import name_of, open_model
 
 
 @dataclass(frozen=True)
-class Chosen:
+class ChosenModel:
     """A model, ready for inference, and where its weights come from."""
 
     model: TNT
@@ -29,8 +29,10 @@ class Chosen:
 def add_model_options(
     parser: argparse.ArgumentParser, refuse_random: bool = True, size: int | None = None
 ) -> None:
-    """For answers, or for pictures (`refuse_random=False`), which are drawn on the CPU and say for themselves
-    that weights are random, which an answer does not, so that there it needs a flag.
+    """Options that choose a model and its weights.
+
+    `refuse_random=False` is for pictures: they are drawn on the CPU and say in themselves that weights are
+    random. Answers do not, so random weights need a flag there.
     """
     group = parser.add_argument_group("model")
     default = "the model's"
@@ -56,15 +58,15 @@ def add_model_options(
     group.add_argument("--seed", type=int, default=0, help="of everything random (default: 0)")
 
 
-def choose_model(options: argparse.Namespace, resize: bool = True) -> Chosen:
+def choose_model(options: argparse.Namespace, resize: bool = True) -> ChosenModel:
     """The model that the options ask for; what was assumed goes to standard error."""
     allowed = getattr(options, "random_weights", True)
     if options.weights and getattr(options, "random_weights", False):
         raise ValueError("--weights and --random-weights exclude each other; give one")
     if not options.weights and not allowed:
         raise ValueError(
-            "no weights: give --weights FILE (an untrained model answers at random; --random-weights if that "
-            "is meant)"
+            "no weights: give --weights FILE, or --random-weights for an untrained model, whose answers "
+            "mean nothing"
         )
     device = getattr(options, "device", "cpu")
     size = {} if options.size is None or not resize else {"image_size": options.size}
@@ -72,7 +74,8 @@ def choose_model(options: argparse.Namespace, resize: bool = True) -> Chosen:
         model, held = open_model(options.weights, name=options.model, ema=not options.raw, **size)
         if not held.heads_known:
             heads = f"{held.config.outer_heads} outer and {held.config.inner_heads} inner heads"
-            print(f"{options.weights}: heads leave no trace in weights; {heads} are assumed", file=sys.stderr)
+            unknown = "the weights do not tell the number of heads"
+            print(f"{options.weights}: {unknown}; {heads} are assumed", file=sys.stderr)
         origin = str(options.weights)
     else:
         torch.manual_seed(options.seed)
@@ -83,7 +86,7 @@ def choose_model(options: argparse.Namespace, resize: bool = True) -> Chosen:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"device {device!r} cannot be used: {reason}") from error
-    return Chosen(model.eval(), name_of(model.config), not options.weights, origin)
+    return ChosenModel(model.eval(), name_of(model.config), not options.weights, origin)
 
 
 def run(command: str, work: Callable[[], int]) -> int:

@@ -22,9 +22,7 @@ class TNTConfig:
     form: str = "official"  # which published network carries the name: see the README's table
     image_size: int = 224
     patch_size: int = 16
-    word_edge: int = (
-        4  # p′: a word is word_edge × word_edge pixels (and the stride of the stem's convolution)
-    )
+    word_edge: int = 4  # p′: a word is word_edge × word_edge pixels; it is also the stride of the stem
     depth: int = 12
     patch_dim: int = 384  # d
     word_dim: int | None = None  # c

@@ -1,4 +1,4 @@
-"""A model as others take it: an ONNX graph, a torch.export program, timm's weights, a folder for a hub.
+"""Export a model: as an ONNX graph, a torch.export program, timm's weights, or a folder for a hub.
 
     python -m tnt.export tnt_s.onnx --to onnx --weights tnt_s.safetensors
     python -m tnt.export tnt-s/ --to hub-folder --weights tnt_s.safetensors --record results/records/….json
@@ -42,7 +42,7 @@ def to_onnx(model: TNT, path: str | Path) -> float:
     """
     import onnx
     import onnxruntime
-    import onnxscript  # noqa: F401 (torch's exporter needs it, and says so less plainly)
+    import onnxscript  # noqa: F401 (torch's exporter needs it, and its own message is less clear)
 
     def read_back(written: Path) -> Callable[[Tensor], Tensor]:
         onnx.checker.check_model(written)
@@ -224,7 +224,7 @@ def _images(config: TNTConfig, batch: int) -> Tensor:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tnt.export", description="A model as others take it.")
+    parser = argparse.ArgumentParser(prog="python -m tnt.export", description="Export a model.")
     parser.add_argument(
         "out", type=Path, metavar="OUT", help="a file (.onnx, .pt2, .safetensors) or a folder"
     )

@@ -1,30 +1,33 @@
-"""Rows of arrays, appended on disk so that a killed run continues, then one file that appears whole.
+"""Arrays that grow on disk row by row, so that a killed run continues, and then become one file.
 
 While it grows, `OUT.parts/` holds an append-only file per array and `index.jsonl`, a line per batch, written
-after the batch's rows: rows without a line never happened. More features than memory can be stored.
+after the batch's rows; rows that no line names are cut off. Features need not fit into memory.
 """
 
 from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 import shutil
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from tnt.weights.tensors import write_tensors
 
 Shapes = Mapping[str, tuple[int, ...]]
 SUFFIXES = (".npz", ".safetensors")
 
 
 class FeatureStore:
-    """Features under way to `out`; entering it takes up what an earlier run of the same request has left."""
+    """Features on their way to `out`; entering it continues what an earlier run of the same request left."""
 
     def __init__(self, out: Path, request: Mapping[str, Any], shapes: Shapes, dtype: str) -> None:
         if out.suffix not in SUFFIXES:
@@ -60,7 +63,7 @@ class FeatureStore:
         except OSError:
             self.lock.close()
             raise ValueError(f"another process is writing {self.out}; wait for it or end it") from None
-        self._take_up()
+        self._continue()
         return self
 
     def __exit__(
@@ -86,24 +89,21 @@ class FeatureStore:
         self._count(entry)
 
     def publish(self) -> None:
-        """One file out of the parts; they go when it stands."""
-        temporary = self.out.with_name(f".{self.out.name}.{os.getpid()}.tmp")
-        try:
-            with temporary.open("wb") as file:
-                (self._write_npz if self.out.suffix == ".npz" else self._write_safetensors)(file)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self.out)
-        finally:
-            temporary.unlink(missing_ok=True)
+        """Write the finished file from the parts, then remove the parts."""
+        if self.out.suffix == ".npz":
+            self._write_npz()
+        else:
+            texts = {"names": self.names, "labels": self.labels, "skipped": self.errors}
+            metadata = {name: json.dumps(value) for name, value in texts.items()}
+            write_tensors(self._arrays(), metadata | {"request": self.request}, self.out)
         shutil.rmtree(self.parts)
 
-    def _take_up(self) -> None:
+    def _continue(self) -> None:
         """Read the index; cut off what a killed run wrote without a line in it."""
-        told = self.parts / "request.json"
-        if not told.exists():
-            _append(told, self.request.encode())
-        elif told.read_text() != self.request:
+        request = self.parts / "request.json"
+        if not request.exists():
+            _append(request, self.request.encode())
+        elif request.read_text() != self.request:
             raise ValueError(
                 f"{self.parts} holds the beginning of another request (images, weights or options differ); "
                 "remove it or choose another name"
@@ -140,55 +140,36 @@ class FeatureStore:
         return self.parts / f"{name}.rows"
 
     def _row_bytes(self, name: str) -> int:
-        return torch.Size(self.shapes[name]).numel() * (2 if self.dtype == "float16" else 4)
+        return math.prod(self.shapes[name]) * getattr(torch, self.dtype).itemsize
 
-    def _write_npz(self, file: IO[bytes]) -> None:
-        """Written by hand, as np.savez would need every row in memory; the date is fixed, so bytes repeat."""
+    def _arrays(self) -> dict[str, Tensor]:
+        """The rows of each array, mapped from their files: they need not fit into memory."""
+        arrays = {}
+        for name, shape in self.shapes.items():
+            size, dtype = self.rows * math.prod(shape), getattr(torch, self.dtype)
+            path = str(self._rows_file(name))
+            flat = torch.from_file(path, size=size, dtype=dtype) if size else torch.empty(0, dtype=dtype)
+            arrays[name] = flat.view(self.rows, *shape)
+        return arrays
+
+    def _write_npz(self) -> None:
         import numpy as np
 
-        with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-
-            def member(name: str) -> IO[bytes]:
-                entry = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
-                return archive.open(entry, "w", force_zip64=True)
-
-            for name, shape in self.shapes.items():
-                header = {
-                    "descr": np.lib.format.dtype_to_descr(np.dtype(self.dtype)),
-                    "fortran_order": False,
-                    "shape": (self.rows, *shape),
-                }
-                with member(name) as target, self._rows_file(name).open("rb") as rows:
-                    np.lib.format.write_array_header_2_0(target, header)
-                    shutil.copyfileobj(rows, target, 1 << 20)
-            texts = {"names": self.names, "request": [self.request], "skipped": self.errors}
-            for name, values in texts.items():
-                with member(name) as target:
-                    np.lib.format.write_array(
-                        target, np.array([_text(value) for value in values], dtype=np.str_)
-                    )
-            with member("labels") as target:
-                np.lib.format.write_array(target, np.array(self.labels, dtype=np.int64))
-
-    def _write_safetensors(self, file: IO[bytes]) -> None:
-        """The format is a length, a JSON header and the bytes; its library would need every row in memory."""
-        texts = {"names": self.names, "labels": self.labels, "skipped": self.errors}
-        header: dict[str, Any] = {
-            "__metadata__": {"request": self.request}
-            | {name: json.dumps(value) for name, value in texts.items()}
+        texts = {"names": self.names, "request": [self.request], "skipped": self.errors}
+        arrays: dict[str, Any] = {name: rows.numpy() for name, rows in self._arrays().items()}
+        arrays |= {
+            name: np.array([_text(value) for value in values], np.str_) for name, values in texts.items()
         }
-        start = 0
-        for name, shape in self.shapes.items():
-            end = start + self.rows * self._row_bytes(name)
-            kind = "F16" if self.dtype == "float16" else "F32"
-            header[name] = {"dtype": kind, "shape": [self.rows, *shape], "data_offsets": [start, end]}
-            start = end
-        encoded = json.dumps(header).encode()
-        encoded += b" " * (-len(encoded) % 8)
-        file.write(len(encoded).to_bytes(8, "little") + encoded)
-        for name in self.shapes:
-            with self._rows_file(name).open("rb") as rows:
-                shutil.copyfileobj(rows, file, 1 << 20)
+        arrays["labels"] = np.array(self.labels, np.int64)
+        temporary = self.out.with_name(f".{self.out.name}.{os.getpid()}.tmp")
+        try:
+            with temporary.open("wb") as file:
+                np.savez(file, **arrays)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(self.out)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def _append(path: Path, content: bytes) -> None:
@@ -199,7 +180,7 @@ def _append(path: Path, content: bytes) -> None:
 
 
 def _text(value: str) -> str:
-    """File names may hold bytes that are no text; arrays of text may not."""
+    """File names may hold bytes that are not valid text; arrays of text may not."""
     return value.encode(errors="surrogateescape").decode(errors="replace")
 
 

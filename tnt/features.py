@@ -1,4 +1,4 @@
-"""Features to build on: maps at strides for a detection or segmentation head, and arrays in a file.
+"""Features of a TNT: maps at strides for a detection or segmentation head, and arrays in a file.
 
     python -m tnt.features photos/ features.npz --weights tnt_s.safetensors
     python -m tnt.features shards/*.tar features.safetensors --weights tnt_s.safetensors --depths 6,final \\
@@ -205,7 +205,7 @@ def _find(sources: Iterable[str]) -> tuple[list[Path], list[Item]]:
 
 
 def _fingerprint(contents: Sequence[Path | bytes]) -> str:
-    """Names and sizes: enough to see that a run continues on the files it began with."""
+    """A hash of names and sizes, by which a continued run sees that its files are the same."""
     digest = hashlib.sha256()
     for path in contents:
         assert isinstance(path, Path)

@@ -1,7 +1,7 @@
 """From image files to the model's input, pixel for pixel as the networks of the paper are evaluated.
 
 The short side is resized to size/0.9 (bicubic), the centre cut out, mean and deviation are 0.5; as in timm, a
-camera's rotation mark (EXIF) is not obeyed. B images of height and width S.
+camera's rotation mark (EXIF) is ignored. B images of height and width S.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
+    import numpy as np
     from PIL import Image
 
 CROP = 0.9
@@ -41,7 +42,7 @@ class Item(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Batch:
+class ImageBatch:
     items: list[Item]
     errors: list[str | None]  # for each item: why it could not be read
     images: Tensor  # of the others, in order: B, C, S, S
@@ -84,7 +85,7 @@ def open_image(item: Item, channels: int = 3, drop_alpha: bool = False) -> Image
                     "put it on a background, or drop the alpha channel (--drop-alpha)"
                 )
             if max(image.size) > LONGEST * min(image.size):
-                raise ImageError(f"{item.name}: {image.width}×{image.height} pixels are too long; cut it")
+                raise ImageError(f"{item.name}: {image.width}×{image.height} pixels are too long; crop it")
             return image.convert(MODES[channels])
     except ImageError:
         raise
@@ -94,7 +95,7 @@ def open_image(item: Item, channels: int = 3, drop_alpha: bool = False) -> Image
         raise ImageError(f"{item.name}: {damage}; replace it or leave it out") from error
 
 
-def picture_of(pixels: Any) -> Image.Image:
+def picture_of(pixels: np.ndarray) -> Image.Image:
     """An array of H, W, 3 bytes as an image."""
     from PIL import Image
 
@@ -139,8 +140,8 @@ def load_image(path: str | Path, size: int, channels: int = 3, drop_alpha: bool 
 
 def batches(
     items: Iterable[Item], size: int, batch_size: int, channels: int = 3, drop_alpha: bool = False
-) -> Iterator[Batch]:
-    """Each `batch_size` items as a batch; what cannot be read is missing from its images, and named.
+) -> Iterator[ImageBatch]:
+    """Each `batch_size` items as a batch; images that cannot be read are left out and named in its errors.
 
     The next batch is decoded while the caller works on this one.
     """
@@ -165,9 +166,9 @@ def batches(
             yield _gather([(item, loading.result()) for item, loading in now], channels, size)
 
 
-def _gather(loaded: list[tuple[Item, Tensor | str]], channels: int, size: int) -> Batch:
+def _gather(loaded: list[tuple[Item, Tensor | str]], channels: int, size: int) -> ImageBatch:
     images = [image for _, image in loaded if isinstance(image, Tensor)]
-    return Batch(
+    return ImageBatch(
         items=[item for item, _ in loaded],
         errors=[image if isinstance(image, str) else None for _, image in loaded],
         images=torch.stack(images) if images else torch.empty(0, channels, size, size),

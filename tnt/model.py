@@ -6,15 +6,14 @@ B images of height H and width W; n = h·w patches, d wide, of m words, c wide.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from tnt.block import TNTBlock
-from tnt.config import TNTConfig, get_config
+from tnt.config import TNTConfig
 from tnt.embed import WordStem, WordsToPatch, resize_patch_positions
 from tnt.fused.tiles import misfit
 
@@ -136,16 +135,3 @@ class TNT(nn.Module):
 
 def _parameter(shape: tuple[int, ...], exists: bool) -> nn.Parameter | None:
     return nn.Parameter(torch.empty(shape)) if exists else None
-
-
-def create_model(name: str, weights: str | Path | None = None, **overrides: Any) -> TNT:
-    """A published variant, with some config fields changed, with random weights or those of a file.
-
-    >>> model = create_model("tnt_s", inner_heads=2, classes=10)
-    """
-    model = TNT(get_config(name, **overrides))
-    if weights is not None:
-        from tnt.weights.models import load
-
-        load(model, weights)
-    return model

@@ -47,8 +47,8 @@ PROVENANCE = {
     "start": "started",
     "end": "ended",
 }
-# The network has a table of its own; the rest would be no news to a reader.
-UNSAID = ("schema", "sha256", "science", "params", "macs")
+# Not in the card: the network has a table of its own, and the rest tells a reader nothing.
+OMITTED = ("schema", "sha256", "science", "params", "macs")
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -116,9 +116,9 @@ def _found(record: dict[str, Any], path: str) -> str:
 
 
 def _others(record: dict[str, Any]) -> dict[str, str]:
-    """What else the record says, under its own names."""
+    """The record's other fields, under their own names."""
     named = {path.split(".")[0] for table in (NUMBERS, PROVENANCE) for path in table.values()}
-    return {_cell(name): _cell(value) for name, value in record.items() if name not in named | {*UNSAID}}
+    return {_cell(name): _cell(value) for name, value in record.items() if name not in named | {*OMITTED}}
 
 
 def _cell(value: Any) -> str:

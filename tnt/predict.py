@@ -1,4 +1,4 @@
-"""What an image shows: classes with names and scores.
+"""Classify images: the best classes, with names and scores.
 
     python -m tnt.predict photos/ --weights tnt_s.safetensors --top 3
     find photos -name '*.png' | python -m tnt.predict - --weights tnt_s.safetensors --format csv
@@ -123,7 +123,7 @@ def class_names(model: TNT, path: str | Path | None = None) -> list[str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tnt.predict", description="What images show.")
+    parser = argparse.ArgumentParser(prog="python -m tnt.predict", description="Classify images.")
     parser.add_argument(
         "images", nargs="+", metavar="IMAGE|FOLDER|-", help="files, folders, or - for paths on standard input"
     )
@@ -147,7 +147,7 @@ def _predict(options: argparse.Namespace) -> int:
         raise ValueError("no paths on standard input")
     chosen = choose_model(options)
     if chosen.random:
-        print("tnt.predict: the weights are random: so are the answers", file=sys.stderr)
+        print("tnt.predict: the weights are random, so the answers mean nothing", file=sys.stderr)
     names = class_names(chosen.model, options.classes)
     predictions = stream(
         chosen.model,

@@ -10,7 +10,7 @@ from tnt.images import SUFFIXES, Item
 
 
 def find_shards(sources: Iterable[str | Path]) -> list[Path]:
-    """The `.tar` files among files and in folders, each seen to end as a tar does."""
+    """The `.tar` files among files and in folders, each checked to end as a tar file must."""
     shards = []
     for source in map(Path, sources):
         inside = sorted(source.glob("*.tar")) if source.is_dir() else [source]
@@ -21,7 +21,7 @@ def find_shards(sources: Iterable[str | Path]) -> list[Path]:
 
 
 def _check_whole(shard: Path) -> None:
-    """A tar ends in two blocks of zeros, which a cut-off one has not."""
+    """A tar ends in two blocks of zeros; a truncated one does not."""
     try:
         size = shard.stat().st_size
         with shard.open("rb") as file:

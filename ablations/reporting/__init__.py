@@ -1,1 +1,1 @@
-"""The report's parts: what was measured, judged beside the paper, and put into tables and pictures."""
+"""The parts of the report: records are matched to cells, compared with the paper, and put into tables."""

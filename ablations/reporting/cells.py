@@ -1,4 +1,4 @@
-"""What the tables of a scale ask for: each cell's science, by which its records are known."""
+"""The cells of a scale's tables as configs, with the science by which records are matched to them."""
 
 import json
 from collections.abc import Mapping
@@ -11,15 +11,15 @@ from pipeline.config.identity import science
 from pipeline.config.run import RunConfig
 from tnt.config import TNTConfig
 
-# Said once in another section, and no difference of their own.
+# They follow from settings of another section, so they are no difference of their own.
 FOLLOWING = ("model.image_size", "model.classes", "model.drop_path", "data.augmentation.image_size")
-# Left out of a science that is compared: a cell has many seeds, and its start is compared as a run.
+# Not compared: a cell has many seeds, and the run that it starts from is compared by itself.
 APART = ("seed", "recipe.init")
 
 
 @dataclass(frozen=True)
 class Science:
-    """What decides a run's numbers, but for its seed and the run that its weights come from."""
+    """The settings that decide a run's numbers, without its seed and the run that its weights come from."""
 
     settings: frozenset[tuple[str, Any]]  # (a.b.c, value)
 
@@ -38,7 +38,7 @@ class Science:
         return {name for name, _ in self.settings}
 
     def changes(self, other: "Science") -> dict[str, Any]:
-        """The settings of `other` that are not as here."""
+        """The settings of `other` that differ from these."""
         if self.settings == other.settings:
             return {}
         theirs = dict(other.settings)
@@ -54,8 +54,8 @@ def overrides_of(change: Mapping[str, Any]) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A cell as a config of the scale."""
+class CellConfig:
+    """A cell with its config at one scale."""
 
     ablation: str
     cell: Cell
@@ -70,16 +70,19 @@ class Asked:
         return network if isinstance(network, TNTConfig) else None
 
 
-Wanted = Mapping[str, tuple[Ablation, list[Asked]]]
+CellConfigs = Mapping[str, tuple[Ablation, list[CellConfig]]]
 
 
-def asked(scale: str) -> Wanted:
-    """By ablation, in the tables' order; an ablation that sets a scale itself belongs to that one alone."""
+def cells_of(scale: str) -> CellConfigs:
+    """The cells by ablation, in the tables' order; one that sets a scale itself has cells only there."""
     found = {}
     for name, ablation in sorted(spec.load(spec.ALL).items(), key=_place):
         if own_scale(ablation) in ("", scale):
             overrides = scale_overrides(ablation, scale)
-            found[name] = (ablation, [_asked(name, ablation, cell, overrides) for cell in ablation.cells])
+            found[name] = (
+                ablation,
+                [_cell_config(name, ablation, cell, overrides) for cell in ablation.cells],
+            )
     return found
 
 
@@ -88,15 +91,15 @@ def own_scale(ablation: Ablation) -> str:
 
 
 def scale_overrides(ablation: Ablation, scale: str) -> list[str]:
-    """What a command line says to get the ablation at a scale."""
+    """The arguments of a command line that give the ablation at a scale."""
     return [] if own_scale(ablation) or scale == "paper" else [f"scale={scale}"]
 
 
-def _asked(name: str, ablation: Ablation, cell: Cell, overrides: list[str]) -> Asked:
+def _cell_config(name: str, ablation: Ablation, cell: Cell, overrides: list[str]) -> CellConfig:
     config = spec.composed(ablation, cell, overrides)
     start = spec.origin(ablation, cell, overrides)
     origin = None if start is None else Science.of(science(start))
-    return Asked(name, cell, config, Science.of(science(config)), origin)
+    return CellConfig(name, cell, config, Science.of(science(config)), origin)
 
 
 def _place(item: tuple[str, Ablation]) -> tuple[str, str]:

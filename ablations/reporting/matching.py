@@ -1,11 +1,11 @@
-"""Which cell of which table a record belongs to: by its science alone, not by what it was asked for."""
+"""Which cell of which table a record belongs to: decided by its science settings, not by who started it."""
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from ablations.reporting.cells import Asked, Science, Wanted, overrides_of
+from ablations.reporting.cells import CellConfig, CellConfigs, Science, overrides_of
 from ablations.spec import Ablation, covered
 from pipeline.config.identity import is_run_id
 from pipeline.data.loading.sampler import ROUND
@@ -13,7 +13,7 @@ from pipeline.data.packing.sources.source import TABLE_2
 from pipeline.runs.records import Record
 
 
-class Place(NamedTuple):
+class TableCell(NamedTuple):
     ablation: str
     protocol: str  # "": the scale's own; else in what a run differs from it
     cell: str
@@ -22,16 +22,16 @@ class Place(NamedTuple):
 class Match(NamedTuple):
     record: Record
     protocol: str
-    cell: Asked
+    cell: CellConfig
 
 
 @dataclass(frozen=True)
-class Known:
+class ComparedRecord:
     record: Record
     science: Science
 
     @classmethod
-    def of(cls, record: Record) -> "Known":
+    def of(cls, record: Record) -> "ComparedRecord":
         return cls(record, Science.of(record.science))
 
     @property
@@ -40,28 +40,31 @@ class Known:
 
 
 def place(
-    known: Mapping[str, Known], scale: str, wanted: Wanted
-) -> tuple[dict[Place, list[Record]], list[str]]:
-    """The records of each cell by seed, and a line for each that stands for a seed twice."""
+    known: Mapping[str, ComparedRecord], scale: str, configs: CellConfigs
+) -> tuple[dict[TableCell, list[Record]], list[str]]:
+    """The records of each cell, one for each seed, and a line for each record that repeats a seed."""
     here = [each for each in known.values() if each.record.scale == scale]
-    places: dict[Place, list[Record]] = defaultdict(list)
-    for ablation, cells in wanted.values():
+    places: dict[TableCell, list[Record]] = defaultdict(list)
+    for ablation, cells in configs.values():
         for match in _matches(here, known, ablation, cells):
-            places[Place(match.cell.ablation, match.protocol, match.cell.cell.name)].append(match.record)
+            places[TableCell(match.cell.ablation, match.protocol, match.cell.cell.name)].append(match.record)
     return _one_a_seed(_one_data_set(places), known)
 
 
 def _matches(
-    here: Sequence[Known], known: Mapping[str, Known], ablation: Ablation, cells: Sequence[Asked]
+    here: Sequence[ComparedRecord],
+    known: Mapping[str, ComparedRecord],
+    ablation: Ablation,
+    cells: Sequence[CellConfig],
 ) -> list[Match]:
-    """Exact ones; and where this ablation was asked for with other settings, all runs with these."""
-    alike: dict[Science, list[Asked]] = defaultdict(list)
+    """Exact matches; and where this ablation was launched with other settings, all runs that have these."""
+    alike: dict[Science, list[CellConfig]] = defaultdict(list)
     for cell in cells:
         alike[cell.science].append(cell)
     found, others = [], []
     for each in here:
-        exact = [cell for cell in alike.get(each.science, ()) if _starts_rightly(each, cell, known, {})]
-        found += [Match(each.record, _unlike_the_papers(each, known), cell) for cell in exact]
+        exact = [cell for cell in alike.get(each.science, ()) if _right_start(each, cell, known, {})]
+        found += [Match(each.record, _data_differences(each, known), cell) for cell in exact]
         if not exact:
             others.append(each)
     name = cells[0].ablation
@@ -72,18 +75,22 @@ def _matches(
     return found + [match for match in near if match.protocol in meant]
 
 
-def _near(each: Known, known: Mapping[str, Known], ablation: Ablation, cells: Sequence[Asked]) -> list[Match]:
-    """The cells that a run differs from in nothing that is varied."""
+def _near(
+    each: ComparedRecord, known: Mapping[str, ComparedRecord], ablation: Ablation, cells: Sequence[CellConfig]
+) -> list[Match]:
+    """The cells from which a run differs only in settings that the ablation does not vary."""
     found = []
     for cell in cells:
         change = cell.science.changes(each.science)
         varied = any(covered(name, ablation.varies + ablation.follows) for name in change)
-        if change and not varied and _starts_rightly(each, cell, known, change):
+        if change and not varied and _right_start(each, cell, known, change):
             found.append(Match(each.record, " ".join(overrides_of(change)), cell))
     return found
 
 
-def _starts_rightly(each: Known, cell: Asked, known: Mapping[str, Known], change: Mapping[str, Any]) -> bool:
+def _right_start(
+    each: ComparedRecord, cell: CellConfig, known: Mapping[str, ComparedRecord], change: Mapping[str, Any]
+) -> bool:
     """From random weights, or from the run that the cell names, made under the same other settings."""
     if cell.origin is None:
         return not each.init
@@ -91,16 +98,16 @@ def _starts_rightly(each: Known, cell: Asked, known: Mapping[str, Known], change
     return parent is not None and not parent.init and cell.origin.changes(parent.science) == change
 
 
-def _unlike_the_papers(each: Known, known: Mapping[str, Known]) -> str:
+def _data_differences(each: ComparedRecord, known: Mapping[str, ComparedRecord]) -> str:
     """Where a run at the paper's scale, or the run that it starts from, did not see the whole of Table 2."""
-    wrong = _lacking(each.record)
+    wrong = _missing_data(each.record)
     if each.init:
-        wrong += [f"start: {text}" for text in _lacking(known[each.init].record)]
+        wrong += [f"start: {text}" for text in _missing_data(known[each.init].record)]
     return " ".join(wrong)
 
 
-def _lacking(record: Record) -> list[str]:
-    """Told by what was counted: the fingerprint of the whole cannot be known here."""
+def _missing_data(record: Record) -> list[str]:
+    """Judged by counts of steps and images, as the fingerprint of the published data is not known here."""
     published = TABLE_2.get(record.science["data"]["name"])
     if record.scale != "paper" or published is None:
         return []
@@ -115,10 +122,10 @@ def _lacking(record: Record) -> list[str]:
     return wrong
 
 
-def _one_data_set(places: Mapping[Place, list[Record]]) -> dict[Place, list[Record]]:
-    """Rows of a table saw the same bytes: those of the rarer data stand in another table."""
+def _one_data_set(places: Mapping[TableCell, list[Record]]) -> dict[TableCell, list[Record]]:
+    """The rows of a table must have seen the same data: records of the rarer data go to another table."""
 
-    def where(at: Place, record: Record) -> tuple[str, str, str]:
+    def where(at: TableCell, record: Record) -> tuple[str, str, str]:
         return at.ablation, at.protocol, record.science["data"]["name"]
 
     counts: dict[tuple[str, str, str], Counter[str]] = defaultdict(Counter)
@@ -126,7 +133,7 @@ def _one_data_set(places: Mapping[Place, list[Record]]) -> dict[Place, list[Reco
         for record in records:
             counts[where(at, record)][record.fingerprint] += 1
     usual = {data: min(count, key=lambda one: (-count[one], one)) for data, count in counts.items()}
-    split: dict[Place, list[Record]] = defaultdict(list)
+    split: dict[TableCell, list[Record]] = defaultdict(list)
     for at, records in places.items():
         for record in records:
             same = record.fingerprint == usual[where(at, record)]
@@ -136,9 +143,9 @@ def _one_data_set(places: Mapping[Place, list[Record]]) -> dict[Place, list[Reco
 
 
 def _one_a_seed(
-    places: Mapping[Place, list[Record]], known: Mapping[str, Known]
-) -> tuple[dict[Place, list[Record]], list[str]]:
-    """Only runs that start from several runs can repeat a seed; the start of the same seed counts."""
+    places: Mapping[TableCell, list[Record]], known: Mapping[str, ComparedRecord]
+) -> tuple[dict[TableCell, list[Record]], list[str]]:
+    """Seeds repeat only where runs start from different runs; the one from a run of the same seed counts."""
 
     def rank(record: Record) -> tuple[bool, str]:
         parent = known.get(record.science["recipe"]["init"])

@@ -1,14 +1,13 @@
-"""What leads back from a figure: the runs behind it, the code, data and jobs that made them, and the command
-that makes them again.
+"""Where a number comes from: its runs, the code, data and jobs that made them, and the command that repeats
+them.
 """
 
 import shlex
 from collections.abc import Iterator, Sequence
 
-from ablations.reporting.cells import Asked, Science, overrides_of, scale_overrides
-from ablations.reporting.collect import Collected
-from ablations.reporting.tables import Entry, Row, Table
-from ablations.reporting.text.grid import COLUMNS, delta, heading, ours
+from ablations.reporting.cells import CellConfig, Science, overrides_of, scale_overrides
+from ablations.reporting.collect import Report
+from ablations.reporting.tables import COLUMNS, Entry, Table, TableRow, delta, heading, ours
 from ablations.reporting.verdicts import FACTOR, evaluation_noise
 from pipeline.config.identity import science
 from pipeline.config.overrides import compose
@@ -18,13 +17,13 @@ from pipeline.runs.records import Measures, Record
 LAUNCH = "python pipeline/launch.py"
 
 
-def why(collected: Collected, key: str, head: str = "") -> list[str]:
-    """All that is known of a cell, by its key as table6/4 or inner_heads/4, by its row's, or by a run's id.
+def explain(report: Report, key: str, head: str = "") -> list[str]:
+    """Lines on a cell, found by its key (table6/4 or inner_heads/4), its row's key, or a run's id.
 
-    `head` is the commit that the code is at: an older run's command begins with a checkout.
+    `head` is the current commit: for a run of another commit, a checkout comes before the command.
     """
     lines: list[str] = []
-    for table in collected.tables:
+    for table in report.tables:
         for row in table.rows:
             entries = [entry for entry in row.entries if _meant(table, row, entry, key)]
             if not entries or (table.protocol and not any(entry.values for entry in entries)):
@@ -34,18 +33,18 @@ def why(collected: Collected, key: str, head: str = "") -> list[str]:
             if row.peer:
                 lines.append("  reported by the paper; nothing here runs it")
             for cell in dict.fromkeys(entry.key for entry in entries if entry.key):
-                lines += _origins(collected, table, row, cell, head)
-    if not lines and key in collected.records:
-        lines = [f"run {key} belongs to no table of scale {collected.scale}"]
-        lines += _aligned(provenance(collected.records[key]))
+                lines += _origins(report, table, row, cell, head)
+    if not lines and key in report.records:
+        lines = [f"run {key} belongs to no table of scale {report.scale}"]
+        lines += _aligned(provenance(report.records[key]))
     if not lines:
-        keys = [entry.key for table in collected.tables for entry in table.entries if entry.key]
+        keys = [entry.key for table in report.tables for entry in table.entries if entry.key]
         raise unknown_name("cell", key, dict.fromkeys(keys))
     return lines
 
 
 def provenance(record: Record) -> list[tuple[str, str]]:
-    """A record as names and values for people."""
+    """A record as names and values, to be read by people."""
     lines = [
         ("run", record.id),
         ("seed", str(record.seed)),
@@ -67,36 +66,36 @@ def provenance(record: Record) -> list[tuple[str, str]]:
     return [*lines, *(("event", event) for event in record.events)]
 
 
-def settings(cell: Asked, record: Record | None = None) -> list[str]:
-    """In what a cell, or one of its runs, differs from the scale's plain `train.py`."""
+def settings(cell: CellConfig, record: Record | None = None) -> list[str]:
+    """The settings in which a cell, or one of its runs, differs from the scale's defaults."""
     scale = cell.config.scale
     plain = compose([] if scale == "paper" else [f"scale={scale}"])
     held = cell.science if record is None else Science.of(record.science)
     return overrides_of(Science.of(science(plain)).changes(held))
 
 
-def command(collected: Collected, cell: Asked, seeds: Sequence[int], record: Record | None = None) -> str:
-    """What makes a cell's runs, or makes them again; a record's other settings are set again."""
-    ablation, _ = collected.wanted[cell.ablation]
+def command(report: Report, cell: CellConfig, seeds: Sequence[int], record: Record | None = None) -> str:
+    """The command that starts a cell's runs, or repeats a record's run with its own settings."""
+    ablation, _ = report.configs[cell.ablation]
     change = {} if record is None else cell.science.changes(Science.of(record.science))
     words = [f"ablation={cell.ablation}", f"cells={cell.cell.name}", f"seeds={','.join(map(str, seeds))}"]
-    words += [*scale_overrides(ablation, collected.scale), *overrides_of(change)]
+    words += [*scale_overrides(ablation, report.scale), *overrides_of(change)]
     return " ".join([LAUNCH, *map(shlex.quote, words)])
 
 
-def cell_of(collected: Collected, table: Table, key: str) -> Asked:
-    _, cells = collected.wanted[table.ablation]
+def cell_of(report: Report, table: Table, key: str) -> CellConfig:
+    _, cells = report.configs[table.ablation]
     return next(cell for cell in cells if f"{table.name}/{cell.cell.name}" == key)
 
 
-def _meant(table: Table, row: Row, entry: Entry, key: str) -> bool:
+def _meant(table: Table, row: TableRow, entry: Entry, key: str) -> bool:
     names = {entry.key, entry.key.replace(f"{table.name}/", f"{table.ablation}/", 1)}
     names |= {row.key, row.key.replace(f"{table.name}/", f"{table.ablation}/", 1)}
     return key in names or key in entry.records
 
 
 def arithmetic(entry: Entry) -> str:
-    """An entry in a line, with the arithmetic of its verdict."""
+    """An entry as one line, with the numbers that its verdict follows from."""
     parts = [COLUMNS.get(entry.column, entry.column) + ":"]
     if entry.paper is not None:
         parts.append(f"paper {entry.paper:.1f},")
@@ -110,18 +109,18 @@ def arithmetic(entry: Entry) -> str:
     return " ".join([*parts, entry.verdict])
 
 
-def _origins(collected: Collected, table: Table, row: Row, key: str, head: str) -> Iterator[str]:
-    cell = cell_of(collected, table, key)
+def _origins(report: Report, table: Table, row: TableRow, key: str, head: str) -> Iterator[str]:
+    cell = cell_of(report, table, key)
     held = next(entry for entry in row.entries if entry.key == key)
     if not held.records:
         yield f"  settings   {' '.join(settings(cell)) or 'none: the plain run'}"
-        yield f"  to run it  {command(collected, cell, [0])}"
+        yield f"  to run it  {command(report, cell, [0])}"
     for id in held.records:
-        record = collected.records[id]
+        record = report.records[id]
         lines = [
             *provenance(record),
             ("settings", " ".join(settings(cell, record)) or "none: the plain run"),
-            ("again", command(collected, cell, [record.seed], record)),
+            ("again", command(report, cell, [record.seed], record)),
         ]
         if head and record.commit != head:
             lines.insert(-1, ("of code", f"git checkout {record.commit}"))

@@ -1,9 +1,9 @@
-"""Tables 1 to 3, which nobody trains for: what the paper prints and what the configuration says."""
+"""Tables 1 to 3, which need no training: what the paper prints beside what the configuration says."""
 
 from dataclasses import dataclass
 from typing import Any
 
-from ablations.reporting.cells import Asked
+from ablations.reporting.cells import CellConfig
 from ablations.reporting.sizes import Sizes
 from pipeline.config.run import RunConfig
 from pipeline.data.packing.sources.source import TABLE_2
@@ -58,7 +58,9 @@ RECIPE_PRINTED: dict[str, Any] = {
 NAMES = {"TNT-S": "tnt_s", "TNT-B": "tnt_b"}
 
 
-def setting_tables(pretraining: RunConfig, transfers: list[Asked], sizes: Sizes) -> tuple[SettingTable, ...]:
+def setting_tables(
+    pretraining: RunConfig, transfers: list[CellConfig], sizes: Sizes
+) -> tuple[SettingTable, ...]:
     """`pretraining` is a run of Table 4; `transfers` are those of Table 8, one a set at least."""
     return _variants(sizes), _data(transfers), _recipe(pretraining)
 
@@ -92,7 +94,7 @@ def _variants(sizes: Sizes) -> SettingTable:
     )
 
 
-def _data(transfers: list[Asked]) -> SettingTable:
+def _data(transfers: list[CellConfig]) -> SettingTable:
     classes = {each.config.data.name: each.config.data.classes for each in transfers}
     found = []
     for name, (train, test, of) in DATA_PRINTED.items():
@@ -125,7 +127,7 @@ def _recipe(config: RunConfig) -> SettingTable:
 
 
 def _setting(row: str, name: str, paper: Any, ours: Any) -> Setting:
-    return Setting(row, name, _said(paper), _said(ours), paper == ours)
+    return Setting(row, name, _text(paper), _text(ours), paper == ours)
 
 
 def _size(row: str, name: str, paper: float, counted: int | None, unit: float) -> Setting:
@@ -135,7 +137,7 @@ def _size(row: str, name: str, paper: float, counted: int | None, unit: float) -
     return Setting(row, name, f"{paper:.1f}", f"{ours:.2f}", abs(ours / paper - 1) < 0.01)
 
 
-def _said(value: Any) -> str:
+def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return (

@@ -1,7 +1,7 @@
 """Parameters and multiply-adds of every network in the tables, counted here; and what the paper prints.
 
-Counting needs torch, and half a minute for those of timm, so its results are kept in a file, which holds as
-long as the versions and the code behind them are the same.
+Counting needs torch, and half a minute for those of timm. `sizes.json` keeps the results; they are counted
+again when the versions or the code that they depend on change.
 """
 
 import dataclasses
@@ -16,12 +16,12 @@ from typing import Any
 import tnt
 import tnt.complexity.paper
 from pipeline.config.typed import build
-from pipeline.errors import UserError
 from pipeline.files import publish_bytes
 from tnt.complexity.formulas import model_macs
 from tnt.complexity.paper import Baseline
 from tnt.config import TNTConfig
 
+KEPT = Path(__file__).with_name("sizes.json")
 # Whose versions, and which files of tnt/, decide a count.
 MAKERS = {
     "tnt": ((), ("config", "attention", "embed", "block", "model")),
@@ -45,7 +45,7 @@ class Sizes:
     notes: tuple[str, ...] = ()
 
     def of(self, network: TNTConfig) -> Size:
-        """Multiply-adds by formula; `tnt.complexity` holds it to a count."""
+        """Multiply-adds by formula; `tnt.complexity` checks the formula against a count."""
         return dataclasses.replace(self.counted.get(_key(network), Size()), macs=model_macs(network))
 
     def of_peer(self, peer: Baseline) -> Size:
@@ -75,8 +75,7 @@ def sizes(networks: Iterable[TNTConfig], path: Path, refresh: bool = False) -> S
             fresh[name] = Size(peer.params, macs=peer.counted, faults=peer.faults)
     except ImportError as error:
         return Sizes(held, (f"sizes may be missing or old: to count them needs {error.name}",))
-    _write(path, known | fresh, now)
-    return Sizes(known | fresh)
+    return Sizes(known | fresh, _write(path, known | fresh, now))
 
 
 def printed(table: str, network: TNTConfig) -> tuple[float | None, float | None]:
@@ -121,7 +120,7 @@ def _made_by(packages: Sequence[str], modules: Sequence[str]) -> dict[str, str]:
 
 
 def _read(path: Path) -> tuple[dict[str, Size], dict[str, Any]]:
-    """What cannot be read holds nothing: it is counted again."""
+    """A file that cannot be read counts as empty, so that all is counted again."""
     try:
         content = json.loads(path.read_bytes())
         return {name: build(Size, values, name) for name, values in content["sizes"].items()}, content[
@@ -131,13 +130,14 @@ def _read(path: Path) -> tuple[dict[str, Size], dict[str, Any]]:
         return {}, {}
 
 
-def _write(path: Path, found: Mapping[str, Size], made_by: Mapping[str, Any]) -> None:
+def _write(path: Path, found: Mapping[str, Size], made_by: Mapping[str, Any]) -> tuple[str, ...]:
+    """A note where the folder may not be written to, as of an installed package: each report counts again."""
     content = {
         "made_by": made_by,
         "sizes": {name: dataclasses.asdict(found[name]) for name in sorted(found)},
     }
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         publish_bytes(path, (json.dumps(content, indent=1) + "\n").encode())
     except OSError as error:
-        raise UserError(f"sizes cannot be kept in {path}: {error.strerror}") from error
+        return (f"sizes were counted but cannot be kept in {path}: {error.strerror}",)
+    return ()

@@ -1,14 +1,27 @@
-"""What the report shows, before it has a form: tables of rows of entries."""
+"""The tables of the report before they are printed or drawn, and how their names and numbers are written."""
 
+import hashlib
 import statistics
 from dataclasses import dataclass, field
 
 from ablations.reporting.verdicts import NOT_RUN
 
+NONE = "–"
+LONGEST = 100  # characters of a protocol in a file's name
+COLUMNS = {
+    "top1": "top-1",
+    "top5": "top-5",
+    "imagenet": "ImageNet",
+    "cifar10": "CIFAR-10",
+    "cifar100": "CIFAR-100",
+    "flowers": "Flowers",
+    "pets": "Pets",
+}
+
 
 @dataclass(frozen=True)
 class Entry:
-    """One figure of a row: the paper's, and ours over seeds. Percent."""
+    """One number of a row, in percent: the paper's, and ours over seeds."""
 
     key: str  # of the cell that it belongs to, as table6/4; "" in a row that we do not run
     column: str
@@ -40,7 +53,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     key: str  # as table6/4
     label: str
     entries: tuple[Entry, ...]
@@ -77,10 +90,10 @@ class Table:
     why: str
     scale: str
     columns: tuple[str, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[TableRow, ...]
     protocol: str = ""  # "": the scale's own; else in what all its rows differ from it
     orderings: tuple[Ordering, ...] = ()
-    notes: tuple[str, ...] = field(default=())  # what a reader must know before believing it
+    notes: tuple[str, ...] = field(default=())  # what else may have moved the numbers
 
     @property
     def name(self) -> str:
@@ -90,3 +103,40 @@ class Table:
     @property
     def entries(self) -> tuple[Entry, ...]:
         return tuple(entry for row in self.rows for entry in row.entries)
+
+
+def heading(table: Table) -> str:
+    number = f"Table {table.number}. " if table.number else ""
+    protocol = f" [{table.protocol}]" if table.protocol else ""
+    scale = "" if table.scale == "paper" else f" (scale={table.scale})"
+    return f"{number}{table.title}{scale}{protocol}"
+
+
+def file_name(table: Table) -> str:
+    """A protocol that a file's name cannot hold is shortened and gets a hash."""
+    kept = "".join(letter if letter.isalnum() or letter in "._=-" else "-" for letter in table.protocol)
+    if len(kept) > LONGEST or kept != table.protocol.replace(" ", "-"):
+        kept = f"{kept[:LONGEST]}-{hashlib.sha256(table.protocol.encode()).hexdigest()[:8]}"
+    return f"{table.name}--{kept}" if kept else table.name
+
+
+def counted(count: int | None, unit: float) -> str:
+    return NONE if count is None else f"{count / unit:.{2 if count >= unit else 4}f}"
+
+
+def ours(entry: Entry) -> str:
+    if entry.mean is None:
+        return NONE
+    spread = "" if entry.std is None else f" ± {entry.std:.2f}"
+    return f"{entry.mean:.2f}{spread} (n={entry.n})"
+
+
+def delta(entry: Entry) -> str:
+    if entry.delta is None:
+        return NONE
+    return f"{round(entry.delta, 2) + 0.0:+.2f}".replace("-", "−")  # + 0.0: no −0.00
+
+
+def printable(text: str) -> str:
+    """One line without control characters, as text in a record may be hostile."""
+    return "".join(letter if letter.isprintable() else "�" for letter in text)

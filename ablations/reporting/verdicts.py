@@ -1,4 +1,4 @@
-"""Whether a figure is the paper's, and whether an ordering of rows holds.
+"""Whether a number agrees with the paper's, and whether an ordering of rows holds.
 
 All in percent points. σ² of a difference is e² + s²·(1/a + 1/b): e is the noise of evaluating on N images,
 √(p(1−p)/N), counted once since both networks see the same images; s is that of a run, over the a and b runs
@@ -28,7 +28,7 @@ SUPPORTED = "supported"
 NOT_SUPPORTED = "not supported"
 CONTRADICTED = "contradicted"
 
-# For colours; the word always stands beside them.
+# For colours; the word is always shown beside them.
 GOOD = (REPRODUCED, EXPECTED, SUPPORTED)
 FAIR = (WITHIN_NOISE, NOT_SUPPORTED)
 BAD = (DIFFERS, UNEXPECTED, CONTRADICTED)
@@ -59,14 +59,14 @@ def difference_noise(evaluation: float, run: float, a: int, b: int) -> float:
 
 
 def judge(delta: float, evaluation: float, noise: float) -> str:
-    """A figure beside the paper's."""
+    """The verdict on a number beside the paper's."""
     if abs(delta) <= FACTOR * evaluation:
         return REPRODUCED
     return WITHIN_NOISE if abs(delta) <= FACTOR * noise else DIFFERS
 
 
 def judge_range(values: Sequence[float], within: tuple[float, float]) -> str:
-    """A control's figures: every seed counts."""
+    """The verdict on a control: every seed must lie in the range."""
     low, high = within
     return EXPECTED if all(low <= value <= high for value in values) else UNEXPECTED
 

@@ -19,8 +19,7 @@ def prepare(config: RunConfig) -> None:
     data = config.data
     if data.name not in GENERATED or manifest_path(Path(data.root), data.train).exists():
         return
-    from pipeline.data.packing.pack import make
-    from pipeline.data.packing.shard_plan import Packing
+    from pipeline.data.packing.pack import Packing, make
 
     root = Path(data.root)
     root.mkdir(parents=True, exist_ok=True)

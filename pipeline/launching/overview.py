@@ -10,12 +10,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from pipeline import tables
 from pipeline.launching.cost import Cost
 from pipeline.launching.local import LocalRuns, name
 from pipeline.launching.plan import PlannedRun
 from pipeline.launching.status import RunStatus, counted, status_of
-from pipeline.terminal import clock
+from pipeline.terminal import clock, live_table
 
 PLAN = ("run", "cells", "seed", "state", "images", "device-hours", "time", "disk", "known from")
 STATUS = ("run", "cells", "state", "step", "epoch", "images/s", "top-1", "left", "attempts", "", "last error")
@@ -123,7 +122,7 @@ def watched(runs: Sequence[PlannedRun], seconds: float) -> Iterator[tuple[Tell, 
     if not sys.stderr.isatty():
         yield _say, _rarely(seconds, lambda work: _lines(runs, work))
         return
-    with tables.redrawn() as screen:
+    with live_table() as screen:
 
         def draw(work: LocalRuns) -> None:
             screen.draw(PROGRESS, [_row(run, at) for run, at in _at_work(runs, work)], _counts(runs, work))

@@ -1,28 +1,39 @@
 import functools
 import shutil
-from pathlib import Path
 
 import pytest
 
-from ablations.reporting.cells import asked
+from ablations import report
+from ablations.reporting.cells import cells_of
+from ablations.reporting.sizes import KEPT
 from tests.ablations.drawn import Scene, scene
 from tests.ablations.recorded import Shelf
 
-ROOT = Path(__file__).parents[2]
-ASKED = functools.cache(asked)
+CELLS_OF = functools.cache(cells_of)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "browser" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.browser)
 
 
 @pytest.fixture(autouse=True)
 def composed_once(monkeypatch):
     """What the tables ask for is the same in every test, and takes a second to compose."""
-    monkeypatch.setattr("ablations.reporting.collect.asked", ASKED)
+    monkeypatch.setattr("ablations.reporting.collect.cells_of", CELLS_OF)
+
+
+@pytest.fixture(autouse=True)
+def copied_sizes(tmp_path_factory, monkeypatch):
+    """Sizes that a test counts go into a copy of the kept ones."""
+    monkeypatch.setattr(report, "KEPT", shutil.copy(KEPT, tmp_path_factory.mktemp("kept") / "sizes.json"))
 
 
 @pytest.fixture
 def shelf(tmp_path) -> Shelf:
-    """A folder of records, beside a copy of the sizes that were counted."""
+    """A folder of records."""
     (tmp_path / "results").mkdir()
-    shutil.copy(ROOT / "results" / "sizes.json", tmp_path / "results" / "sizes.json")
     return Shelf(tmp_path / "results" / "records")
 
 

@@ -5,9 +5,10 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from ablations.reporting.collect import Collected, collect
+from ablations.reporting.collect import Report, collect
 from ablations.reporting.figures import draw
 from ablations.reporting.figures.draw import Picture
+from ablations.reporting.sizes import KEPT
 from ablations.reporting.tables import Table
 from tests.ablations.recorded import Shelf
 
@@ -20,7 +21,7 @@ HOSTILE = '"><script>window.taken = 1</script><img src=x onerror="window.taken =
 @dataclass(frozen=True)
 class Scene:
     folder: Path
-    found: Collected
+    found: Report
     pictures: list[Picture]
 
     def table(self, name: str) -> Table:
@@ -38,13 +39,13 @@ def scene(folder: Path) -> Scene:
         record = json.loads(path.read_text())
         if record["cell"] != "tnt_b":
             leave_journal(folder / "runs" / record["id"], record["ema"]["top1"])
-    shutil.copy(ROOT / "results" / "sizes.json", folder / "results" / "sizes.json")
+    shutil.copy(KEPT, folder / "results" / "sizes.json")
     found = gather(folder)
     chosen = [table for table in found.tables if table.number in ("4", "5", "6")]
     return Scene(folder, found, draw.draw_all(chosen, folder / "results" / "figures", folder / "runs"))
 
 
-def gather(folder: Path, scale: str = "paper") -> Collected:
+def gather(folder: Path, scale: str = "paper") -> Report:
     return collect(folder / "results" / "records", scale, counted=folder / "results" / "sizes.json")
 
 

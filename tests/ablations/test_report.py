@@ -5,7 +5,6 @@ import hashlib
 import json
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -219,7 +218,7 @@ def test_verify_finds_weights_that_are_not_the_records(shelf, capsys, tmp_path):
         (tmp_path / "runs" / record.id / "model.safetensors").write_bytes(b"weights")
     assert run(shelf, "--verify", "--runs", str(tmp_path / "runs")) == 1
     out = capsys.readouterr().out
-    assert "1 weights are as recorded, 1 are not, 1 are not at hand" in out
+    assert "1 weights match their records, 1 do not, 1 were not found" in out
     assert bad.id in out
     assert good.id not in out
 
@@ -297,13 +296,21 @@ def test_sizes_are_counted_once_and_again_where_the_code_is_another(tmp_path, mo
     assert path.read_bytes() == before
 
 
+def test_a_report_whose_sizes_cannot_be_kept_has_them_and_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr("tnt.complexity.paper.BASELINES", ())
+    (tmp_path / "file").write_text("")
+    network = get_config("tnt_ti")
+    found = counting.sizes([network], tmp_path / "file" / "sizes.json")
+    assert found.of(network).params
+    assert "were counted but cannot be kept" in found.notes[0]
+
+
 def test_the_sizes_that_are_kept_are_what_counting_gives():
     """Of the paper's TNTs all; of timm's the quickest, since its versions are in the file."""
     from tnt.complexity.paper import BASELINES
     from tnt.complexity.sizes import measure_baseline, params_of
 
-    path = ROOT / "results" / "sizes.json"
-    kept = counting.sizes([], path)
+    kept = counting.sizes([], counting.KEPT)
     for ablation in spec.load("all").values():
         for cell in ablation.cells:
             network = spec.composed(ablation, cell).model.network
@@ -347,7 +354,6 @@ def test_the_csv_is_documented_column_by_column(shelf):
 @pytest.mark.parametrize("scale", ["paper", "demo"])
 def test_the_tables_that_are_committed_are_those_of_the_records(scale, tmp_path):
     """Else: python ablations/report.py (--scale demo), and commit results/."""
-    shutil.copy(ROOT / "results" / "sizes.json", tmp_path / "sizes.json")
     report.main(["--records", str(ROOT / "results/records"), "--results", str(tmp_path), "--scale", scale])
     own = Path("tables", *([] if scale == "paper" else [scale]))
     kept = {path.name: path.read_bytes() for path in (ROOT / "results" / own).glob("*.*")}

@@ -6,8 +6,7 @@ import shutil
 import numpy as np
 
 from pipeline.data.augmentation.settings import Augmentation
-from pipeline.data.packing.pack import make
-from pipeline.data.packing.shard_plan import Packing
+from pipeline.data.packing.pack import Packing, make
 from pipeline.data.packing.sources.digits import digits
 from pipeline.data.shards.manifest import Manifest
 

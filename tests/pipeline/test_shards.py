@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.data.packing.shard_plan import Packing, plan_shards
+from pipeline.data.packing.pack import Packing, plan_shards
 from pipeline.data.packing.sources.folder import folder
 from pipeline.shards import main
 from tests.pipeline.pictures import plant_pictures
@@ -132,7 +132,7 @@ def test_digits_from_nothing_to_a_verified_set_and_back(tmp_path, capsys):
     assert main(["info", str(out), "--sheet", str(tmp_path / "sheet.png")]) == 0
     said = capsys.readouterr().out
     assert "packed 1,437 train images in 5 shards" in said
-    assert "every byte is as it was packed" in said
+    assert "every byte is the same as when it was packed" in said
     assert "1,437 PNG" in said
     assert (tmp_path / "sheet.png").read_bytes().startswith(b"\x89PNG")
     shard = out / "digits-train-0002.tar"
@@ -149,20 +149,20 @@ def test_digits_from_nothing_to_a_verified_set_and_back(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        (["mkae"], ["unknown command 'mkae' (did you mean 'make'?)", "verify, repack"]),
+        (["mkae"], ["unknown command 'mkae' (did you mean 'make'?)", "verify, info"]),
         (["make", "imagnet", "a", "b"], ["unknown kind of source", "did you mean 'imagenet'?", "cifar100"]),
         (["make", "digits", "out", "--sed", "3"], ["unknown option '--sed'", "did you mean '--seed'?"]),
-        (["make", "digits", "out", "--seed", "x"], ["'x' is no number from 0"]),
-        (["make", "digits", "out", "--workers", "0"], ["'0' is no number of at least 1"]),
+        (["make", "digits", "out", "--seed", "x"], ["'x' is not a number of at least 0"]),
+        (["make", "digits", "out", "--workers", "0"], ["'0' is not a number of at least 1"]),
         (["make", "digits", "out", "--format", "bmp"], ["unknown format 'bmp'", "jpg, png"]),
         (["make", "digits", "out", "--size", "4"], ["size 4"]),
         (["make", "digits", "a", "b"], ["make digits takes OUT"]),
         (["make", "pets", "a"], ["make pets takes SOURCE OUT"]),
         (["make", "pets", "a", "b", "--size", "9"], ["are for digits"]),
         (["make", "pets", "nowhere", "b"], ["nowhere lacks images.tar.gz"]),
-        (["make", "imagenet", "nowhere", "b"], ["nowhere is no directory"]),
+        (["make", "imagenet", "nowhere", "b"], ["nowhere is not a directory"]),
         (["verify"], ["the following arguments are required: root", "usage: shards.py verify DIR"]),
-        (["verify", "nowhere"], ["nowhere is no directory"]),
+        (["verify", "nowhere"], ["nowhere is not a directory"]),
         (["index", "."], ["holds no .tar files"]),
     ],
 )

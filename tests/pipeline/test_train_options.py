@@ -6,8 +6,7 @@ from itertools import count
 
 import pytest
 
-from pipeline.data.packing.pack import make
-from pipeline.data.packing.shard_plan import Packing
+from pipeline.data.packing.pack import Packing, make
 from pipeline.data.packing.sources.digits import digits
 from tests.pipeline.small_runs import Place
 

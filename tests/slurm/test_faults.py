@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from pipeline.data.packing.pack import make
-from pipeline.data.packing.shard_plan import Packing
+from pipeline.data.packing.pack import Packing, make
 from pipeline.data.packing.sources.digits import digits
 from pipeline.processes.heartbeat import LOST
 from tests.pipeline.ranks import ROOT

@@ -26,7 +26,7 @@ UNNAMED_GAP = 0.005  # between formula and count: more than this share of the co
 
 
 @dataclass(frozen=True)
-class Size:
+class TNTSize:
     """A TNT's size by formula and as counted."""
 
     table: str
@@ -42,11 +42,11 @@ class Size:
     faults: tuple[str, ...]
 
 
-def size_of(row: Row) -> Size:
+def size_of(row: Row) -> TNTSize:
     config = row.config
     params, count = _count_tnt(config)
     formula = model_macs(config)
-    return Size(
+    return TNTSize(
         table=row.table,
         name=row.name,
         eq17=config.depth * eq17_flops(config.patches, config.words, config.c, config.patch_dim),
@@ -62,7 +62,7 @@ def size_of(row: Row) -> Size:
 
 
 def faults(formula: int, count: Count) -> tuple[str, ...]:
-    """What must not be: an operator that nobody counted, or a gap that LayerNorm does not explain."""
+    """Errors: an operator that was not counted, or a gap that LayerNorm does not explain."""
     gap = count.total - count.other.get("layer_norm", 0) - formula
     unnamed = (f"formula and count differ by {gap / 1e9:+.3f} G that nothing explains",)
     return _uncounted(count) + (unnamed if abs(gap) > UNNAMED_GAP * count.total else ())
@@ -175,7 +175,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 1 if wrong else 0
 
 
-def _print_sizes(sizes: list[Size]) -> None:
+def _print_sizes(sizes: list[TNTSize]) -> None:
     print("TNT. G: 10⁹ multiply-adds per image; M: 10⁶ parameters. Counted: by fvcore, with attention.")
     head = ("table", "network", "12×Eq.17", "formula", "counted", "+norms", "M", "M with", "paper", "paper")
     units = ("", "", "G", "G", "G", "G", "", "frozen", "M", "G")

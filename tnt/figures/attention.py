@@ -1,4 +1,4 @@
-"""Where patches and words look, by head and depth, and which patches speak for a class."""
+"""Figures of attention, by head and depth, and of the patches that support a class."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from tnt.figures import canvas
-from tnt.figures.data import Attended
+from tnt.figures.data import AttentionMaps
 
 if TYPE_CHECKING:
     from tnt.figures.canvas import Figure
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def draw_attention(
     image: Tensor,
-    by_depth: Mapping[int, Attended],
+    by_depth: Mapping[int, AttentionMaps],
     patch: tuple[int, int] | None,
     word: tuple[int, int],
     note: canvas.Note,

@@ -1,4 +1,4 @@
-"""Paper-ready pictures: one style, and files whose bytes depend on what they show only."""
+"""Figures for papers: one style, and files whose bytes depend only on what they show."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Note(NamedTuple):
 
 @contextmanager
 def style(more: Mapping[str, Any] | None = None) -> Iterator[None]:
-    """Our style, and more, on matplotlib's defaults, whatever the user's own settings are."""
+    """Set our style, and `more`, on matplotlib's defaults; the user's own settings are ignored."""
     import matplotlib
 
     settings: Any = {**matplotlib.rcParamsDefault, "backend": "agg"} | STYLE | dict(more or {})
@@ -61,16 +61,15 @@ def show_image(axes: Axes, image: Tensor, title: str = "", grey: bool = False) -
 
 def show_map(
     axes: Axes, found: Tensor, colours: str = MAP_COLOURS, limits: tuple[float, float] | None = None
-) -> Any:
+) -> None:
     """h, w; without limits, from the 1st to the 99th percentile of its own values"""
     found = found.float().cpu()
     if limits is None:
         ranked = found.flatten().sort().values
         limits = ranked[int(0.01 * (len(ranked) - 1))].item(), ranked[int(0.99 * (len(ranked) - 1))].item()
     low, high = limits
-    drawn = axes.imshow(found.numpy(), cmap=colours, vmin=low, vmax=high, extent=(0, 1, 1, 0))
+    axes.imshow(found.numpy(), cmap=colours, vmin=low, vmax=high, extent=(0, 1, 1, 0))
     _bare(axes)
-    return drawn
 
 
 def mark(axes: Axes, place: tuple[int, int], grid: tuple[int, int]) -> None:
@@ -106,7 +105,7 @@ def scale_bar(figure: Figure, place: Sequence[float], colours: str, low: str, hi
 
 
 def note(figure: Figure, text: Note) -> None:
-    """Below everything, to the left: what the reader must know of how this was made."""
+    """Write at the lower left how the picture was made."""
     width, height = figure.get_size_inches()
     x, y = 0.1 / width, 0.07 / height
     if text.warning:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from tnt.commandline import Chosen, add_model_options, choose_model, run
+from tnt.commandline import ChosenModel, add_model_options, choose_model, run
 from tnt.figures import canvas, data
 from tnt.figures.attention import draw_attention, draw_class_activation
 from tnt.figures.paper import draw_figure_4, draw_figure_5
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 CLASS = "class"  # in a patch's place: the class token
 
 
-def figure_4(chosen: Chosen, image: Tensor, options: argparse.Namespace) -> Figure:
+def figure_4(chosen: ChosenModel, image: Tensor, options: argparse.Namespace) -> Figure:
     depths = _depths(options.depths, chosen, first=1, default=_thirds(chosen))
     peer = data.peer_model(options.peer_weights, options.seed)
     _check_peer_depth(depths, len(list(peer.get_submodule("blocks").children())))
@@ -48,7 +48,7 @@ def figure_4(chosen: Chosen, image: Tensor, options: argparse.Namespace) -> Figu
     return draw_figure_4(image, maps, plane, options.maps, options.seed, note)
 
 
-def figure_5(chosen: Chosen, image: Tensor, options: argparse.Namespace) -> Figure:
+def figure_5(chosen: ChosenModel, image: Tensor, options: argparse.Namespace) -> Figure:
     depths = _depths(options.depths, chosen, first=0, default=list(range(chosen.model.config.depth + 1)))
     words = data.averaged_words(chosen.model, image, depths)
     made = (
@@ -58,7 +58,7 @@ def figure_5(chosen: Chosen, image: Tensor, options: argparse.Namespace) -> Figu
     return draw_figure_5(image, words, _note(chosen, image, options, made))
 
 
-def attention(chosen: Chosen, image: Tensor, options: argparse.Namespace) -> Figure:
+def attention(chosen: ChosenModel, image: Tensor, options: argparse.Namespace) -> Figure:
     depths = _depths(options.depths, chosen, first=1, default=_thirds(chosen))
     config = chosen.model.config
     middle = image.shape[1] // config.patch_size // 2
@@ -74,7 +74,7 @@ def attention(chosen: Chosen, image: Tensor, options: argparse.Namespace) -> Fig
     return draw_attention(image, found, patch, word, note)
 
 
-def class_activation(chosen: Chosen, image: Tensor, options: argparse.Namespace) -> Figure:
+def class_activation(chosen: ChosenModel, image: Tensor, options: argparse.Namespace) -> Figure:
     names = class_names(chosen.model, options.classes)
     (depth,) = _depths(options.depths, chosen, first=1, default=[chosen.model.config.depth])
     found = data.class_activation(chosen.model, image, options.label, top=3, depth=depth)
@@ -83,11 +83,11 @@ def class_activation(chosen: Chosen, image: Tensor, options: argparse.Namespace)
 
 
 # name → what draws it, the input's edge in pixels, what it shows
-FIGURES: dict[str, tuple[Callable[[Chosen, Tensor, argparse.Namespace], Figure], int, str]] = {
+FIGURES: dict[str, tuple[Callable[[ChosenModel, Tensor, argparse.Namespace], Figure], int, str]] = {
     "fig4": (figure_4, 1024, "channel maps beside DeiT-S's, and their t-SNE"),
     "fig5": (figure_5, 224, "word embeddings at their places, by depth"),
     "attention": (attention, 224, "where a patch and a word look, by head and depth"),
-    "cam": (class_activation, 224, "which patches speak for a class"),
+    "cam": (class_activation, 224, "which patches support a class"),
 }
 
 
@@ -170,7 +170,7 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def _depths(text: str | None, chosen: Chosen, first: int, default: list[int]) -> list[int]:
+def _depths(text: str | None, chosen: ChosenModel, first: int, default: list[int]) -> list[int]:
     if text is None:
         return default
     last = chosen.model.config.depth
@@ -180,7 +180,7 @@ def _depths(text: str | None, chosen: Chosen, first: int, default: list[int]) ->
     return sorted(set(depths))
 
 
-def _thirds(chosen: Chosen) -> list[int]:
+def _thirds(chosen: ChosenModel) -> list[int]:
     """Blocks 1, 6 and 12 of 12, as the paper shows them."""
     last = chosen.model.config.depth
     return sorted({1, max(1, last // 2), last})
@@ -191,7 +191,7 @@ def _check_peer_depth(depths: list[int], blocks: int) -> None:
         raise ValueError(f"DeiT-S has {blocks} blocks; give --depths up to {blocks}")
 
 
-def _title(chosen: Chosen) -> str:
+def _title(chosen: ChosenModel) -> str:
     name, _, changes = chosen.name.partition(" ")
     kind, _, rest = name.removeprefix("tnt_").partition("_")
     title = "TNT-" + {"ti": "Ti"}.get(kind, kind.upper()) + (f" {rest}" if rest else "")
@@ -202,7 +202,7 @@ def _pixels(image: Tensor) -> str:
     return f"{image.shape[1]}×{image.shape[2]} pixels"
 
 
-def _note(chosen: Chosen, image: Tensor, options: argparse.Namespace, made: str) -> canvas.Note:
+def _note(chosen: ChosenModel, image: Tensor, options: argparse.Namespace, made: str) -> canvas.Note:
     title = _title(chosen)
     weights = _weights(title, None if chosen.random else chosen.origin)
     warning = f"{title} untrained: {_drawn(options.seed)}" if chosen.random else ""
@@ -214,4 +214,4 @@ def _weights(title: str, path: str | Path | None) -> str:
 
 
 def _drawn(seed: int) -> str:
-    return f"random weights (seed {seed}); this shows the drawing, not a finding."
+    return f"random weights (seed {seed}); the picture is no finding."

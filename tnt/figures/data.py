@@ -102,7 +102,7 @@ def tsne_plane(maps: Sequence[Tensor], seed: int) -> Plane:
     return Plane(list(points.split([len(rows) for rows in flat])), likeness)
 
 
-class Attended(NamedTuple):
+class AttentionMaps(NamedTuple):
     outer: Tensor  # k, h, w: where the patch looks; the class token's share is left out
     inner: Tensor  # k, q, q: where the word looks inside its patch
 
@@ -110,7 +110,7 @@ class Attended(NamedTuple):
 @torch.inference_mode()
 def attention_maps(
     model: TNT, image: Tensor, depths: Sequence[int], patch: tuple[int, int] | None, word: tuple[int, int]
-) -> dict[int, Attended]:
+) -> dict[int, AttentionMaps]:
     """By depth, where a patch looks (None: the class token), and a word inside it (None: the central one)."""
     config = model.config
     h, w = image.shape[1] // config.patch_size, image.shape[2] // config.patch_size
@@ -129,7 +129,7 @@ def attention_maps(
         outer = block.outer.attn.weights(patches[0], query)[0, :, 1:].unflatten(1, (h, w))
         of_patch = words[0][row * w + column][None]
         inner = block.inner.attn.weights(of_patch, word[0] * q + word[1])[0].unflatten(1, (q, q))
-        found[depth] = Attended(outer, inner)
+        found[depth] = AttentionMaps(outer, inner)
     return found
 
 
@@ -155,7 +155,7 @@ def class_activation(
 ) -> dict[int, tuple[float, Tensor]]:
     """label → its score and h, w: Grad-CAM on what enters a block's outer attention (the last block's).
 
-    After the last attention no class listens to the patches any more. Without labels: the best `top`.
+    After the last attention the class token no longer reads the patches. Without labels: the best `top`.
     """
     config = model.config
     depth = depth or config.depth

@@ -33,9 +33,9 @@ POSITIONS = ("patch_position", "word_position")
 class Weights:
     """What a file holds: tensors under our names, and the network that they fit.
 
-    Heads leave no trace in shapes. They are known where our own format recorded them, or where the widths are
-    a published variant's; else they are the paper's rule (outer width 64, 4 inner heads) and `heads_known` is
-    false. `recorded` says that the file brought its config along.
+    The shapes of tensors do not tell the number of heads. It is known where our own format recorded it, or
+    where the widths are a published variant's; else the paper's rule is taken (outer width 64, 4 inner heads)
+    and `heads_known` is false. `recorded`: the file holds its config.
     """
 
     path: Path
@@ -49,7 +49,7 @@ class Weights:
 def read(path: str | Path, *, ema: bool = True) -> Weights:
     """The weights in a file; a training checkpoint's moving average where it has one, unless `ema=False`.
 
-    A folder stands for its `model.safetensors`.
+    Of a folder, its `model.safetensors` is read.
     """
     path = Path(path)
     if path.is_dir():
@@ -64,6 +64,17 @@ def read(path: str | Path, *, ema: bool = True) -> Weights:
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     return Weights(path, format.name, state, config, heads_known, recorded is not None)
+
+
+def create_model(name: str, weights: str | Path | None = None, **overrides: Any) -> TNT:
+    """A published variant, with some config fields changed, with random weights or those of a file.
+
+    >>> model = create_model("tnt_s", inner_heads=2, classes=10)
+    """
+    model = TNT(get_config(name, **overrides))
+    if weights is not None:
+        load(model, weights)
+    return model
 
 
 def load(model: TNT, path: str | Path, *, ema: bool = True, new_head: bool = False) -> Weights:
@@ -254,6 +265,6 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"{options.source}: {weights.format} format, {name_of(weights.config)}, {count:.3f} M parameters")
     if not weights.heads_known:
         heads = f"{weights.config.outer_heads} outer and {weights.config.inner_heads} inner heads"
-        print(f"{options.source}: heads leave no trace in weights; {heads} are assumed")
+        print(f"{options.source}: the weights do not tell the number of heads; {heads} are assumed")
     print(f"{options.target}: written in {options.to} format")
     return 0

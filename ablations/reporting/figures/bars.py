@@ -1,4 +1,4 @@
-"""A table as a picture: each row's mean with its deviation over seeds, beside what the paper printed."""
+"""A table as a bar chart: each row's mean and standard deviation over seeds, beside the paper's value."""
 
 import math
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ OURS, PAPER, LATER = style.BLUE, "#d55e00", "#009e73"
 
 
 def draw(table: Table, column: str) -> "Figure | None":
-    """Nothing where no row has a value in that column."""
+    """None where no row has a value in that column."""
     found = [(row, entry) for row in table.rows if (entry := row.entry(column))]
     rows = [(row.label, entry) for row, entry in found if _values(entry) or not row.peer]
     entries = [entry for _, entry in rows]
@@ -33,7 +33,7 @@ def draw(table: Table, column: str) -> "Figure | None":
     axes.set_xlabel("%")
     _legend(figure, axes, entries)
     caution = ": lengths of bars do not compare" if any(entry.values for entry in entries) else ""
-    style.say_below(figure, [f"The axis begins at {start:g} %{caution}."])
+    style.note_below(figure, [f"The axis begins at {start:g} %{caution}."])
     return figure
 
 

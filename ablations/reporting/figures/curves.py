@@ -1,4 +1,4 @@
-"""How the runs of a table learned: loss in training and accuracy after epochs, from the runs' journals."""
+"""Training curves of a table's runs: loss by epoch and accuracy after epochs, from each run's metrics."""
 
 import math
 from dataclasses import dataclass
@@ -25,15 +25,15 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Learned:
-    """The curves of a table in one column, and which of its runs left no journal here."""
+class TrainingCurves:
+    """The curves of a table in one column, and the ids of runs whose metrics were not found."""
 
     losses: tuple[Curve, ...]
     accuracies: tuple[Curve, ...]
     missing: tuple[str, ...]
 
 
-def read(table: Table, column: str, runs: Path) -> Learned:
+def read(table: Table, column: str, runs: Path) -> TrainingCurves:
     losses, accuracies, missing = [], [], []
     for series, row in enumerate(row for row in table.rows if not row.peer):
         for entry in row.entries:
@@ -44,11 +44,11 @@ def read(table: Table, column: str, runs: Path) -> Learned:
                     continue
                 losses.append(Curve(series, row.label, binned(_losses(rows))))
                 accuracies.append(Curve(series, row.label, _accuracies(rows)))
-    return Learned(tuple(losses), tuple(accuracies), tuple(missing))
+    return TrainingCurves(tuple(losses), tuple(accuracies), tuple(missing))
 
 
-def draw(table: Table, column: str, learned: Learned, what: str) -> "Figure | None":
-    """The loss or the accuracy; nothing where no journal is at hand."""
+def draw(table: Table, column: str, learned: TrainingCurves, what: str) -> "Figure | None":
+    """The loss or the accuracy; None where no metrics were found."""
     curves = [curve for curve in (learned.losses if what == LOSS else learned.accuracies) if curve.points]
     if not curves:
         return None
@@ -74,7 +74,7 @@ def draw(table: Table, column: str, learned: Learned, what: str) -> "Figure | No
     axes.grid(True)
     series = sorted(shown)
     style.legend(figure, [shown[each] for each in series], [labels[each] for each in series], columns)
-    style.say_below(figure, _notes(what, len(curves), learned.missing))
+    style.note_below(figure, _notes(what, len(curves), learned.missing))
     return figure
 
 
@@ -108,7 +108,7 @@ def _accuracies(rows: list[dict[str, Any]]) -> tuple[tuple[float, float], ...]:
 
 def _notes(what: str, drawn: int, missing: tuple[str, ...]) -> list[str]:
     count = f"A line for each of {drawn} runs" if drawn > 1 else "One run"
-    gap = f"; of {len(missing)} more the journals are not at hand" if missing else ""
+    gap = f"; the metrics of {len(missing)} more were not found" if missing else ""
     if what == LOSS:
         return [
             f"{count}{gap}.",

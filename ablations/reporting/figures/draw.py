@@ -1,4 +1,4 @@
-"""Which pictures the report has, and their files: SVG and PNG, the same bytes for the same tables."""
+"""The report's figures as SVG and PNG files; the same tables give the same bytes."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ablations.reporting.figures import bars, curves, figure3, style
-from ablations.reporting.tables import Table
-from ablations.reporting.text.grid import COLUMNS, file_name, heading
+from ablations.reporting.tables import COLUMNS, Table, file_name, heading
 from tnt.figures import canvas
 
 if TYPE_CHECKING:
@@ -20,16 +19,16 @@ BESIDE_OTHERS = "4"  # the number of the table that Figure 3 draws
 
 @dataclass(frozen=True)
 class Picture:
-    """One that was drawn, or, where `svg` is nothing, why it was not."""
+    """A figure that was drawn or, where `svg` is None, the reason why it was not."""
 
     name: str
     table: Table
-    text: str  # what it shows, for whoever cannot see it; or why there is none
+    text: str  # what it shows, for screen readers; or why it was not drawn
     svg: Path | None = None
 
 
 @dataclass(frozen=True)
-class Plan:
+class PlannedFigure:
     name: str
     table: Table
     text: str
@@ -38,7 +37,7 @@ class Plan:
 
 
 def draw_all(tables: Sequence[Table], out: Path, runs: Path) -> list[Picture]:
-    """Under `out`; `runs` holds the runs' directories, as far as they are at hand."""
+    """Draw into the folder `out`; curves are read from those runs' directories that exist under `runs`."""
     pictures = []
     out.mkdir(parents=True, exist_ok=True)
     with style.style():
@@ -55,16 +54,20 @@ def draw_all(tables: Sequence[Table], out: Path, runs: Path) -> list[Picture]:
     return pictures
 
 
-def _plans(table: Table, runs: Path) -> Iterator[Plan]:
+def _plans(table: Table, runs: Path) -> Iterator[PlannedFigure]:
     stem, title = file_name(table), heading(table)
     if table.number == BESIDE_OTHERS:
         for cost, words in figure3.NAMES.items():
             name = f"{stem.replace(table.name, 'figure3')}-{cost}"
             text = f"Figure 3: top-1 accuracy against {words}, a line for each family of networks"
-            yield Plan(name, table, text, partial(figure3.draw, table, cost), "nothing to compare yet")
+            yield PlannedFigure(
+                name, table, text, partial(figure3.draw, table, cost), "nothing to compare yet"
+            )
     for column in (name for name in table.columns if name != "top5" or _printed(table, name)):
         text = f"{title}: {COLUMNS.get(column, column)} of every row, as measured and as the paper prints it"
-        yield Plan(f"{stem}-{column}", table, text, partial(bars.draw, table, column), "no figures yet")
+        yield PlannedFigure(
+            f"{stem}-{column}", table, text, partial(bars.draw, table, column), "no figures yet"
+        )
     for column in table.columns:
         if column != "top5":  # which the runs of top1 have too
             yield from _curves(table, column, runs)
@@ -74,7 +77,7 @@ def _printed(table: Table, column: str) -> bool:
     return any(entry.paper is not None for entry in table.entries if entry.column == column)
 
 
-def _curves(table: Table, column: str, runs: Path) -> Iterator[Plan]:
+def _curves(table: Table, column: str, runs: Path) -> Iterator[PlannedFigure]:
     learned = curves.read(table, column, runs)
     otherwise = "no run has finished"
     if learned.missing:
@@ -83,4 +86,4 @@ def _curves(table: Table, column: str, runs: Path) -> Iterator[Plan]:
     for what in (curves.LOSS, curves.ACCURACY):
         text = f"{heading(table)}: {what} in training, a line for each run"
         draw = partial(curves.draw, table, column, learned, what)
-        yield Plan(f"{stem}-{what}", table, text, draw, otherwise)
+        yield PlannedFigure(f"{stem}-{what}", table, text, draw, otherwise)

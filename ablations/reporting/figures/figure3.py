@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ablations.reporting.figures import style
-from ablations.reporting.tables import Row, Table
+from ablations.reporting.tables import Table, TableRow
 
 if TYPE_CHECKING:
     from tnt.figures.canvas import Axes, Figure
@@ -52,7 +52,7 @@ class Point:
 
 
 def draw(table: Table, cost: str) -> "Figure | None":
-    """Table 4 against "params" or "macs"; nothing where it has neither a reported nor a measured point."""
+    """Table 4 against "params" or "macs"; None where it has neither a reported nor a measured point."""
     reported = {family.name: _points(table, family, cost, measured=False) for family in FAMILIES}
     measured = {family.name: _points(table, family, cost, measured=True) for family in FAMILIES}
     if not any((*reported.values(), *measured.values())):
@@ -70,7 +70,7 @@ def draw(table: Table, cost: str) -> "Figure | None":
     xs = [point.x for points in (*reported.values(), *measured.values()) for point in points]
     if max(xs) > 3 * min(xs):
         _logarithmic(axes)
-    style.say_below(figure, [_legend(any(reported.values()), any(measured.values()))])
+    style.note_below(figure, [_legend(any(reported.values()), any(measured.values()))])
     return figure
 
 
@@ -119,12 +119,12 @@ def family_of(label: str) -> Family | None:
     return next((family for family in FAMILIES if label.startswith(family.name)), None)
 
 
-def _own(row: Row, cost: str) -> float | None:
+def _own(row: TableRow, cost: str) -> float | None:
     value = getattr(row, cost)
     return None if value is None else value / UNITS[cost]
 
 
-def _printed(row: Row, cost: str) -> float | None:
+def _printed(row: TableRow, cost: str) -> float | None:
     value = getattr(row, f"paper_{cost}")
     return None if value is None else float(value)
 

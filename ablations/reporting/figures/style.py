@@ -1,22 +1,20 @@
-"""How the report's pictures look: colours that the colour-blind tell apart, and one way to mark what was
-reported and what was measured.
+"""How the report's figures look: colours that colour-blind readers can tell apart, hollow marks for what was
+reported and filled marks for what was measured.
 
-A picture holds one pair of axes, so that it is readable on a phone and stands beside others as a reader
-likes.
+A figure has one pair of axes, so that it is readable on a phone and the page can place it beside others.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from ablations.reporting.tables import Table
-from ablations.reporting.text.grid import COLUMNS
+from ablations.reporting.tables import COLUMNS, Table
 from tnt.figures import canvas
 
 if TYPE_CHECKING:
     from tnt.figures.canvas import Axes, Figure
 
-# The page gives these other values in the dark, so nothing else may have them.
+# In dark mode the page replaces these colours, so nothing else may have them.
 INK, SOFT, GRID, PAPER = "#1b2027", "#5c6670", "#dde1e6", "#fefefe"
 BLUE, BROWN = "#0072b2", "#7f6000"
 # Okabe and Ito's, with a brown for the yellow, which is too pale for a line.
@@ -65,7 +63,7 @@ def new_plot(height: float, left: float, top: float, bottom: float, title: str) 
 
 
 def title(table: Table, column: str) -> str:
-    """Short: a picture is narrow, and its caption says the rest."""
+    """Short, as the figure is narrow; its caption says the rest."""
     name = f"Table {table.number}" if table.number else table.ablation
     parts = [name, COLUMNS.get(column, column)] if column != "top1" else [name]
     parts += [] if table.scale == "paper" else [f"scale={table.scale}"]
@@ -88,8 +86,8 @@ def legend(figure: "Figure", marks: Sequence[Any], labels: Sequence[str], column
     )
 
 
-def say_below(figure: "Figure", lines: Sequence[str]) -> None:
-    """What the reader must know, at the lower edge."""
+def note_below(figure: "Figure", lines: Sequence[str]) -> None:
+    """Notes at the lower edge."""
     height = figure.get_size_inches()[1]
     text = "\n".join(lines)
     figure.text(0.1 / WIDTH, 0.07 / height, text, fontsize=6, color=SOFT, ha="left", va="bottom")

@@ -1,13 +1,24 @@
-"""A table as the page shows it: each cell with its text, what it sorts by, and what opens from it."""
+"""A table as the page shows it: each cell with its text, its sort key, and the details that it opens."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ablations.reporting import verdicts
-from ablations.reporting.tables import Entry, Row, Table
-from ablations.reporting.text.grid import COLUMNS, NONE, counted, delta, file_name, grid, heading, ours
+from ablations.reporting.tables import (
+    COLUMNS,
+    NONE,
+    Entry,
+    Table,
+    TableRow,
+    counted,
+    delta,
+    file_name,
+    heading,
+    ours,
+)
+from ablations.reporting.text.grid import grid
 
-NARROW = 2  # a table of more columns of results has no room for one of differences beside each
+NARROW = 2  # with more columns of results, differences get no column of their own
 TONES = (
     dict.fromkeys(verdicts.GOOD, "good")
     | dict.fromkeys(verdicts.FAIR, "fair")
@@ -17,19 +28,19 @@ TONES = (
 
 
 @dataclass(frozen=True)
-class Head:
+class ColumnHead:
     text: str
     group: str = ""  # the result that it belongs to, where there are several
 
 
 @dataclass(frozen=True)
-class Shown:
-    head: Head
+class PageCell:
+    head: ColumnHead
     text: str
     sort: str = ""  # a number or a text; "" goes last
     small: str = ""  # beside the text: what the paper prints, or a difference
     verdict: str = ""
-    opens: str = ""  # the id of what tells where it comes from
+    opens: str = ""  # the id of the details
 
     @property
     def tone(self) -> str:
@@ -37,10 +48,10 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Line:
+class PageRow:
     label: str
     peer: bool
-    cells: tuple[Shown, ...]
+    cells: tuple[PageCell, ...]
 
     @property
     def verdicts(self) -> list[str]:
@@ -48,13 +59,13 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Sheet:
+class PageTable:
     table: Table
     name: str
     heading: str
-    heads: tuple[Head, ...]
-    lines: tuple[Line, ...]
-    remarks: tuple[str, ...]  # beside the table's own notes, which a reader must know first
+    heads: tuple[ColumnHead, ...]
+    lines: tuple[PageRow, ...]
+    remarks: tuple[str, ...]  # on orderings and sizes; the table's own notes come before them
 
     @property
     def groups(self) -> list[tuple[str, int]]:
@@ -68,8 +79,8 @@ class Sheet:
         return found if any(text for text, _ in found) else []
 
 
-def sheet(table: Table) -> Sheet:
-    """Columns in which nothing stands are left out."""
+def page_table(table: Table) -> PageTable:
+    """Empty columns are left out."""
     shown = [column for column in table.columns if column == table.columns[0] or _says(table, column)]
     lines = [(row, tuple(_cells(table, row, shown))) for row in table.rows]
     kept = [
@@ -77,18 +88,20 @@ def sheet(table: Table) -> Sheet:
         for place, head in enumerate(cell.head for cell in lines[0][1])
         if head.text == "ours" or any(cells[place].text != NONE for _, cells in lines)
     ]
-    return Sheet(
+    return PageTable(
         table=table,
         name=file_name(table),
         heading=heading(table),
         heads=tuple(lines[0][1][place].head for place in kept),
-        lines=tuple(Line(row.label, row.peer, tuple(cells[place] for place in kept)) for row, cells in lines),
+        lines=tuple(
+            PageRow(row.label, row.peer, tuple(cells[place] for place in kept)) for row, cells in lines
+        ),
         remarks=grid(table).notes[len(table.notes) :],
     )
 
 
 def identity(table: Table, entry: Entry) -> str:
-    """Of a cell on the page, as table6/4; tables of other protocols have the same cells."""
+    """A cell's id on the page, as table6/4; unlike its key, it names the table's protocol."""
     return f"{file_name(table)}/{entry.key.partition('/')[2]}"
 
 
@@ -98,37 +111,37 @@ def _says(table: Table, column: str) -> bool:
     return any(entry.paper is not None for entry in entries) or (column != "top5" and bool(entries))
 
 
-def _cells(table: Table, row: Row, columns: Sequence[str]) -> Iterator[Shown]:
-    yield _size(Head("params, M"), row.params, row.paper_params, 1e6)
-    yield _size(Head("MACs, G"), row.macs, row.paper_macs, 1e9)
+def _cells(table: Table, row: TableRow, columns: Sequence[str]) -> Iterator[PageCell]:
+    yield _size(ColumnHead("params, M"), row.params, row.paper_params, 1e6)
+    yield _size(ColumnHead("MACs, G"), row.macs, row.paper_macs, 1e9)
     for column in columns:
         group = COLUMNS.get(column, column)
         entry = row.entry(column) or Entry("", column, verdict="")
-        yield _percent(Head("paper", group), entry.paper)
-        yield _percent(Head("later", group), entry.official)
-        yield _ours(table, Head("ours", group), entry, len(columns) > NARROW)
+        yield _percent(ColumnHead("paper", group), entry.paper)
+        yield _percent(ColumnHead("later", group), entry.official)
+        yield _ours(table, ColumnHead("ours", group), entry, len(columns) > NARROW)
         if len(columns) <= NARROW:
-            yield Shown(Head("Δ", group), delta(entry), _sortable(entry.delta))
+            yield PageCell(ColumnHead("Δ", group), delta(entry), _sortable(entry.delta))
 
 
-def _size(head: Head, count: int | None, printed: float | None, unit: float) -> Shown:
+def _size(head: ColumnHead, count: int | None, printed: float | None, unit: float) -> PageCell:
     paper = NONE if printed is None else f"{printed:.1f}"
     if count is None:
-        return Shown(head, paper, _sortable(printed), "as reported" if printed is not None else "")
+        return PageCell(head, paper, _sortable(printed), "as reported" if printed is not None else "")
     small = "" if printed is None else f"paper {paper}"
-    return Shown(head, counted(count, unit), _sortable(count / unit), small)
+    return PageCell(head, counted(count, unit), _sortable(count / unit), small)
 
 
-def _percent(head: Head, value: float | None) -> Shown:
-    return Shown(head, NONE if value is None else f"{value:.1f}", _sortable(value))
+def _percent(head: ColumnHead, value: float | None) -> PageCell:
+    return PageCell(head, NONE if value is None else f"{value:.1f}", _sortable(value))
 
 
-def _ours(table: Table, head: Head, entry: Entry, with_delta: bool) -> Shown:
+def _ours(table: Table, head: ColumnHead, entry: Entry, with_delta: bool) -> PageCell:
     if not entry.key:
-        return Shown(head, NONE)
+        return PageCell(head, NONE)
     small = delta(entry) if with_delta and entry.delta is not None else ""
     opens = identity(table, entry)
-    return Shown(head, ours(entry), _sortable(entry.mean), small, entry.verdict, opens)
+    return PageCell(head, ours(entry), _sortable(entry.mean), small, entry.verdict, opens)
 
 
 def _sortable(value: float | None) -> str:

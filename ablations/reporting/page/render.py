@@ -1,6 +1,6 @@
-"""The report as one HTML file that needs nothing else: no network, no folder beside it.
+"""The report as one HTML file that needs no network and no other file.
 
-What stands in a record may come from anywhere. The template escapes every text, and the page's own security
+Text in a record may be hostile. The template escapes every text, and the page's own security
 policy lets no script run but the one whose hash it names.
 """
 
@@ -11,24 +11,26 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ablations.reporting import origin, verdicts
-from ablations.reporting.collect import Collected
+from ablations.reporting.collect import Report
 from ablations.reporting.figures import style
 from ablations.reporting.figures.draw import Picture
-from ablations.reporting.page.page_table import TONES, Sheet, identity, sheet
-from ablations.reporting.tables import Table
-from ablations.reporting.text.grid import heading, printable
+from ablations.reporting.page.page_table import TONES, PageTable, identity, page_table
+from ablations.reporting.tables import Table, heading, printable
 from pipeline.files import publish_bytes
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 PARTS = Path(__file__).parent
 COLOURS = {name.lower(): getattr(style, name) for name in ("INK", "SOFT", "GRID", "PAPER", "BLUE", "BROWN")}
 
 
 @dataclass(frozen=True)
-class Trail:
-    """What opens from a cell: where its figures come from."""
+class CellDetails:
+    """What opens from a cell: the runs that its numbers come from."""
 
     id: str
     title: str
@@ -38,12 +40,12 @@ class Trail:
     runs: tuple[tuple[tuple[str, str], ...], ...]  # of each, names and values
 
 
-def write(path: Path, collected: Collected, pictures: Sequence[Picture]) -> None:
+def write(path: Path, report: Report, pictures: Sequence[Picture]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    publish_bytes(path, render(collected, pictures).encode())
+    publish_bytes(path, render(report, pictures).encode())
 
 
-def render(collected: Collected, pictures: Sequence[Picture]) -> str:
+def render(report: Report, pictures: Sequence[Picture]) -> str:
     import jinja2
 
     environment = jinja2.Environment(
@@ -54,14 +56,14 @@ def render(collected: Collected, pictures: Sequence[Picture]) -> str:
         lstrip_blocks=True,
         finalize=lambda value: printable(value) if type(value) is str else value,
     )
-    sheets = [sheet(table) for table in collected.tables]
+    tables = [page_table(table) for table in report.tables]
     script = (PARTS / "page.js").read_text()
     return environment.get_template("page.html.j2").render(
-        collected=collected,
-        sheets=sheets,
-        pictures={each.name: _of(each.table, pictures) for each in sheets},
-        trails=list(_trails(collected)),
-        counts=_counts(sheets),
+        report=report,
+        tables=tables,
+        pictures={each.name: _of(each.table, pictures) for each in tables},
+        details=list(_details(report)),
+        counts=_counts(tables),
         not_run=verdicts.NOT_RUN,
         tones=TONES,
         style=(PARTS / "page.css").read_text(),
@@ -70,24 +72,24 @@ def render(collected: Collected, pictures: Sequence[Picture]) -> str:
     )
 
 
-def _trails(collected: Collected) -> Iterator[Trail]:
-    for table in collected.tables:
+def _details(report: Report) -> Iterator[CellDetails]:
+    for table in report.tables:
         for row in table.rows:
             for key in dict.fromkeys(entry.key for entry in row.entries if entry.key):
                 entries = [entry for entry in row.entries if entry.key == key]
-                cell = origin.cell_of(collected, table, key)
-                runs = [collected.records[id] for id in entries[0].records]
-                yield Trail(
+                cell = origin.cell_of(report, table, key)
+                runs = [report.records[id] for id in entries[0].records]
+                yield CellDetails(
                     id=identity(table, entries[0]),
                     title=f"{heading(table)}: {row.label}",
                     figures=tuple(map(origin.arithmetic, entries)),
                     settings=" ".join(origin.settings(cell)) or "none: the plain run",
-                    command="" if runs else origin.command(collected, cell, [0]),
+                    command="" if runs else origin.command(report, cell, [0]),
                     runs=tuple(
                         (
                             *origin.provenance(record),
                             ("of code", f"git checkout {record.commit}"),
-                            ("again", origin.command(collected, cell, [record.seed], record)),
+                            ("again", origin.command(report, cell, [record.seed], record)),
                         )
                         for record in runs
                     ),
@@ -96,9 +98,9 @@ def _trails(collected: Collected) -> Iterator[Trail]:
 
 @dataclass(frozen=True)
 class Pictures:
-    """Of a table: what was drawn, as (text, SVG), and what was not, as (names, why)."""
+    """The figures of a table: those drawn as (text, SVG), the others as (names, reason)."""
 
-    drawn: tuple[tuple[str, Any], ...]
+    drawn: tuple[tuple[str, "Markup"], ...]
     missing: tuple[tuple[str, str], ...]
 
 
@@ -109,12 +111,12 @@ def _of(table: Table, pictures: Iterable[Picture]) -> Pictures:
         if picture.svg is None:
             reasons.setdefault(picture.text, []).append(picture.name)
     return Pictures(
-        tuple((picture.text, inlined(picture.svg, picture.name)) for picture in own if picture.svg),
+        tuple((picture.text, inline_svg(picture.svg, picture.name)) for picture in own if picture.svg),
         tuple((", ".join(names), why) for why, names in reasons.items()),
     )
 
 
-def inlined(svg: Path, name: str) -> Any:
+def inline_svg(svg: Path, name: str) -> "Markup":
     """A picture as part of the page: with names that no other has, and colours that follow the page's."""
     import markupsafe
 
@@ -130,11 +132,11 @@ def inlined(svg: Path, name: str) -> Any:
     return markupsafe.Markup(text)
 
 
-def _counts(sheets: Iterable[Sheet]) -> list[tuple[str, int]]:
-    """How many figures of the tables have which verdict, the good ones first."""
+def _counts(tables: Iterable[PageTable]) -> list[tuple[str, int]]:
+    """How many numbers have each verdict, the good ones first."""
     found = Counter(
         cell.verdict
-        for each in sheets
+        for each in tables
         if not each.table.protocol
         for line in each.lines
         for cell in line.cells

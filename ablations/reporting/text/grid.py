@@ -1,24 +1,22 @@
-"""A table as lines of text, the same for the terminal, Markdown and LaTeX."""
+"""A table as rows of text, the same for the terminal, Markdown and LaTeX."""
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ablations.reporting import verdicts
 from ablations.reporting.settings import SettingTable
-from ablations.reporting.tables import Entry, Row, Table
-
-NONE = "–"
-LONGEST = 100  # characters of a protocol in a file's name
-COLUMNS = {
-    "top1": "top-1",
-    "top5": "top-5",
-    "imagenet": "ImageNet",
-    "cifar10": "CIFAR-10",
-    "cifar100": "CIFAR-100",
-    "flowers": "Flowers",
-    "pets": "Pets",
-}
+from ablations.reporting.tables import (
+    COLUMNS,
+    NONE,
+    Table,
+    TableRow,
+    counted,
+    delta,
+    file_name,
+    heading,
+    ours,
+    printable,
+)
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ def grid(table: Table) -> Grid:
         head=tuple(head[place] for place in kept),
         lines=tuple(tuple(line[place] for place in kept) for line in lines),
         text=1 + ("figure" in head),
-        notes=tuple(map(printable, (*table.notes, *_said_orderings(table), *_said_sizes(table)))),
+        notes=tuple(map(printable, (*table.notes, *_ordering_notes(table), *_size_notes(table)))),
     )
 
 
@@ -63,21 +61,6 @@ def setting_grid(table: SettingTable) -> Grid:
     ]
     head = ("", "setting", "paper", "ours", "agree")
     return Grid(table.name, f"Table {table.number}. {table.title}", "", head, tuple(lines), 2, table.notes)
-
-
-def heading(table: Table) -> str:
-    number = f"Table {table.number}. " if table.number else ""
-    protocol = f" [{table.protocol}]" if table.protocol else ""
-    scale = "" if table.scale == "paper" else f" (scale={table.scale})"
-    return f"{number}{table.title}{scale}{protocol}"
-
-
-def file_name(table: Table) -> str:
-    """A protocol that a file's name cannot hold is cut and told apart by its hash."""
-    kept = "".join(letter if letter.isalnum() or letter in "._=-" else "-" for letter in table.protocol)
-    if len(kept) > LONGEST or kept != table.protocol.replace(" ", "-"):
-        kept = f"{kept[:LONGEST]}-{hashlib.sha256(table.protocol.encode()).hexdigest()[:8]}"
-    return f"{table.name}--{kept}" if kept else table.name
 
 
 def _by_row(table: Table) -> tuple[list[str], list[list[str]]]:
@@ -115,7 +98,7 @@ def _by_column(table: Table) -> tuple[list[str], list[list[str]]]:
     return head, lines
 
 
-def _size(row: Row) -> list[str]:
+def _size(row: TableRow) -> list[str]:
     return [
         counted(row.params, 1e6),
         _percent(row.paper_params),
@@ -124,33 +107,11 @@ def _size(row: Row) -> list[str]:
     ]
 
 
-def counted(count: int | None, unit: float) -> str:
-    return NONE if count is None else f"{count / unit:.{2 if count >= unit else 4}f}"
-
-
-def ours(entry: Entry) -> str:
-    if entry.mean is None:
-        return NONE
-    spread = "" if entry.std is None else f" ± {entry.std:.2f}"
-    return f"{entry.mean:.2f}{spread} (n={entry.n})"
-
-
-def delta(entry: Entry) -> str:
-    if entry.delta is None:
-        return NONE
-    return f"{round(entry.delta, 2) + 0.0:+.2f}".replace("-", "−")  # + 0.0: no −0.00
-
-
-def printable(text: str) -> str:
-    """In one line and without control characters: what stands in a record may come from anywhere."""
-    return "".join(letter if letter.isprintable() else "�" for letter in text)
-
-
 def _percent(value: float | None) -> str:
     return NONE if value is None else f"{value:.1f}"
 
 
-def _said_orderings(table: Table) -> Iterator[str]:
+def _ordering_notes(table: Table) -> Iterator[str]:
     """One line for each pair whose rows were both run."""
     labels = {entry.key: row.label for row in table.rows for entry in row.entries}
     for each in table.orderings:
@@ -164,7 +125,7 @@ def _said_orderings(table: Table) -> Iterator[str]:
         )
 
 
-def _said_sizes(table: Table) -> Iterator[str]:
+def _size_notes(table: Table) -> Iterator[str]:
     said: dict[str, list[str]] = {}
     for row in table.rows:
         for note in row.notes:

@@ -1,7 +1,7 @@
 """The tables of draws: one row per view, each a pure function of (seed, epoch, position).
 
-`draw_views` holds what a worker needs to render a view; `draw_batch` what the batch needs afterwards.
-They are separate streams, so that the rank that finishes a batch needs no image's size.
+`draw_views` draws what a worker needs to render a view, `draw_batch` what is needed to finish a batch. They
+use separate streams of random numbers, so that finishing a batch does not need the sizes of its images.
 """
 
 import math
@@ -13,7 +13,7 @@ from pipeline.data.augmentation.policy import DRAWS_PER_LAYER, Policy
 from pipeline.data.augmentation.settings import MIX_GROUP, Augmentation
 from pipeline.data.randomness import Purpose, philox, uniforms
 
-TRIES = 10  # timm draws a box up to ten times, then takes what always fits
+TRIES = 10  # timm draws a box up to ten times, then takes one that always fits
 ERASE_AREA = (0.02, 1 / 3)
 ERASE_RATIO = (0.3, 1 / 0.3)
 
@@ -83,15 +83,15 @@ def draw_batch(
 ) -> BatchDraws:
     """Draws of a batch or of whole pairing blocks of it.
 
-    `slots` are the views' indices in the global batch, in order, each pairing block whole, so that every
-    rank and every micro-batch mixes exactly as the undivided global batch would.
+    `slots` are the views' indices in the global batch, in order and in complete pairing blocks: a part of the
+    batch is mixed exactly as it would be within the whole global batch.
     """
     positions, slots = np.asarray(positions, np.int64), np.asarray(slots, np.int64)
     aug.check_batch("a part of the batch", len(slots))
     block = aug.pairing_block
     first = slots[::block]
     assert (first % block == 0).all(), "a part of the batch begins inside a pairing block"
-    assert np.array_equal(slots, (first[:, None] + np.arange(block)).ravel()), "a pairing block is torn apart"
+    assert np.array_equal(slots, (first[:, None] + np.arange(block)).ravel()), "a pairing block is incomplete"
     groups = slots // MIX_GROUP
     breaks = np.flatnonzero(np.diff(groups)) + 1
     start = np.concatenate(([0], breaks, [len(slots)]))
@@ -140,7 +140,7 @@ def _central_crop(width: int, height: int, ratio: tuple[float, float]) -> tuple[
 
 
 def _erasures(aug: Augmentation, u: np.ndarray) -> np.ndarray:
-    """timm's RandomErasing: the first of ten boxes strictly inside the image; none where none is."""
+    """timm's RandomErasing: the first of ten boxes that is smaller than the image; none if none is."""
     size = aug.image_size
     h, w = _boxes(u, np.full((len(u), 1), float(size * size)), ERASE_AREA, ERASE_RATIO)
     fits = (w < size) & (h < size)

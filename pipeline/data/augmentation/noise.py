@@ -2,7 +2,7 @@
 
 torch's own generators depend on the device (on CUDA even on its number of processors) and on how a batch is
 split. Philox4x32-10 (Salmon et al., SC 2011) in int64 tensors does not: integers are equal everywhere, the
-normals up to the rounding of log and cos.
+normals differ at most by the rounding of log and cos.
 """
 
 import math
@@ -21,7 +21,7 @@ def philox4x32(counter: tuple[Tensor, ...], key: tuple[int, int]) -> tuple[Tenso
     c0, c1, c2, c3 = counter
     k0, k1 = key
     for _ in range(ROUNDS):
-        # Products wrap modulo 2^64; the mask removes what the arithmetic shift drags in.
+        # Products wrap modulo 2^64; the mask removes the sign bits that the arithmetic shift fills in.
         left, right = c0 * MULTIPLIERS[0], c2 * MULTIPLIERS[1]
         c0, c1, c2, c3 = (
             (right >> 32 & MASK) ^ c1 ^ k0,

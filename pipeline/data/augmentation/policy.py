@@ -1,8 +1,8 @@
-"""RandAugment's policy as timm defines it: which operations strike a view, with which arguments.
+"""RandAugment's policy as timm defines it: which operations are applied to a view, with which arguments.
 
 Cubuk et al., "RandAugment" (arXiv 1909.13719), in timm's variant: each of n operations, drawn with
-replacement from 15, fires with probability p; its magnitude is drawn around m and clipped to 0 … 10.
-(torchvision and DALI always fire: another recipe.)
+replacement from 15, is applied with probability p; its magnitude is drawn around m and clipped to 0 … 10.
+(In torchvision and DALI operations are always applied, which is another recipe.)
 """
 
 import functools
@@ -13,7 +13,7 @@ import numpy as np
 
 from pipeline.errors import UserError, unknown_name
 
-# The order is timm's. In the "increasing" set the operations marked + grow stronger with the magnitude.
+# The order is timm's. In the "increasing" set the effect of operations marked + increases with the magnitude.
 OPERATIONS = (
     "AutoContrast",
     "Equalize",
@@ -31,7 +31,7 @@ OPERATIONS = (
     "TranslateXRel",
     "TranslateYRel",
 )
-NOTHING = -1  # the layer did not fire
+NOTHING = -1  # no operation in this layer
 MAGNITUDES = 10.0
 DRAWS_PER_LAYER = 5
 
@@ -91,7 +91,7 @@ class Policy:
     def _arguments(self, operation: np.ndarray, level: np.ndarray, sign: np.ndarray) -> np.ndarray:
         """The operation's own argument: degrees, bits, threshold, sum, factor, slope or shift.
 
-        All of them are computed for each draw and one is chosen: cheaper than fifteen masks.
+        All of them are computed for each draw and one is chosen, which is faster than fifteen masks.
         """
         enhance = np.maximum(0.1, 1 + sign * (level * 0.9)) if self.increasing else level * 1.8 + 0.1
         bits = np.trunc(level * 4)

@@ -1,7 +1,7 @@
 """RandAugment's operations on uint8 images [rows, columns, 3]: Pillow's results, several times as fast.
 
-The tables are Pillow's bit by bit. Colour, sharpness, shear and translation differ by one level here and
-there (float32 sums), rotation by the cubic's parameter (OpenCV's is -0.75, Pillow's -1).
+Tables are equal to Pillow's bit by bit. Colour, sharpness, shear and translation differ by one level in some
+pixels (float32 sums); rotation differs because the parameter of OpenCV's cubic is -0.75 and Pillow's -1.
 """
 
 import functools
@@ -28,7 +28,7 @@ def use_one_thread() -> None:
 
 
 def randaugment(pixels: Pixels, operations: np.ndarray, arguments: np.ndarray, fill: Fill) -> Pixels:
-    """Apply one view's row of the table of draws; the input is returned where nothing fires."""
+    """Apply one view's row of the table of draws; returns the input itself if there is no operation."""
     for operation, argument in zip(operations.tolist(), arguments.tolist(), strict=True):
         if operation != NOTHING:
             pixels = apply_operation(OPERATIONS[operation], pixels, argument, fill)
@@ -45,7 +45,7 @@ def apply_operation(name: str, pixels: Pixels, argument: float, fill: Fill) -> P
     return TONAL[name](pixels, argument)
 
 
-# Tones: what a few instructions for many pixels at once can say, else tables of 256 levels.
+# Operations on colour values: one OpenCV call where there is one, otherwise a table of 256 levels.
 
 
 def _auto_contrast(pixels: Pixels, _: float) -> Pixels:
@@ -127,7 +127,7 @@ def _histograms(pixels: Pixels) -> list[np.ndarray]:
 
 
 def _luma(pixels: Pixels) -> Pixels:
-    """Every product and sum is exact in float32; only a tie may round the other way."""
+    """Every product and sum is exact in float32; only halves may be rounded differently."""
     return cv2.transform(pixels, LUMA)
 
 
@@ -136,8 +136,8 @@ def _blend(low: Pixels, high: Pixels, factor: float) -> Pixels:
     return cv2.addWeighted(low, 1 - factor, high, factor, BARELY - 0.5)
 
 
-# Geometry: as Pillow, a pixel whose centre falls outside the source takes the fill colour and nothing of its
-# neighbours; inside, the source's edge is repeated.
+# Geometric operations. As in Pillow, a pixel whose centre falls outside the source gets the fill colour;
+# for interpolation within the source its edge is repeated.
 
 
 def _rotate(pixels: Pixels, degrees: float, fill: Fill) -> Pixels:
@@ -147,7 +147,7 @@ def _rotate(pixels: Pixels, degrees: float, fill: Fill) -> Pixels:
     # From a pixel's centre to the point sampled, both measured from the middle; OpenCV counts from centres.
     x0, y0 = (columns - 1) / 2, (rows - 1) / 2
     matrix = np.array([[cos, sin, x0 - cos * x0 - sin * y0], [-sin, cos, y0 + sin * x0 - cos * y0]])
-    # A border of our own, and OpenCV's constant one beyond it, cost less than its repeated edge.
+    # Repeating the edge for a few pixels beforehand is faster than OpenCV's own border mode for it.
     matrix[:, 2] += EDGE
     turned = cv2.warpAffine(
         cv2.copyMakeBorder(pixels, EDGE, EDGE, EDGE, EDGE, cv2.BORDER_REPLICATE),
@@ -163,9 +163,9 @@ def _rotate(pixels: Pixels, degrees: float, fill: Fill) -> Pixels:
 
 
 def _shear_x(pixels: Pixels, slope: float, fill: Fill) -> Pixels:
-    """Row r is sampled slope · (r + 1/2) further right: one set of weights for each row.
+    """Row r is sampled slope · (r + 1/2) columns further right: one set of weights for each row.
 
-    A shear moves several rows by the same whole number of columns, so that a few slices gather everything.
+    Several successive rows move by the same whole number of columns and are copied as one slice.
     """
     rows, columns = pixels.shape[:2]
     shift = slope * (np.arange(rows) + 0.5)
@@ -213,7 +213,7 @@ def _filled(pixels: Pixels, outside: np.ndarray, fill: Fill) -> Pixels:
 
 @functools.lru_cache(maxsize=4)
 def _plain(shape: tuple[int, ...], fill: Fill) -> Pixels:
-    """An image of one colour; writing it anew for each view would cost more than the shear."""
+    """An image of one colour, kept because filling it for each view would take longer than the shear."""
     plain = np.empty(shape, np.uint8)
     plain[:] = fill
     plain.flags.writeable = False

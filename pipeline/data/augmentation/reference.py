@@ -1,4 +1,4 @@
-"""The plain path through PIL and timm, on the same draws: slow, obvious, and the oracle of the fast one."""
+"""The same views by PIL and timm, from the same draws: slow; tests compare the fast path with it."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,8 +10,8 @@ from pipeline.data.augmentation.policy import NOTHING, OPERATIONS
 from pipeline.data.augmentation.settings import Augmentation
 from pipeline.data.images.decode import StoredImage, decode_with_pillow
 
-BARE = ("AutoContrast", "Equalize", "Invert")  # operations without an argument
-WHOLE = ("Posterize", "Solarize", "SolarizeAdd")  # operations with a whole number as argument
+NO_ARGUMENT = ("AutoContrast", "Equalize", "Invert")  # operations without an argument
+INTEGER_ARGUMENT = ("Posterize", "Solarize", "SolarizeAdd")  # operations with a whole number as argument
 
 
 def render_views(
@@ -44,7 +44,7 @@ def random_view(pixels: np.ndarray, draws: ViewDraws, index: int, aug: Augmentat
 
 
 def augmented(pixels: np.ndarray, draws: ViewDraws, index: int, aug: Augmentation) -> np.ndarray:
-    """timm's own functions of the operations that fire."""
+    """The view's operations by timm's own functions."""
     from PIL import Image
     from timm.data.auto_augment import NAME_TO_OP
 
@@ -53,8 +53,8 @@ def augmented(pixels: np.ndarray, draws: ViewDraws, index: int, aug: Augmentatio
         if operation == NOTHING:
             continue
         name = OPERATIONS[operation]
-        value = int(argument) if name in WHOLE else float(argument)
-        arguments = () if name in BARE else (value,)
+        value = int(argument) if name in INTEGER_ARGUMENT else float(argument)
+        arguments = () if name in NO_ARGUMENT else (value,)
         apply: Any = NAME_TO_OP[name]
         view = apply(view, *arguments, fillcolor=aug.fill, resample=_filter(aug))
     return np.asarray(view)

@@ -13,12 +13,12 @@ import numpy as np
 
 from pipeline.data.loading.buffers import Ring
 from pipeline.data.loading.damage import Damage, Finding
-from pipeline.data.loading.rendering import IMAGE, Task, bands_of, describe, runs
+from pipeline.data.loading.rendering import IMAGE, Task, describe, runs
 from pipeline.data.loading.sampler import substitute
 from pipeline.data.loading.worker import Done
 from pipeline.data.shards.manifest import Manifest
 
-TASK_BYTES = 40_000  # of what a task says of its images; the largest image alone has 33,000
+TASK_BYTES = 40_000  # of what a task says of its images
 
 
 class Renderers(Protocol):
@@ -105,8 +105,7 @@ class Assembler:
     def _cut(self, sample: np.ndarray, begin: int) -> int:
         """Where a task that begins at `begin` ends: never between views of one image, and small."""
         first, views = runs(sample[begin:])
-        bands = bands_of(self._manifest, sample[begin + first])
-        size = np.cumsum(IMAGE.itemsize + 4 * bands + 12 * views)
+        size = np.cumsum(IMAGE.itemsize + 12 * views)
         fits = (size <= TASK_BYTES) & (first + views <= self._views_per_task)
         last = max(0, int(np.count_nonzero(fits)) - 1)
         return int(begin + first[last] + views[last])

@@ -13,31 +13,34 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from pipeline.data.augmentation.settings import Augmentation
-from pipeline.data.shards.manifest import ImageKind, Manifest
+from pipeline.data.images.jpeg import ImageKind
+from pipeline.data.shards.manifest import Manifest
 from pipeline.data.shards.reader import PAUSES, ShardFiles, Unreadable
 
 if TYPE_CHECKING:
     from pipeline.data.augmentation.draws import ViewDraws
 
-MOST_BANDS = 8000  # offsets of one image; more would not fit into a message
+PLACE, POSITION = np.dtype("i4"), np.dtype("i8")
+HEAD = struct.Struct("5q")  # of a task's message: ticket, slot, epoch; how many images, views
+
+
+class TaskImage(NamedTuple):
+    """What is to be known of one image of a task."""
+
+    xxh3: int
+    offset: int
+    sample: int
+    shard: int
+    length: int
+    width: int
+    height: int
+    kind: int  # ImageKind
+    views: int  # how many of the task's views show it
+
+
 IMAGE = np.dtype(
-    [
-        ("xxh3", "u8"),
-        ("offset", "i8"),
-        ("sample", "i8"),
-        ("shard", "i4"),
-        ("length", "i4"),
-        ("width", "i4"),
-        ("height", "i4"),
-        ("kind", "i4"),
-        ("bands", "i4"),  # how many of the task's band offsets are this image's
-        ("views", "i4"),  # how many of the task's views show it
-    ]
+    list(zip(TaskImage._fields, ("u8", "i8", "i8", "i4", "i4", "i4", "i4", "i4", "i4"), strict=True))
 )
-
-
-BAND, PLACE, POSITION = np.dtype("u4"), np.dtype("i4"), np.dtype("i8")
-HEAD = struct.Struct("6q")  # of a task's message: ticket, slot, epoch; how many images, bands, views
 
 
 class Task(NamedTuple):
@@ -47,20 +50,19 @@ class Task(NamedTuple):
     slot: int  # of the ring, where the batch is assembled
     epoch: int
     images: np.ndarray  # IMAGE [images]
-    bands: np.ndarray  # uint32, image after image
     place: np.ndarray  # int32 [views], index in the batch
     position: np.ndarray  # int64 [views], names the view in the epoch
 
     def packed(self) -> bytes:
         """As a message; pickling the arrays would take six times as long."""
-        head = HEAD.pack(*self[:3], len(self.images), len(self.bands), len(self.place))
+        head = HEAD.pack(*self[:3], len(self.images), len(self.place))
         return b"".join((head, *(array.tobytes() for array in self[3:])))
 
     @classmethod
     def unpacked(cls, message: bytes) -> "Task":
-        *named, images, bands, views = HEAD.unpack_from(message)
+        *named, images, views = HEAD.unpack_from(message)
         arrays, start = [], HEAD.size
-        for kind, count in ((IMAGE, images), (BAND, bands), (PLACE, views), (POSITION, views)):
+        for kind, count in ((IMAGE, images), (PLACE, views), (POSITION, views)):
             arrays.append(np.frombuffer(message, kind, count, start))
             start += count * kind.itemsize
         return cls(*named, *arrays)
@@ -106,13 +108,7 @@ def describe(
     images["sample"], images["views"] = distinct, views
     for name in ("xxh3", "offset", "shard", "length", "width", "height", "kind"):
         images[name] = getattr(manifest, name)[distinct]
-    images["bands"] = bands_of(manifest, distinct)
-    bands = np.zeros(0, BAND)
-    if images["bands"].any():
-        bands = np.concatenate([manifest.rows(one) for one in distinct[images["bands"] > 0].tolist()])
-    return Task(
-        ticket, slot, epoch, images, bands, place.astype(PLACE), position.astype(POSITION, copy=False)
-    )
+    return Task(ticket, slot, epoch, images, place.astype(PLACE), position.astype(POSITION, copy=False))
 
 
 def runs(sample: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -121,12 +117,6 @@ def runs(sample: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     np.not_equal(sample[1:], sample[:-1], out=edge[1:-1])
     edges = np.flatnonzero(edge)
     return edges[:-1], edges[1:] - edges[:-1]
-
-
-def bands_of(manifest: Manifest, sample: np.ndarray) -> np.ndarray:
-    """How many band offsets a task says of each sample: none of huge images, which are then decoded whole."""
-    count = manifest.row_start[sample + 1] - manifest.row_start[sample]
-    return np.where(count > MOST_BANDS, 0, count)
 
 
 class Renderer:
@@ -140,41 +130,35 @@ class Renderer:
         from pipeline.data.images.decode import DecodeError
 
         how, failures = self._how, []
-        images = task.images.tolist()
+        images = [TaskImage(*image) for image in task.images.tolist()]
         for image in images:
-            began(image[2])  # opening a file may hang as reading it may
-            self._files.announce(*_where(image))
+            began(image.sample)  # opening a file may hang as reading it may
+            self._files.announce(image.shard, image.offset, image.length)
         draws = None
         if not how.evaluation:
             edges = (np.repeat(task.images[name], task.images["views"]) for name in ("width", "height"))
             draws = draw_views(how.augmentation, how.seed, task.epoch, task.position, *edges)
         places = task.place.tolist()
-        view = band = 0
+        view = 0
         for image in images:
-            sample, bands, views = image[2], image[8], image[9]
-            shown = range(view, view + views)
+            shown = range(view, view + image.views)
             out = [batch[places[index]] for index in shown]
-            began(sample)
+            began(image.sample)
             try:
-                self._show(image, task.bands[band : band + bands], draws, shown, out)
+                self._show(image, draws, shown, out)
             except (Unreadable, DecodeError) as error:
-                failures.append(Failure(sample, str(error), tuple(places[view : view + views])))
-            view, band = view + views, band + bands
+                failures.append(Failure(image.sample, str(error), tuple(places[index] for index in shown)))
+            view += image.views
         return failures
 
     def _show(
-        self,
-        image: tuple,
-        bands: np.ndarray,
-        draws: "ViewDraws | None",
-        shown: range,
-        out: Sequence[np.ndarray],
+        self, image: TaskImage, draws: "ViewDraws | None", shown: range, out: Sequence[np.ndarray]
     ) -> None:
         from pipeline.data.augmentation.views import render_evaluation, render_views
         from pipeline.data.images.decode import StoredImage
 
-        *_, width, height, kind, _, _ = image
-        stored = StoredImage(self._files.read(*_where(image), image[0]), kind, width, height, bands)
+        payload = self._files.read(image.shard, image.offset, image.length, image.xxh3)
+        stored = StoredImage(payload, image.kind, image.width, image.height)
         if draws is None:
             for slot in out:
                 render_evaluation(stored, slot, self._how.augmentation)
@@ -195,13 +179,8 @@ def render_nothing(how: Rendering) -> None:
 
     edge = np.array([16])
     payload = simplejpeg.encode_jpeg(np.zeros((16, 16, 3), np.uint8))
-    image = StoredImage(payload, int(ImageKind.JPEG), 16, 16, np.zeros(0, np.uint32))
+    image = StoredImage(payload, int(ImageKind.JPEG), 16, 16)
     nowhere = np.empty(how.image_shape, np.uint8)
     render_evaluation(image, nowhere, how.augmentation)
     draws = draw_views(how.augmentation, how.seed, 0, np.array([0]), edge, edge)
     render_views(image, draws, [0], [nowhere], how.augmentation)
-
-
-def _where(image: tuple) -> tuple[int, int, int]:
-    """Shard, offset, length."""
-    return image[3], image[1], image[4]

@@ -17,11 +17,10 @@ import numpy as np
 from pipeline.data.augmentation.draws import draw_views
 from pipeline.data.augmentation.settings import Augmentation
 from pipeline.data.images.decode import FAST, DecodeError, StoredImage
-from pipeline.data.images.jpeg import NotJpeg, read_frame
+from pipeline.data.images.jpeg import ImageKind, NotJpeg, read_frame
 from pipeline.data.loading.sampler import Sampling
 from pipeline.data.loading.worker import IGNORED
 from pipeline.data.randomness import Purpose, philox
-from pipeline.data.shards.manifest import ImageKind
 from pipeline.errors import UserError, WorkFailed, unknown_name
 
 log = logging.getLogger(__name__)
@@ -184,7 +183,7 @@ def _stored(sample: dict[str, Any]) -> Sample:
     if not sample["cls"].strip().isdigit():
         raise UserError(f"{name} has the label {sample['cls'][:20]!r}; it must be a number of decimal digits")
     kind, width, height = _form(payload)
-    return StoredImage(payload, kind, width, height, np.zeros(0, np.uint32)), int(sample["cls"]), name
+    return StoredImage(payload, kind, width, height), int(sample["cls"]), name
 
 
 def _form(payload: bytes) -> tuple[int, int, int]:

@@ -1,7 +1,7 @@
-"""Builds a set of shards from any work that fills them: in parallel, resumable after a kill, published whole.
+"""Writes the shards of a plan, in several processes; the same call continues after it was killed.
 
-Everything grows in `OUT/.make` and is renamed into OUT when the last shard is done, so OUT never holds half a
-set. A shard that is finished has its journal (size, hash, rows) beside it there and is not written again.
+All shards are written to `OUT/.make` and moved to OUT when the last one is finished, so that OUT never holds
+an incomplete set. Beside each finished shard lies its journal (size, hash, rows): it is not written again.
 """
 
 import fcntl
@@ -9,39 +9,82 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from pipeline.data.packing.fork_pool import Advance, Crew, cores
-from pipeline.data.packing.shard_plan import Plan, PlannedShard
-from pipeline.data.packing.shard_rows import Journal, Notes, RowBook, ShardRows, assemble, shard_rows
+import numpy as np
+
+from pipeline.data.images.decode import DamagedImage, inspect_image
+from pipeline.data.images.jpeg import ImageKind
+from pipeline.data.packing.fork_pool import Advance, ForkPool, cores
+from pipeline.data.packing.shard_rows import (
+    Notes,
+    RowCollector,
+    ShardJournal,
+    ShardRows,
+    join_shards,
+    rows_of_shard,
+)
+from pipeline.data.packing.sources.source import Source
 from pipeline.data.shards.manifest import Manifest
 from pipeline.data.shards.tar import ArchiveWriter
 from pipeline.data.shards.timm_info import read_info, write_info
 from pipeline.errors import UserError, WorkFailed
 from pipeline.files import PARTIAL, flush_directory, publish_bytes, published
-from pipeline.progress import progress
+from pipeline.terminal import progress
 
 NAMED = 10  # how many damaged files an error lists
+REPORT_EVERY = 16  # images
 
-# Writes one shard's members and notes their rows; runs in a worker process.
-Fill = Callable[[PlannedShard, ArchiveWriter, RowBook, Advance], None]
+
+@dataclass(frozen=True, eq=False)
+class PlannedShard:
+    name: str
+    split: str
+    samples: np.ndarray  # rows of the source's listing, in the shard's order
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True, eq=False)
+class PackingPlan:
+    shards: tuple[PlannedShard, ...]
+    bytes: int  # at most
+    facts: dict[str, Any]  # all that decides the shards' bytes: plans with equal facts are the same plan
+
+    @property
+    def samples(self) -> int:
+        return sum(len(shard.samples) for shard in self.shards)
+
+    @property
+    def id(self) -> str:
+        return hashlib.sha256(json.dumps(self.facts, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass
 class Outcome:
     manifests: dict[str, Manifest]
-    complete_before: bool = False  # nothing was left to do
-    flawed: Notes = field(default_factory=dict)  # kept, though decoders warn of them
+    complete_before: bool = False  # the set was complete already
+    flawed: Notes = field(default_factory=dict)  # kept, though the strict decoder refuses them
     skipped: Notes = field(default_factory=dict)  # damaged and left out
     turned: int = 0  # images with an EXIF rotation, which is not applied
 
+    @classmethod
+    def of(cls, manifests: dict[str, Manifest], shards: Sequence[ShardRows]) -> Self:
+        return cls(
+            manifests,
+            flawed={key: why for rows in shards for key, why in rows.flawed.items()},
+            skipped={key: why for rows in shards for key, why in rows.skipped.items()},
+            turned=sum(rows.turned for rows in shards),
+        )
+
 
 class DamagedImages(Exception):
-    """A shard's images that cannot be read."""
+    """A shard holds images that cannot be decoded."""
 
     def __init__(self, notes: Notes) -> None:
         super().__init__(notes)
@@ -49,43 +92,31 @@ class DamagedImages(Exception):
 
 
 def build(
-    out: Path,
-    plan: Plan,
-    classes: tuple[str, ...],
-    fill: Fill,
-    *,
-    what: str,
-    workers: int = 0,
-    skip_damaged: bool = False,
+    source: Source, plan: PackingPlan, out: Path, *, workers: int = 0, skip_damaged: bool = False
 ) -> Outcome:
-    """Write the set, or as much of it as is missing; nothing appears in OUT before all of it is right."""
+    """Write the set, or what is missing of it; nothing appears in OUT before all shards are finished."""
     work = out / ".make"
-    with _alone(work):
-        if complete := _claim(out, work, plan):
+    with _exclusive(work):
+        if complete := _start_or_continue(out, work, plan):
             return complete
         _check_space(out, work, plan)
-        builder = _Builder(fill, plan.id, out, work, skip_damaged)
+        write = _ShardWriter(source, plan.id, out, work, skip_damaged)
         workers = min(workers or cores(), len(plan.shards))
-        with Crew(builder, workers) as crew, progress(plan.samples, what) as advance:
-            results = dict(crew.run(plan.shards, advance))
+        with ForkPool(write, workers) as pool, progress(plan.samples, f"packing {source.name}") as advance:
+            results = dict(pool.run(plan.shards, advance))
         damaged = [one for _, one in sorted(results.items()) if isinstance(one, DamagedImages)]
         if damaged:
             raise _refusal(damaged, work)
         shards = [one for _, one in sorted(results.items()) if isinstance(one, ShardRows)]
-        manifests = _publish(out, work, plan, classes, shards)
-    return Outcome(
-        manifests,
-        flawed={key: why for rows in shards for key, why in rows.flawed.items()},
-        skipped={key: why for rows in shards for key, why in rows.skipped.items()},
-        turned=sum(rows.turned for rows in shards),
-    )
+        manifests = _publish(out, work, plan, source.classes, shards)
+    return Outcome.of(manifests, shards)
 
 
 @dataclass(frozen=True, eq=False)
-class _Builder:
-    """Makes one planned shard in a worker process, unless it is there."""
+class _ShardWriter:
+    """Writes one planned shard in a worker process, unless it is finished already."""
 
-    fill: Fill
+    source: Source
     plan_id: str
     out: Path
     work: Path
@@ -101,22 +132,41 @@ class _Builder:
             return damaged
 
     def write(self, planned: PlannedShard, advance: Advance) -> ShardRows:
-        book = RowBook()
+        collector = RowCollector()
         with published(self.work / planned.name) as file:
             archive = ArchiveWriter(file)
-            self.fill(planned, archive, book, advance)
+            for count, sample in enumerate(planned.samples.tolist(), 1):
+                self.add(planned.split, sample, archive, collector)
+                if count % REPORT_EVERY == 0:
+                    advance(REPORT_EVERY)
+            advance(len(planned.samples) % REPORT_EVERY)
             archive.close()
-            if book.skipped and not self.skip_damaged:
-                raise DamagedImages(book.skipped)
+            if collector.skipped and not self.skip_damaged:
+                raise DamagedImages(collector.skipped)
             file.flush()
             os.fsync(file.fileno())
-            rows = book.close(planned.name, archive.bytes, archive.hash.hexdigest())
-            # Before the shard gets its name: a shard under its name always has its journal.
-            Journal(self.plan_id, rows).write(journal_path(self.work, planned.name))
+            rows = collector.rows(planned.name, archive.bytes, archive.hash.hexdigest())
+            # Written before the shard gets its name, so that a shard with a name always has a journal.
+            ShardJournal(self.plan_id, rows).write(journal_path(self.work, planned.name))
         return rows
 
+    def add(self, split: str, sample: int, archive: ArchiveWriter, collector: RowCollector) -> None:
+        listing = self.source.splits[split]
+        key, label = bytes(listing.key[sample]), int(listing.label[sample])
+        payload = self.source.read(split, sample)
+        try:
+            image = inspect_image(payload)
+        except DamagedImage as error:
+            collector.skipped[key.decode(errors="replace")] = str(error)
+            return
+        # Extensions by content, because webdataset's readers look for .jpg and .png.
+        extension = b".png" if image.kind == ImageKind.PNG else b".jpg"
+        offset = archive.add(key + extension, payload)
+        archive.add(key + b".cls", b"%d" % label)
+        collector.add(key, label, offset, payload, image)
+
     def finished(self, planned: PlannedShard) -> ShardRows | None:
-        journal = Journal.read(journal_path(self.work, planned.name))
+        journal = ShardJournal.read(journal_path(self.work, planned.name))
         if journal is None or journal.plan != self.plan_id:
             return None
         if journal.rows.skipped and not self.skip_damaged:
@@ -134,19 +184,21 @@ def journal_path(work: Path, shard: str) -> Path:
 
 
 @contextmanager
-def _alone(work: Path) -> Iterator[None]:
-    """One command at a time works on a set; the lock ends with the process, and workers do not inherit it."""
+def _exclusive(work: Path) -> Iterator[None]:
+    """Allow one command at a time; the lock ends with this process and is not inherited by its workers."""
     work.mkdir(parents=True, exist_ok=True)
     with open(work / "lock", "w") as lock:
         try:
             fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
-            raise UserError(f"another command is writing to {work.parent}; wait for it or end it") from None
-        _remove_partial(work)  # of a command that was killed
+            raise UserError(
+                f"another command is writing to {work.parent}; wait until it has finished, or stop it"
+            ) from None
+        _remove_partial(work)  # left by a command that was killed
         try:
             yield
         finally:
-            _remove_partial(work)  # of workers that were ended
+            _remove_partial(work)  # left by workers that were stopped
             if not any(path.name != "lock" for path in work.iterdir()):
                 shutil.rmtree(work)
 
@@ -156,8 +208,8 @@ def _remove_partial(work: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _claim(out: Path, work: Path, plan: Plan) -> Outcome | None:
-    """OUT is empty, or holds this very plan, half done or done; anything else is refused."""
+def _start_or_continue(out: Path, work: Path, plan: PackingPlan) -> Outcome | None:
+    """The outcome if OUT holds the plan's set; UserError if it holds anything but (a part of) that set."""
     plan_file = work / "plan.json"
     if plan_file.exists():
         begun = json.loads(plan_file.read_bytes())
@@ -179,20 +231,20 @@ def _claim(out: Path, work: Path, plan: Plan) -> Outcome | None:
         return Outcome(manifests, complete_before=True)
     for manifest in manifests.values():
         for index, shard in enumerate(manifest.shards):
-            Journal(plan.id, shard_rows(manifest, index)).write(journal_path(work, shard.name))
+            ShardJournal(plan.id, rows_of_shard(manifest, index)).write(journal_path(work, shard.name))
     publish_bytes(plan_file, json.dumps(plan.facts).encode())
     return None
 
 
 def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
-    names = {"listing": "list of files", "shards": "number of samples per shard", "fingerprints": "source"}
+    names = {"listing": "list of files", "shards": "number of samples per shard"}
     differing = [name for name in now if before.get(name) != now[name]]
     plain = [name for name in differing if name not in names]
     values = [f"{name} ({before.get(name)}, now {now[name]})" for name in plain]
     return ", ".join(values) or ", ".join(names[name] for name in differing)
 
 
-def _check_space(out: Path, work: Path, plan: Plan) -> None:
+def _check_space(out: Path, work: Path, plan: PackingPlan) -> None:
     there = sum(path.stat().st_size for folder in (out, work) for path in folder.glob("*.tar"))
     free = shutil.disk_usage(out).free
     if plan.bytes - there > free:
@@ -212,12 +264,12 @@ def _refusal(damaged: list[DamagedImages], work: Path) -> WorkFailed:
 
 
 def _publish(
-    out: Path, work: Path, plan: Plan, classes: tuple[str, ...], shards: list[ShardRows]
+    out: Path, work: Path, plan: PackingPlan, classes: tuple[str, ...], shards: list[ShardRows]
 ) -> dict[str, Manifest]:
     parts: dict[str, list[ShardRows]] = {}
     for planned, rows in zip(plan.shards, shards, strict=True):
         parts.setdefault(planned.split, []).append(rows)
-    manifests = {split: assemble(out, split, classes, rows) for split, rows in parts.items()}
+    manifests = {split: join_shards(out, split, classes, rows) for split, rows in parts.items()}
     for planned in plan.shards:
         if (work / planned.name).exists():
             os.replace(work / planned.name, out / planned.name)

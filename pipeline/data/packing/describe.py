@@ -1,4 +1,4 @@
-"""What a set holds, in words and as a contact sheet."""
+"""Describes a set, as text and as a contact sheet."""
 
 import io
 import os
@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.data.images.inspection import PILLOW_FORMATS
-from pipeline.data.packing.verify import splits_of
-from pipeline.data.shards.manifest import ImageKind, Manifest
+from pipeline.data.images.decode import PILLOW_FORMATS
+from pipeline.data.images.jpeg import ImageKind
+from pipeline.data.shards.manifest import Manifest, splits_of
 from pipeline.errors import UserError, WorkFailed
 from pipeline.files import publish_bytes
 
@@ -46,7 +46,6 @@ def _describe_split(manifest: Manifest) -> str:
     size = sum(shard.bytes for shard in manifest.shards)
     counts = np.bincount(manifest.label, minlength=len(manifest.classes))
     kinds = np.bincount(manifest.kind, minlength=len(ImageKind))
-    banded = int((np.diff(manifest.row_start) > 0).sum())
     per_shard = [shard.samples for shard in manifest.shards]
     lines = [
         (manifest.split, f"{len(manifest):,} images in {len(manifest.shards):,} shards, {_amount(size)}"),
@@ -57,7 +56,6 @@ def _describe_split(manifest: Manifest) -> str:
         ("width", _spread(manifest.width, "px")),
         ("height", _spread(manifest.height, "px")),
         ("file size", _spread(manifest.length, "bytes")),
-        ("restart bands", f"{banded:,} images" if banded else "none (repack writes them)"),
         ("fingerprint", manifest.fingerprint),
     ]
     return "\n".join(f"{name:<14}{value}" for name, value in lines)
@@ -82,13 +80,13 @@ def _some(names: tuple[str, ...], most: int = 8) -> str:
 
 
 def contact_sheet(manifests: list[Manifest], path: Path) -> None:
-    """A PNG with a row of images for each of up to twelve classes, evenly chosen, of the first split."""
+    """A PNG with a row of images for each of up to twelve classes of the first split, at even distances."""
     from PIL import Image, ImageDraw, ImageFont
 
     if path.suffix.lower() != ".png":
         raise UserError(f"the contact sheet {path} must be a .png file")
     if not path.parent.is_dir():
-        raise UserError(f"{path.parent} is no directory")
+        raise UserError(f"{path.parent} is not a directory")
     manifest = manifests[0]
     present = np.unique(manifest.label)
     chosen = present[np.unique(np.linspace(0, len(present) - 1, SHEET_CLASSES).round().astype(int))]
@@ -116,7 +114,7 @@ def contact_sheet(manifests: list[Manifest], path: Path) -> None:
 
 
 def _label(draw: "Draw", font: "Font", name: str, detail: str, y: int) -> None:
-    """The class's name, cut to the width of its column, and a line below it."""
+    """The class's name, shortened to the width of its column, and a line below it."""
     while len(name) > 2 and draw.textlength(name, font) > LABEL - 3 * GAP:
         name = name[:-2].rstrip("… ") + "…"
     draw.text((GAP + 6, y + CELL // 2 - 18), name, "black", font)

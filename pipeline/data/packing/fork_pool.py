@@ -1,7 +1,7 @@
-"""Processes that share a list of tasks: for work that is heavy, long, and must end when it is told to.
+"""Forked worker processes that share a list of tasks.
 
-Workers are forked, so what the work needs is there without being sent. They end by themselves when the parent
-is killed, and a worker that dies is an error with the task's name instead of a wait without end.
+Workers are forked, so the work function and its data need not be sent to them. They end when the parent is
+killed, and a worker that dies raises an error with the task's name; multiprocessing.Pool would wait for ever.
 """
 
 import multiprocessing
@@ -21,14 +21,14 @@ Work = Callable[[Any, Advance], Any]
 
 
 def cores() -> int:
-    """The cores that this process may use, which on a shared node are not all of them."""
+    """How many cores this process may use; on a shared node not all of them."""
     return len(os.sched_getaffinity(0))
 
 
-class Crew:
-    """`work(task, advance)` in several processes; `advance(n)` reports n finished images while it runs.
+class ForkPool:
+    """Calls `work(task, advance)` in several processes; it calls `advance(n)` when n more images are done.
 
-    Start it before any thread is started: it forks.
+    Create it before any thread is started, because it forks.
     """
 
     def __init__(self, work: Work, workers: int) -> None:
@@ -38,37 +38,37 @@ class Crew:
         for _ in range(max(workers, 1)):
             ours, theirs = context.Pipe()
             inherited = [*self.connections, ours]
-            process = context.Process(target=_labour, args=(theirs, inherited, work), daemon=True)
+            process = context.Process(target=_worker, args=(theirs, inherited, work), daemon=True)
             process.start()
             theirs.close()
             self.connections.append(ours)
             self.processes.append(process)
 
     def run(self, tasks: Sequence[Any], advance: Advance) -> Iterator[tuple[int, Any]]:
-        """(index of the task, its result), in the order in which they are finished."""
+        """(index of the task, its result), in the order in which tasks finish."""
         waiting = iter(enumerate(tasks))
         busy: dict[Connection, int] = {}
         for connection in self.connections:
-            _hand_out(connection, waiting, busy)
+            _send_next(connection, waiting, busy)
         while busy:
             ready = wait(list(busy))
             for connection in [one for one in busy if one in ready]:
                 try:
                     what, value = connection.recv()
                 except (EOFError, ConnectionResetError):
-                    raise self._lost(connection, tasks[busy[connection]]) from None
+                    raise self._died(connection, tasks[busy[connection]]) from None
                 if what == "advance":
                     advance(value)
                 elif what == "done":
                     finished = busy.pop(connection)
-                    _hand_out(connection, waiting, busy)
+                    _send_next(connection, waiting, busy)
                     yield finished, value
                 elif what == "failed":
                     raise value
                 else:
                     raise RuntimeError(f"a worker failed:\n{value}")
 
-    def _lost(self, connection: Connection, task: Any) -> WorkFailed:
+    def _died(self, connection: Connection, task: Any) -> WorkFailed:
         process = self.processes[self.connections.index(connection)]
         process.join()
         code = process.exitcode or 0
@@ -89,18 +89,19 @@ class Crew:
             process.join()
 
 
-def _hand_out(
+def _send_next(
     connection: Connection, waiting: Iterator[tuple[int, Any]], busy: dict[Connection, int]
 ) -> None:
     for index, task in waiting:
         busy[connection] = index
-        with suppress(BrokenPipeError):  # a dead worker: the end of its messages is found next
+        with suppress(BrokenPipeError):  # the worker has died; reading from it finds that next
             connection.send(task)
         return
 
 
-def _labour(connection: Connection, inherited: list[Connection], work: Work) -> None:
-    # Ctrl-C reaches the whole group; the parent decides. Copies of the parent's ends would hide its death.
+def _worker(connection: Connection, inherited: list[Connection], work: Work) -> None:
+    # Ctrl-C reaches all processes; only the parent acts on it. Without closing these copies of the parent's
+    # connections, workers would not notice its death.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     for copy in inherited:
@@ -110,7 +111,7 @@ def _labour(connection: Connection, inherited: list[Connection], work: Work) -> 
             task = connection.recv()
             connection.send(_outcome(work, task, lambda count: connection.send(("advance", count))))
     except (EOFError, BrokenPipeError, ConnectionResetError):
-        return  # the parent is gone, or has no more work
+        return  # the parent has died or has no more tasks
 
 
 def _outcome(work: Work, task: Any, advance: Advance) -> tuple[str, Any]:
@@ -120,7 +121,7 @@ def _outcome(work: Work, task: Any, advance: Advance) -> tuple[str, Any]:
         return "failed", error
     except (BrokenPipeError, ConnectionResetError):
         raise
-    except OSError as error:  # a full disk, a lost file system, missing rights
+    except OSError as error:  # such as a full disk or missing rights
         return "failed", WorkFailed(f"{error.strerror or error}: {error.filename or task}")
     except Exception:
         return "broken", traceback.format_exc()

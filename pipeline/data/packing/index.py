@@ -1,4 +1,4 @@
-"""Manifests for tars that exist already: somebody else's, or one's own after their manifest was lost."""
+"""Writes the manifests of tars that exist already, whoever made them."""
 
 import hashlib
 import os
@@ -6,15 +6,14 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.data.images.inspection import DamagedImage, inspect_image
+from pipeline.data.images.decode import DamagedImage, inspect_image
 from pipeline.data.packing.build import Outcome
-from pipeline.data.packing.fork_pool import Advance, Crew, cores
-from pipeline.data.packing.shard_rows import Notes, RowBook, ShardRows, assemble
-from pipeline.data.shards.members import tar_samples
-from pipeline.data.shards.tar import ReadAt, scan
+from pipeline.data.packing.fork_pool import Advance, ForkPool, cores
+from pipeline.data.packing.shard_rows import Notes, RowCollector, ShardRows, join_shards
+from pipeline.data.shards.tar import ReadAt, scan, tar_samples
 from pipeline.data.shards.timm_info import read_info, write_info
 from pipeline.errors import UserError, WorkFailed
-from pipeline.progress import progress
+from pipeline.terminal import progress
 
 SPLIT_WORD = re.compile(r"(?:^|[-_.])(train|validation|valid|val|test)(?=[-_.\d]|$)")
 NAMED = 10
@@ -25,35 +24,30 @@ def index(root: Path, workers: int = 0, skip_damaged: bool = False) -> Outcome:
     splits = tars_of_splits(root)
     tars = [path for paths in splits.values() for path in paths]
     workers = min(workers or cores(), len(tars))
-    # First the headers alone: damage is found in seconds, and the number of samples is known.
-    with Crew(count_samples, workers) as crew, progress(len(tars), "scanning tars") as advance:
-        counts = dict(crew.run(tars, advance))
-    with Crew(index_tar, workers) as crew, progress(sum(counts.values()), "indexing") as advance:
-        results = dict(crew.run(tars, advance))
+    # Reading the headers takes seconds: damaged tars are refused, and the number of samples is known.
+    with ForkPool(count_samples, workers) as pool, progress(len(tars), "scanning tars") as advance:
+        counts = dict(pool.run(tars, advance))
+    with ForkPool(index_tar, workers) as pool, progress(sum(counts.values()), "indexing") as advance:
+        results = dict(pool.run(tars, advance))
     found: dict[Path, ShardRows] = {path: results[number] for number, path in enumerate(tars)}
     skipped = {key: why for rows in found.values() for key, why in rows.skipped.items()}
     if skipped and not skip_damaged:
         raise _refusal(skipped)
     classes = _classes(root, list(found.values()))
     manifests = {
-        split: assemble(root, split, classes, [found[path] for path in paths])
+        split: join_shards(root, split, classes, [found[path] for path in paths])
         for split, paths in splits.items()
     }
     write_info(root, manifests, read_info(root).get("made"))
     for manifest in manifests.values():
         manifest.write()
-    return Outcome(
-        manifests,
-        flawed={key: why for rows in found.values() for key, why in rows.flawed.items()},
-        skipped=skipped,
-        turned=sum(rows.turned for rows in found.values()),
-    )
+    return Outcome.of(manifests, list(found.values()))
 
 
 def tars_of_splits(root: Path) -> dict[str, list[Path]]:
-    """By the word in their names; without any such word all of them are train.
+    """Tars by the split that their names say; if no name says one, all of them belong to train.
 
-    A test split is called validation, as timm does, unless there is a validation split too.
+    A test split is called validation, as in timm, unless there is a validation split too.
     """
     tars = sorted(root.glob("*.tar"))
     if not tars:
@@ -83,7 +77,7 @@ def count_samples(path: Path, advance: Advance) -> int:
 
 
 def index_tar(path: Path, advance: Advance) -> ShardRows:
-    book = RowBook()
+    collector = RowCollector()
     with open(path, "rb", buffering=0) as file:
         read, size = _reader(file.fileno())
         for sample in tar_samples(scan(read, 0, size, path.name), path.name):
@@ -92,11 +86,11 @@ def index_tar(path: Path, advance: Advance) -> ShardRows:
             payload = read(image.offset, image.size)
             advance(1)
             try:
-                book.add(sample.key, label, image.offset, payload, inspect_image(payload))
+                collector.add(sample.key, label, image.offset, payload, inspect_image(payload))
             except DamagedImage as error:
-                book.skipped[f"{path.name}: {sample.key.decode(errors='replace')}"] = str(error)
+                collector.skipped[f"{path.name}: {sample.key.decode(errors='replace')}"] = str(error)
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return book.close(path.name, size, digest)
+    return collector.rows(path.name, size, digest)
 
 
 def _reader(descriptor: int) -> tuple[ReadAt, int]:
@@ -104,7 +98,7 @@ def _reader(descriptor: int) -> tuple[ReadAt, int]:
 
 
 def _classes(root: Path, shards: Sequence[ShardRows]) -> tuple[str, ...]:
-    """Names from classes.txt (one a line) or `_info.json` where they are, else the labels themselves."""
+    """Names from classes.txt (one a line) or `_info.json`; without either, the labels themselves."""
     count = 1 + max((int(rows.columns["label"].max()) for rows in shards if rows.key), default=-1)
     path = root / "classes.txt"
     names = path.read_text().splitlines() if path.exists() else read_info(root).get("classes")

@@ -1,52 +1,78 @@
-"""A source becomes a set: shuffled once, cut into equal shards, each image proven readable."""
+"""Packs a source into a set of shards: the samples are shuffled once and cut into equal shards.
 
+Which sample goes into which shard depends on the listing and a seed only, and is decided before anything is
+written.
+"""
+
+import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.data.images.inspection import DamagedImage, inspect_image
-from pipeline.data.packing.build import Outcome, build
-from pipeline.data.packing.fork_pool import Advance
-from pipeline.data.packing.shard_plan import Packing, PlannedShard, plan_shards
-from pipeline.data.packing.shard_rows import RowBook
-from pipeline.data.packing.sources.source import Source
-from pipeline.data.shards.manifest import ImageKind
-from pipeline.data.shards.tar import ArchiveWriter
+import numpy as np
 
-REPORT_EVERY = 16  # images
+from pipeline.data.packing.build import Outcome, PackingPlan, PlannedShard, build
+from pipeline.data.packing.sources.source import Listing, Source
+from pipeline.data.shards.tar import BLOCK, END
+
+MAX_SHARD_BYTES = 256_000_000
+SHUFFLE = 0x7061636B  # part of the random key: no other use of the seed draws the same numbers
+
+
+@dataclass(frozen=True)
+class Packing:
+    seed: int = 0
+    samples_per_shard: int | None = None  # default: as many as stay within MAX_SHARD_BYTES
+    workers: int = 0  # default: one per core
+    skip_damaged: bool = False
 
 
 def make(source: Source, out: Path, packing: Packing) -> Outcome:
-    def fill(planned: PlannedShard, archive: ArchiveWriter, book: RowBook, advance: Advance) -> None:
-        for count, sample in enumerate(planned.samples.tolist(), 1):
-            _add(source, planned.split, sample, archive, book)
-            if count % REPORT_EVERY == 0:
-                advance(REPORT_EVERY)
-        advance(len(planned.samples) % REPORT_EVERY)
-
-    return build(
-        out,
-        plan_shards(source, packing),
-        source.classes,
-        fill,
-        what=f"packing {source.name}",
-        workers=packing.workers,
-        skip_damaged=packing.skip_damaged,
-    )
+    plan = plan_shards(source, packing)
+    return build(source, plan, out, workers=packing.workers, skip_damaged=packing.skip_damaged)
 
 
-def _add(source: Source, split: str, sample: int, archive: ArchiveWriter, book: RowBook) -> None:
-    listing = source.splits[split]
-    key, label = bytes(listing.key[sample]), int(listing.label[sample])
-    payload = source.read(split, sample)
-    try:
-        image = inspect_image(payload)
-    except DamagedImage as error:
-        book.skipped[key.decode(errors="replace")] = str(error)
-        return
-    offset = archive.add(key + extension(image.kind), payload)
-    archive.add(key + b".cls", b"%d" % label)
-    book.add(key, label, offset, payload, image)
+def plan_shards(source: Source, packing: Packing) -> PackingPlan:
+    shards: list[PlannedShard] = []
+    total = 0
+    for number, (split, listing) in enumerate(sorted(source.splits.items())):
+        generator = np.random.Generator(np.random.Philox(key=[packing.seed, (SHUFFLE << 8) + number]))
+        order = generator.permutation(len(listing.key))
+        size = sample_bytes(listing)[order]
+        total += int(size.sum())
+        count = _shard_count(size, packing.samples_per_shard)
+        digits = max(4 if split == "train" else 2, len(str(count - 1)))
+        for index, samples in enumerate(np.array_split(order, count)):
+            shards.append(PlannedShard(f"{source.name}-{split}-{index:0{digits}}.tar", split, samples))
+    facts = {
+        "source": source.name,
+        "seed": packing.seed,
+        "options": source.identity,
+        "shards": [len(shard.samples) for shard in shards],
+        "listing": {split: _listing_hash(listing) for split, listing in sorted(source.splits.items())},
+    }
+    return PackingPlan(tuple(shards), total + len(END) * len(shards), facts)
 
 
-def extension(kind: ImageKind) -> bytes:
-    """By content: webdataset's readers look for .jpg and .png, and decode by content themselves."""
-    return b".png" if kind == ImageKind.PNG else b".jpg"
+def sample_bytes(listing: Listing) -> np.ndarray:
+    """How many bytes each sample takes in a tar: two headers, the padded payload, the label's block."""
+    return 3 * BLOCK + -(-listing.size // BLOCK) * BLOCK
+
+
+def _shard_count(size: np.ndarray, samples_per_shard: int | None) -> int:
+    if samples_per_shard is not None:
+        return -(-len(size) // samples_per_shard)
+    count = max(1, -(-int(size.sum()) // MAX_SHARD_BYTES))
+    while count < len(size):
+        largest = max(int(part.sum()) for part in np.array_split(size, count)) + len(END)
+        if largest <= MAX_SHARD_BYTES:
+            break
+        count += 1
+    return count
+
+
+def _listing_hash(listing: Listing) -> str:
+    """Of keys and labels, not of sizes: a damaged file may be replaced between two attempts."""
+    digest = hashlib.sha256(str(listing.key.dtype).encode())
+    digest.update(np.ascontiguousarray(listing.key).tobytes())
+    digest.update(listing.label.astype("<i4").tobytes())
+    return digest.hexdigest()

@@ -1,44 +1,39 @@
-"""The rows of one shard's samples: what a worker hands back, a journal keeps, and manifests are made of."""
+"""One shard's rows of a manifest: workers return them, journals store them, manifests join them."""
 
 import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import xxhash
 
-from pipeline.data.images.inspection import Inspection
-from pipeline.data.images.jpeg import restart_rows
-from pipeline.data.shards.manifest import COLUMNS, ImageKind, Manifest, Shard
+from pipeline.data.images.decode import Inspection
+from pipeline.data.shards.manifest import COLUMNS, Manifest, Shard
 from pipeline.errors import UserError
 from pipeline.files import publish_bytes
 
-NO_ROWS = np.zeros(0, np.uint32)
-Notes = dict[str, str]  # key of a sample -> what there is to say of it
+Notes = dict[str, str]  # key of a sample → what is to be reported about it
 
 
 @dataclass(frozen=True, eq=False)
 class ShardRows:
     shard: Shard
     key: list[bytes]
-    columns: dict[str, np.ndarray]  # those of a manifest but `shard`
-    row_count: np.ndarray  # MCU rows of each sample
-    row_offset: np.ndarray  # of all samples, one after another
-    flawed: Notes = field(default_factory=dict)  # kept, though decoders warn of them
+    columns: dict[str, np.ndarray]  # a manifest's, without `shard`
+    flawed: Notes = field(default_factory=dict)  # kept, though the strict decoder refuses them
     skipped: Notes = field(default_factory=dict)  # damaged and left out
     turned: int = 0  # with an EXIF rotation, which is not applied
 
 
 @dataclass
-class RowBook:
-    """Rows as they are gathered, sample by sample."""
+class RowCollector:
+    """Collects a shard's rows, sample by sample."""
 
     key: list[bytes] = field(default_factory=list)
     fields: list[tuple[int, ...]] = field(default_factory=list)
-    rows: list[np.ndarray] = field(default_factory=list)
     flawed: Notes = field(default_factory=dict)
     skipped: Notes = field(default_factory=dict)
     turned: int = 0
@@ -47,39 +42,32 @@ class RowBook:
         hashed = xxhash.xxh3_64_intdigest(payload)
         self.key.append(key)
         self.fields.append((label, offset, len(payload), hashed, image.width, image.height, image.kind))
-        self.rows.append(restart_rows(payload) if image.kind == ImageKind.JPEG else NO_ROWS)
         self.turned += image.turned
         if image.flaw:
             self.flawed[key.decode(errors="replace")] = image.flaw
 
-    def close(self, name: str, size: int, sha256: str) -> ShardRows:
+    def rows(self, name: str, size: int, sha256: str) -> ShardRows:
         names = [name for name in COLUMNS if name != "shard"]
         values = list(zip(*self.fields, strict=True)) or [()] * len(names)
         columns = {name: np.array(v, COLUMNS[name]) for name, v in zip(names, values, strict=True)}
         shard = Shard(name, len(self.key), size, sha256)
-        row_count = np.array([len(row) for row in self.rows], np.int64)
-        row_offset = np.concatenate([NO_ROWS, *self.rows])
-        notes = self.flawed, self.skipped, self.turned
-        return ShardRows(shard, self.key, columns, row_count, row_offset, *notes)
+        return ShardRows(shard, self.key, columns, self.flawed, self.skipped, self.turned)
 
 
-def shard_rows(manifest: Manifest, index: int) -> ShardRows:
+def rows_of_shard(manifest: Manifest, index: int) -> ShardRows:
     """One shard's part of a manifest."""
     samples = np.flatnonzero(manifest.shard == index)
     return ShardRows(
         shard=manifest.shards[index],
         key=manifest.key[samples].tolist(),
         columns={name: getattr(manifest, name)[samples] for name in COLUMNS if name != "shard"},
-        row_count=np.diff(manifest.row_start)[samples],
-        row_offset=np.concatenate([NO_ROWS, *(manifest.rows(sample) for sample in samples.tolist())]),
     )
 
 
-def assemble(root: Path, split: str, classes: Sequence[str], shards: Sequence[ShardRows]) -> Manifest:
+def join_shards(root: Path, split: str, classes: Sequence[str], shards: Sequence[ShardRows]) -> Manifest:
     if not any(rows.key for rows in shards):
         raise UserError(f"split {split!r} in {root} holds no samples")
-    row_count = np.concatenate([part.row_count for part in shards])
-    columns = {
+    columns: dict[str, Any] = {
         name: np.concatenate([part.columns[name] for part in shards]) for name in COLUMNS if name != "shard"
     }
     return Manifest(
@@ -89,15 +77,13 @@ def assemble(root: Path, split: str, classes: Sequence[str], shards: Sequence[Sh
         shards=tuple(part.shard for part in shards),
         key=np.array([key for part in shards for key in part.key]),
         shard=np.repeat(np.arange(len(shards)), [part.shard.samples for part in shards]),
-        row_start=np.concatenate([[0], np.cumsum(row_count)]),
-        row_offset=np.concatenate([part.row_offset for part in shards]),
         **columns,
     )
 
 
 @dataclass(frozen=True, eq=False)
-class Journal:
-    """What makes a finished shard known as finished after the process that wrote it was killed."""
+class ShardJournal:
+    """Records that a shard is finished: a command that continues after a kill does not write it again."""
 
     plan: str  # which plan the shard belongs to
     rows: ShardRows
@@ -117,8 +103,6 @@ class Journal:
             allow_pickle=False,
             head=np.frombuffer(json.dumps(head).encode(), np.uint8),
             key=np.array(rows.key, "S"),
-            row_count=rows.row_count,
-            row_offset=rows.row_offset,
             **rows.columns,
         )
         body = file.getvalue()
@@ -126,7 +110,7 @@ class Journal:
 
     @classmethod
     def read(cls, path: Path) -> Self | None:
-        """The journal, or None where there is none that is whole: its shard is then made again."""
+        """The journal, or None if there is none or it is incomplete: its shard is then written again."""
         try:
             stored = path.read_bytes()
         except FileNotFoundError:
@@ -139,8 +123,6 @@ class Journal:
                 shard=Shard(**head["shard"]),
                 key=arrays["key"].tolist(),
                 columns={name: arrays[name] for name in COLUMNS if name != "shard"},
-                row_count=arrays["row_count"],
-                row_offset=arrays["row_offset"],
                 flawed=head["flawed"],
                 skipped=head["skipped"],
                 turned=head["turned"],

@@ -1,4 +1,4 @@
-"""Reads every byte of a set again and says what is damaged: which shard, and which samples in it."""
+"""Reads every byte of a set again and names the damaged shards and the damaged samples in them."""
 
 import hashlib
 import os
@@ -7,61 +7,50 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.data.packing.fork_pool import Advance, Crew, cores
-from pipeline.data.shards.manifest import Manifest
+from pipeline.data.packing.fork_pool import Advance, ForkPool, cores
+from pipeline.data.shards.manifest import Manifest, splits_of
 from pipeline.data.shards.tar import ArchiveDamage, scan_file
-from pipeline.errors import UserError
-from pipeline.progress import progress
+from pipeline.terminal import progress
 
 
 @dataclass(frozen=True)
-class Damage:
+class ShardDamage:
     split: str
     shard: str
     reason: str
-    samples: tuple[str, ...]  # keys whose payload is not what it was
+    samples: tuple[str, ...]  # keys of the samples whose payload has changed
 
     def __str__(self) -> str:
         if not self.samples:
-            return f"{self.shard}: {self.reason}; every image in it is sound"
+            return f"{self.shard}: {self.reason}; no image in it is damaged"
         some = ", ".join(self.samples[:10])
         more = f" and {len(self.samples) - 10:,} more" if len(self.samples) > 10 else ""
         return f"{self.shard}: {self.reason}; damaged samples: {some}{more}"
 
 
-def splits_of(root: Path) -> list[str]:
-    if not root.is_dir():
-        raise UserError(f"{root} is no directory")
-    splits = sorted(path.name.removesuffix(".manifest.json") for path in root.glob("*.manifest.json"))
-    if not splits:
-        raise UserError(
-            f"{root} has no manifest: index its tars with `python pipeline/shards.py index {root}`"
-        )
-    return splits
-
-
-def verify(root: Path, workers: int = 0) -> list[Damage]:
-    """All damage of all splits; an empty list means that every byte is as it was when it was packed."""
+def verify(root: Path, workers: int = 0) -> list[ShardDamage]:
+    """All damaged shards of all splits; none means that every byte is the same as when it was packed."""
     manifests = [Manifest.read(root, split) for split in splits_of(root)]
     tasks = [(number, index) for number, one in enumerate(manifests) for index in range(len(one.shards))]
     total = sum(len(manifest) for manifest in manifests)
 
-    def check(task: tuple[int, int], advance: Advance) -> Damage | None:
+    def check(task: tuple[int, int], advance: Advance) -> ShardDamage | None:
         manifest = manifests[task[0]]
         damage = verify_shard(manifest, task[1])
         advance(manifest.shards[task[1]].samples)
         return damage
 
-    with Crew(check, min(workers or cores(), len(tasks))) as crew, progress(total, "verifying") as advance:
-        results = dict(crew.run(tasks, advance))
+    workers = min(workers or cores(), len(tasks))
+    with ForkPool(check, workers) as pool, progress(total, "verifying") as advance:
+        results = dict(pool.run(tasks, advance))
     return [damage for _, damage in sorted(results.items()) if damage is not None]
 
 
-def verify_shard(manifest: Manifest, index: int) -> Damage | None:
+def verify_shard(manifest: Manifest, index: int) -> ShardDamage | None:
     shard, path = manifest.shards[index], manifest.path(index)
     rows = np.flatnonzero(manifest.shard == index)
     if not path.exists():
-        return Damage(manifest.split, shard.name, "it is missing", _keys(manifest, rows))
+        return ShardDamage(manifest.split, shard.name, "it is missing", _keys(manifest, rows))
     with open(path, "rb", buffering=0) as file:
         size = os.fstat(file.fileno()).st_size
         if size == shard.bytes and hashlib.file_digest(file, "sha256").hexdigest() == shard.sha256:
@@ -69,7 +58,7 @@ def verify_shard(manifest: Manifest, index: int) -> Damage | None:
         payloads = ((row, _payload(file.fileno(), manifest, row)) for row in rows.tolist())
         bad = [row for row, payload in payloads if not manifest.is_sound(row, payload)]
     reason = _reason(path, size, shard.bytes)
-    return Damage(manifest.split, shard.name, reason, _keys(manifest, np.array(bad, int)))
+    return ShardDamage(manifest.split, shard.name, reason, _keys(manifest, np.array(bad, int)))
 
 
 def _payload(descriptor: int, manifest: Manifest, row: int) -> bytes:
@@ -84,7 +73,7 @@ def _reason(path: Path, size: int, recorded: int) -> str:
             pass
     except ArchiveDamage as damage:
         return f"{damage.reason} at byte {damage.offset}"
-    return "its bytes are not those that were recorded"
+    return "its bytes are not the recorded ones"
 
 
 def _keys(manifest: Manifest, rows: np.ndarray) -> tuple[str, ...]:

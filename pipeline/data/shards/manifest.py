@@ -11,13 +11,13 @@ import io
 import json
 import os
 from dataclasses import asdict, dataclass, field
-from enum import IntEnum
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import xxhash
 
+from pipeline.data.images.jpeg import ImageKind
 from pipeline.errors import UserError, WorkFailed
 from pipeline.files import publish_bytes
 
@@ -34,18 +34,9 @@ COLUMNS = {
     "height": "<i4",
     "kind": "u1",
 }
-ROWS = {"row_start": "<i8", "row_offset": "<u4"}
-
-
-class ImageKind(IntEnum):
-    """Which decoder path a payload takes."""
-
-    JPEG = 0  # three components, sequential Huffman, 8 bit: the fast path, the only one with restart bands
-    PROGRESSIVE = 1
-    CMYK = 2  # four components, CMYK or YCCK
-    GREY = 3  # a JPEG of one component
-    PNG = 4
-    OTHER = 5  # any other form that Pillow decodes (arithmetic coding, 12 bit, GIF, BMP, …)
+# Two more columns of sets that earlier versions repacked with restart markers. They are part of such a set's
+# fingerprint and are otherwise not used; for all other sets they are all zeros and empty.
+RESTART_ROWS = ("row_start", "row_offset")
 
 
 @dataclass(frozen=True)
@@ -54,10 +45,6 @@ class Shard:
     samples: int
     bytes: int
     sha256: str
-
-
-def _no_rows() -> np.ndarray:
-    return np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -77,10 +64,7 @@ class Manifest:
     width: np.ndarray
     height: np.ndarray
     kind: np.ndarray  # ImageKind
-    # Restart bands of repacked sets: where the entropy-coded data of each MCU row begins within the payload.
-    # Sample i's are row_offset[row_start[i]:row_start[i + 1]]; none where the payload has no such markers.
-    row_start: np.ndarray = field(default_factory=_no_rows)
-    row_offset: np.ndarray = field(default_factory=_no_rows)
+    restart_rows: dict[str, np.ndarray] = field(default_factory=dict)  # RESTART_ROWS, of a repacked set
     # SHA-256 over everything above but root: the same data gives the same value on every machine.
     fingerprint: str = field(init=False)
 
@@ -88,9 +72,7 @@ class Manifest:
         put = object.__setattr__
         put(self, "root", Path(self.root))
         put(self, "key", _narrow(self.key))
-        if not len(self.row_start):
-            put(self, "row_start", np.zeros(len(self.key) + 1, np.int64))
-        for name, dtype in (COLUMNS | ROWS).items():
+        for name, dtype in COLUMNS.items():
             put(self, name, np.ascontiguousarray(getattr(self, name), dtype=dtype))
         if problem := self._inconsistency():
             raise UserError(f"manifest of split {self.split!r} in {self.root}: {problem}")
@@ -101,10 +83,6 @@ class Manifest:
 
     def __repr__(self) -> str:
         return f"<{self.split} of {self.root}: {len(self)} samples in {len(self.shards)} shards>"
-
-    def rows(self, sample: int) -> np.ndarray:
-        """Offsets within the payload of each MCU row's data; empty where the payload has no restart bands."""
-        return self.row_offset[self.row_start[sample] : self.row_start[sample + 1]]
 
     def is_sound(self, sample: int, payload: bytes) -> bool:
         """Whether these bytes are the sample's payload."""
@@ -130,7 +108,7 @@ class Manifest:
         return manifest
 
     def write(self) -> None:
-        """Publish the index, then the manifest that names it: a reader sees a whole pair or an error."""
+        """Write the index, then the manifest with its hash: readers get a matching pair or an error."""
         keys, counts = np.unique(self.key, return_counts=True)
         if (counts > 1).any():
             raise UserError(
@@ -138,14 +116,14 @@ class Manifest:
                 f"stands for {counts.max()} samples; keys must be unique"
             )
         index = io.BytesIO()
-        np.savez(index, allow_pickle=False, **self._columns())
+        np.savez(index, allow_pickle=False, **self._columns(), **self.restart_rows)
         publish_bytes(index_path(self.root, self.split), index.getbuffer())
         header = self._header() | {"index": _file_hash(index.getbuffer()), "fingerprint": self.fingerprint}
         text = json.dumps(header, indent=1, ensure_ascii=False) + "\n"
         publish_bytes(manifest_path(self.root, self.split), text.encode())
 
     def check_files(self) -> list[str]:
-        """One line per shard that is missing or of another size than recorded: the cheap check at start."""
+        """One line per shard that is missing or has another size than recorded: a quick check."""
         problems = []
         for shard in self.shards:
             try:
@@ -159,11 +137,12 @@ class Manifest:
         return problems
 
     def _columns(self) -> dict[str, np.ndarray]:
-        return {name: getattr(self, name) for name in ("key", *COLUMNS, *ROWS)}
+        return {name: getattr(self, name) for name in ("key", *COLUMNS)}
 
     def _columns_hash(self) -> str:
         digest = hashlib.sha256()
-        for name, column in self._columns().items():
+        no_rows = dict(zip(RESTART_ROWS, (np.zeros(len(self) + 1, "<i8"), np.zeros(0, "<u4")), strict=True))
+        for name, column in (self._columns() | (self.restart_rows or no_rows)).items():
             digest.update(f"{name} {column.dtype.str} {column.shape}\n".encode())
             digest.update(column.data.cast("B") if column.size else b"")
         return digest.hexdigest()
@@ -183,7 +162,7 @@ class Manifest:
         return hashlib.sha256(text.encode()).hexdigest()
 
     def _inconsistency(self) -> str | None:
-        """What contradicts itself; every check is linear in the samples (ImageNet: a few hundredths)."""
+        """The first contradiction found. All checks take a few hundredths of a second for ImageNet."""
         count = len(self)
         for name in COLUMNS:
             if getattr(self, name).shape != (count,):
@@ -210,23 +189,6 @@ class Manifest:
             return "a payload lies outside its shard"
         if ((self.offset[1:] < end[:-1]) & (self.shard[1:] == self.shard[:-1])).any():
             return "two payloads overlap"
-        return self._row_inconsistency()
-
-    def _row_inconsistency(self) -> str | None:
-        start = self.row_start
-        if start.shape != (len(self) + 1,) or start[0] != 0 or start[-1] != len(self.row_offset):
-            return "row_start does not enclose row_offset"
-        if (np.diff(start) < 0).any():
-            return "row_start runs backwards"
-        # Increasing within each sample, and its last row inside the payload (ImageNet: thirty million rows).
-        inside = self.row_offset[1:] > self.row_offset[:-1]
-        has_rows = np.diff(start) > 0
-        last = start[1:][has_rows] - 1
-        inside[last[:-1]] = True
-        if not inside.all():
-            return "MCU rows run backwards"
-        if (self.row_offset[last] >= self.length[has_rows]).any():
-            return "an MCU row begins outside its payload"
         return None
 
 
@@ -238,8 +200,19 @@ def index_path(root: Path, split: str) -> Path:
     return root / f"{split}.index.npz"
 
 
+def splits_of(root: Path) -> list[str]:
+    if not root.is_dir():
+        raise UserError(f"{root} is not a directory")
+    splits = sorted(path.name.removesuffix(".manifest.json") for path in root.glob("*.manifest.json"))
+    if not splits:
+        raise UserError(
+            f"{root} has no manifest: index its tars with `python pipeline/shards.py index {root}`"
+        )
+    return splits
+
+
 def _narrow(key: np.ndarray) -> np.ndarray:
-    """Keys as bytes of exactly the width they need, so that the same keys have the same fingerprint."""
+    """Keys as bytes of the smallest width, so that equal keys have equal fingerprints."""
     key = np.asarray(key, dtype="S")
     width = int(np.char.str_len(key).max()) if key.size else 1
     return np.ascontiguousarray(key, dtype=f"S{max(width, 1)}")
@@ -282,8 +255,8 @@ def _read_header(root: Path, split: str) -> dict[str, Any]:
     return header
 
 
-def _read_index(root: Path, header: dict[str, Any]) -> dict[str, np.ndarray]:
-    """The file's own hash comes first: a parser never sees damaged bytes."""
+def _read_index(root: Path, header: dict[str, Any]) -> dict[str, Any]:
+    """The file's hash is checked before it is parsed."""
     path = index_path(root, header["split"])
     try:
         data = path.read_bytes()
@@ -292,4 +265,7 @@ def _read_index(root: Path, header: dict[str, Any]) -> dict[str, np.ndarray]:
     if _file_hash(data) != header.get("index"):
         raise _damaged(path, "it is not the file that the manifest was written with")
     with np.load(io.BytesIO(data), allow_pickle=False) as stored:
-        return {name: stored[name] for name in ("key", *COLUMNS, *ROWS)}
+        columns: dict[str, Any] = {name: stored[name] for name in ("key", *COLUMNS)}
+        if "row_offset" in stored and stored["row_offset"].size:
+            columns["restart_rows"] = {name: stored[name] for name in RESTART_ROWS}
+        return columns

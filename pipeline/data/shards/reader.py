@@ -1,8 +1,8 @@
-"""Payloads from shard files: read at their offsets, checked against their hashes, retried before given up.
+"""Payloads from shard files: read at their offsets, checked against their hashes, retried if that fails.
 
-One flipped bit in a JPEG's data decodes to a wrong picture without complaint in 99 of 100 cases, and a
-damaged tar header ends an archive early without complaint, so nothing here trusts either: the manifest says
-where the bytes are and what they hash to.
+A flipped bit in a JPEG's data decodes to a wrong picture without an error in 99 of 100 cases, and a damaged
+tar header ends an archive early without an error. Therefore the manifest gives the place and the hash of each
+payload, and every payload is checked.
 """
 
 import os
@@ -15,16 +15,16 @@ import xxhash
 from pipeline.errors import WorkFailed
 
 OPEN_FILES = 512  # below the usual limit of 1024 per process
-# Seconds before each further attempt: a network file system forgets a server, or a read is cut short.
+# Seconds before each further attempt: errors of network file systems often last only a moment.
 PAUSES = (0.0, 0.2, 1.0)
 
 
 class Unreadable(WorkFailed):
-    """The bytes cannot be had, or are not those that were packed."""
+    """The bytes cannot be read, or are not those that were packed."""
 
 
 class ShardFiles:
-    """The shards of a split, opened when needed and kept open, the first opened closed first."""
+    """The shards of a split, opened when needed and kept open; the one opened first is closed first."""
 
     def __init__(self, root: Path | str, names: Sequence[str], pauses: Sequence[float] = PAUSES) -> None:
         self.root, self.names = Path(root), names
@@ -33,7 +33,7 @@ class ShardFiles:
         self._buffer = memoryview(bytearray(1 << 18))
 
     def read(self, shard: int, offset: int, length: int, xxh3: int) -> memoryview:
-        """The payload; the view holds until the next call."""
+        """The payload; the view is valid until the next call."""
         reason = ""
         for pause in self._attempts:
             if pause is not None:
@@ -53,7 +53,7 @@ class ShardFiles:
         raise Unreadable(reason)
 
     def announce(self, shard: int, offset: int, length: int) -> None:
-        """Let the kernel fetch what will be read soon; a shard that cannot be opened says so when read."""
+        """Ask the kernel to read ahead; a shard that cannot be opened is reported when it is read."""
         try:
             os.posix_fadvise(self._file(shard), offset, length, os.POSIX_FADV_WILLNEED)
         except OSError:
@@ -83,7 +83,7 @@ class ShardFiles:
         return file
 
     def _forget(self, shard: int, offset: int, length: int) -> None:
-        """Close the file and drop its cached pages, so that the next attempt asks the storage again."""
+        """Close the file and drop its cached pages, so that the next attempt reads from the storage again."""
         if shard in self._open:
             os.posix_fadvise(self._open[shard], offset, length, os.POSIX_FADV_DONTNEED)
             self._close(shard)

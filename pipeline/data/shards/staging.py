@@ -1,8 +1,8 @@
-"""A split's shards on the node's own disk: copied once, for all ranks of the node and for the next job there.
+"""A split's shards on the node's own disk: copied once, for all ranks of the node and for later jobs on it.
 
-The first process takes a lock and copies; the others wait for it and find the work done. A shard gets its
-name when its hash is right, so that a copy that was interrupted goes on where it was. The directory carries
-the split's fingerprint: two versions of a set never mix.
+The first process takes a lock and copies; the others wait for the lock and find the copy complete. A shard
+gets its name when its hash is right, so that an interrupted copy can be continued. The directory's name
+contains the split's fingerprint, which keeps versions of a set apart.
 """
 
 import dataclasses
@@ -17,16 +17,16 @@ from pathlib import Path
 from pipeline.data.shards.manifest import Manifest, Shard, manifest_path
 from pipeline.errors import UserError, WorkFailed
 from pipeline.files import PARTIAL, locked, published
-from pipeline.progress import progress
+from pipeline.terminal import progress
 
 log = logging.getLogger(__name__)
 PIECE = 8 << 20
-COPIES = 4  # at a time: a parallel file system gives one stream a part of its speed
-RESERVE = 1 << 30  # bytes of the disk that stay free for its other users
+COPIES = 4  # at a time, because one stream does not use the full speed of a parallel file system
+RESERVE = 1 << 30  # bytes that stay free on the disk
 
 
 def stage(manifest: Manifest, directory: Path | str) -> Manifest:
-    """The same split, to be read from under `directory`; a job's processes on a node may all call it."""
+    """The same split, to be read from below `directory`; all processes of a node may call this."""
     home = Path(directory).absolute()
     try:
         home.mkdir(parents=True, exist_ok=True)
@@ -46,7 +46,7 @@ def stage(manifest: Manifest, directory: Path | str) -> Manifest:
 
 
 def _complete(staged: Manifest) -> bool:
-    """The manifest is written last; sizes tell whether somebody has tidied up since."""
+    """The manifest is written last; the sizes show whether shards were deleted since."""
     return manifest_path(staged.root, staged.split).exists() and not staged.check_files()
 
 
@@ -72,7 +72,7 @@ def _fill(source: Manifest, staged: Manifest) -> None:
 
 
 def _copy(source: Path, target: Path, shard: Shard) -> None:
-    """Twice at most: bytes that were read wrong once may be read right, a damaged shard stays damaged."""
+    """At most twice: a read error may not happen again, a damaged shard stays damaged."""
     for _ in range(2):
         try:
             with published(target / shard.name) as file:
@@ -84,8 +84,8 @@ def _copy(source: Path, target: Path, shard: Shard) -> None:
             hint = "; free some space or set data.stage elsewhere" if error.errno == errno.ENOSPC else ""
             raise WorkFailed(f"cannot stage {source} to {target}: {error.strerror}{hint}") from error
     raise WorkFailed(
-        f"{source} is not the shard of its manifest: another hash. "
-        f"`python pipeline/shards.py verify {source.parent}` says what to replace"
+        f"{source} has another hash than its manifest records. "
+        f"`python pipeline/shards.py verify {source.parent}` names what to replace"
     )
 
 

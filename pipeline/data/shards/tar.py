@@ -1,14 +1,16 @@
-"""Tar archives, written the same way every time and read so strictly that nothing ends early unseen.
+"""Tar archives: writing them with reproducible bytes, and reading them strictly.
 
-Python's tarfile, and webdataset with it, takes a header it cannot parse for the end of the archive: one
-flipped bit loses the rest of a shard without a word. Here every header's checksum, every size, the padding
-between members and the end-of-archive blocks are checked, and what is wrong is named with its offset.
+Python's tarfile, and therefore webdataset, treats a header that it cannot parse as the end of the archive: a
+flipped bit silently loses the rest of a shard. Here every header's checksum, every size, the padding between
+members and the end-of-archive blocks are checked, and an error gives the offset.
 """
 
 import hashlib
+import json
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -16,16 +18,20 @@ from pipeline.errors import UserError, WorkFailed
 
 BLOCK = 512
 END = bytes(2 * BLOCK)
-# One read covers the padding after a payload, a small member (.cls) with its header, and the next header.
-WINDOW = 8 * BLOCK
+# A read of this size covers the padding after a payload, a .cls member with its header, and the next header.
+READ_BYTES = 8 * BLOCK
 
-# POSIX ustar, GNU, and the form before both. Reading at (offset, count) gives fewer bytes only at the end.
+# POSIX ustar, GNU, and the older form. ReadAt(offset, count) returns fewer bytes only at the end of the file.
 MAGICS = (b"ustar\x0000", b"ustar  \x00", bytes(8))
 ReadAt = Callable[[int, int], bytes]
 
-# Exactly as Python and GNU tar write it; old programs padded with spaces, which hides a flipped bit.
+# As Python and GNU tar write it. Old programs padded with spaces, where a flipped bit can go unnoticed.
 CHECKSUM = re.compile(rb"[0-7]{6}\x00 ")
 OLD_CHECKSUM = re.compile(rb" *[0-7]{1,7}[\x00 ]*")
+
+
+IMAGE_EXTENSIONS = ("jpg", "jpeg", "jpe", "png", "webp")
+LABEL_EXTENSIONS = ("cls", "txt", "json")  # the first that a sample has is used
 
 
 class ArchiveDamage(WorkFailed):
@@ -57,16 +63,16 @@ def scan_file(path: Path, start: int = 0, end: int | None = None, *, old: bool =
 
 
 def scan(read: ReadAt, start: int, end: int, archive: str, *, old: bool = False) -> Iterator[Member]:
-    """Members between two offsets; ArchiveDamage at the first thing that is not as it must be.
+    """Members between two offsets; ArchiveDamage at the first error.
 
-    `old` admits checksums padded with spaces, as archives from the last century's programs have them.
+    `old` accepts checksums padded with spaces, as old tar programs write them.
     """
     position, renamed, resized = start, None, None
-    window = _Window(read, end)
+    buffer = _ReadBuffer(read, end)
     while True:
-        block = window.take(position, BLOCK)
+        block = buffer.take(position, BLOCK)
         if len(block) < BLOCK:
-            raise ArchiveDamage(archive, position, "the archive ends without its end marks (cut off?)")
+            raise ArchiveDamage(archive, position, "the archive ends without end marks (cut off?)")
         if _empty(block):
             if renamed is not None:
                 raise ArchiveDamage(archive, position, "the archive ends between a long name and its member")
@@ -78,25 +84,25 @@ def scan(read: ReadAt, start: int, end: int, archive: str, *, old: bool = False)
         if following > end:
             missing = f"member {_text(header.name)} of {size} bytes runs past the end (cut off?)"
             raise ArchiveDamage(archive, position, missing)
-        if not _empty(window.take(after, following - after)):
+        if not _empty(buffer.take(after, following - after)):
             raise ArchiveDamage(archive, after, f"the padding after {_text(header.name)} is not empty")
         if header.kind in (b"0", b"\0", b"7"):
             yield Member(renamed or header.name, payload, size)
             renamed = resized = None
         elif header.kind == b"x":
-            records = _pax_records(window.take(payload, size), payload, archive)
+            records = _pax_records(buffer.take(payload, size), payload, archive)
             renamed = records.get(b"path", renamed or b"")
             resized = int(records[b"size"]) if b"size" in records else None
         elif header.kind == b"L":
-            renamed = window.take(payload, size).split(b"\0")[0]
+            renamed = buffer.take(payload, size).split(b"\0")[0]
         elif header.kind not in (b"5", b"g"):
             what = f"{_text(header.name)} is no regular file (type {_text(header.kind)})"
             raise ArchiveDamage(archive, position, what)
         position = following
 
 
-class _Window:
-    """Small reads out of one larger one."""
+class _ReadBuffer:
+    """Serves small reads from one larger read."""
 
     def __init__(self, read: ReadAt, end: int) -> None:
         self.read, self.end = read, end
@@ -105,7 +111,7 @@ class _Window:
     def take(self, offset: int, count: int) -> bytes:
         if not self.start <= offset or offset + count > self.start + len(self.data):
             self.start = offset
-            self.data = self.read(offset, max(0, min(max(count, WINDOW), self.end - offset)))
+            self.data = self.read(offset, max(0, min(max(count, READ_BYTES), self.end - offset)))
         return self.data[offset - self.start : offset - self.start + count]
 
 
@@ -127,7 +133,7 @@ def _parse(block: bytes, position: int, archive: str, old: bool) -> _Header:
     if block[257:265] == MAGICS[0] and (prefix := block[345:500].split(b"\0")[0]):
         name = prefix + b"/" + name
     digits = block[124:136]
-    if digits[0] & 0x80:  # GNU's binary form of sizes from 8 GiB
+    if digits[0] & 0x80:  # GNU's binary form of sizes of 8 GiB and more
         size = int.from_bytes(digits, "big") & ~(0x80 << 88)
     elif re.fullmatch(rb" *[0-7]+[\x00 ]*", digits):
         size = int(digits.strip(b"\0 "), 8)
@@ -178,7 +184,7 @@ def padded(size: int) -> int:
 
 
 class ArchiveWriter:
-    """POSIX ustar with nothing in it but names and payloads: the same samples give the same bytes."""
+    """Writes POSIX ustar without times, owners or users: the same samples give the same bytes."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.file = file
@@ -186,7 +192,7 @@ class ArchiveWriter:
         self.hash = hashlib.sha256()
 
     def add(self, name: bytes, payload: bytes) -> int:
-        """Append a member; gives the offset of its payload."""
+        """Append a member; returns the offset of its payload."""
         self._put(member_header(name, len(payload)))
         offset = self.bytes
         self._put(payload)
@@ -203,6 +209,8 @@ class ArchiveWriter:
 
 
 def member_header(name: bytes, size: int) -> bytes:
+    """A ustar header. tarfile leaves the device numbers empty: with its headers all sets would have other
+    bytes, and therefore other fingerprints."""
     base, prefix = name, b""
     if len(name) > 100:
         cut = name.find(b"/", len(name) - 101)
@@ -216,3 +224,64 @@ def member_header(name: bytes, size: int) -> bytes:
     )
     block = b"".join(fields).ljust(BLOCK, b"\0")
     return block[:148] + b"%06o\0 " % sum(block) + block[156:]
+
+
+@dataclass(frozen=True)
+class TarSample:
+    """The members of a tar that share a key, as webdataset groups them."""
+
+    key: bytes
+    parts: dict[str, Member] = field(default_factory=dict)  # by lower-case extension
+
+    def image(self, archive: str) -> Member:
+        found = [self.parts[one] for one in IMAGE_EXTENSIONS if one in self.parts]
+        if len(found) != 1:
+            raise self._damage(archive, f"has {len(found)} images ({', '.join(IMAGE_EXTENSIONS)}), not one")
+        return found[0]
+
+    def label(self, read: ReadAt, archive: str) -> int:
+        """The number in .cls or .txt, or the field "label" of .json."""
+        extension = next((one for one in LABEL_EXTENSIONS if one in self.parts), None)
+        if extension is None:
+            raise self._damage(archive, f"has no label ({', '.join(LABEL_EXTENSIONS)})")
+        member = self.parts[extension]
+        content = read(member.offset, member.size)
+        if extension == "json":
+            try:
+                value = json.loads(content).get("label")
+            except (ValueError, AttributeError):
+                value = None
+            text = str(value) if type(value) is int else ""
+        else:
+            text = content.strip().decode("ascii", "replace")
+        if not (text.isascii() and text.isdigit() and len(text) < 10):
+            raise self._damage(archive, f"has no label of digits in its .{extension}")
+        return int(text)
+
+    def _damage(self, archive: str, what: str) -> ArchiveDamage:
+        at = min((member.offset for member in self.parts.values()), default=0)
+        return ArchiveDamage(archive, at, f"sample {self.key.decode(errors='backslashreplace')!r} {what},")
+
+
+def tar_samples(members: Iterable[Member], archive: str) -> Iterator[TarSample]:
+    """Consecutive members with the same key, which ends at the first dot of the file's name.
+
+    Files without an extension and webdataset's `__…__` files are ignored.
+    """
+    sample: TarSample | None = None
+    for member in members:
+        directory, slash, base = member.name.rpartition(b"/")
+        stem, dot, extension = base.partition(b".")
+        if not dot or not stem or (base.startswith(b"__") and base.endswith(b"__")):
+            continue
+        key = directory + slash + stem
+        if sample is None or sample.key != key:
+            if sample is not None:
+                yield sample
+            sample = TarSample(key)
+        name = extension.decode("ascii", "replace").lower()
+        if name in sample.parts:
+            raise ArchiveDamage(archive, member.offset, f"sample {key!r} has two members .{name},")
+        sample.parts[name] = member
+    if sample is not None:
+        yield sample

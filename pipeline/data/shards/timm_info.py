@@ -1,4 +1,4 @@
-"""`_info.json`: how timm's reader learns a set's splits, and what made the set."""
+"""`_info.json`: the splits of a set for timm's reader, and how the set was made."""
 
 import json
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from pipeline.files import publish_bytes
 
 
 def write_info(root: Path, manifests: Mapping[str, Manifest], made: dict[str, Any] | None = None) -> None:
-    """`made`: the facts of the plan, so that the same command knows its own work again."""
+    """`made` holds the plan's facts, by which the same command recognises a set that it made."""
     splits = {
         split: {
             "name": split,
@@ -30,7 +30,7 @@ def write_info(root: Path, manifests: Mapping[str, Manifest], made: dict[str, An
 
 
 def read_info(root: Path) -> dict[str, Any]:
-    """What the file says; nothing where there is none."""
+    """The file's content; empty if there is no file."""
     path = root / "_info.json"
     try:
         info = json.loads(path.read_bytes())

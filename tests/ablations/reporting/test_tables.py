@@ -6,21 +6,20 @@ import json
 import pytest
 
 import ablations
-from ablations import spec
-from ablations.reporting.cells import asked
-from ablations.reporting.collect import Collected, collect
-from ablations.reporting.tables import Entry, Table
-from ablations.reporting.text import grid
+from ablations import report, spec
+from ablations.reporting.cells import cells_of
+from ablations.reporting.collect import Report, collect
+from ablations.reporting.tables import Entry, Table, delta, file_name
 from pipeline.config.identity import id_of
 from pipeline.errors import UserError
 from tests.ablations.recorded import Shelf, record_of
 
 
-def collected(shelf: Shelf, scale: str = "paper") -> Collected:
-    return collect(shelf.folder, scale, counted=shelf.folder.parent / "sizes.json")
+def collected(shelf: Shelf, scale: str = "paper") -> Report:
+    return collect(shelf.folder, scale, counted=report.KEPT)
 
 
-def table(found: Collected, name: str, protocol: str = "") -> Table:
+def table(found: Report, name: str, protocol: str = "") -> Table:
     (one,) = [each for each in found.tables if each.ablation == name and each.protocol == protocol]
     return one
 
@@ -264,7 +263,7 @@ def test_a_file_of_ones_own_is_a_table_too_with_networks_of_timms(shelf, tmp_pat
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "mine_and_theirs.py").write_text(OWN)
     monkeypatch.setattr(ablations, "__path__", [*ablations.__path__, str(tmp_path / "own")])
-    monkeypatch.setattr("ablations.reporting.collect.asked", asked)
+    monkeypatch.setattr("ablations.reporting.collect.cells_of", cells_of)
     shelf.add("mine_and_theirs", "deit", 79.7, params=22_050_664, macs=4_598_882_304)
     found = table(collected(shelf), "mine_and_theirs")
     assert [row.params for row in found.rows] == [22_050_664, 23_768_584]
@@ -274,7 +273,7 @@ def test_a_file_of_ones_own_is_a_table_too_with_networks_of_timms(shelf, tmp_pat
 
 def test_names_of_files_stay_short_and_apart():
     def named(protocol: str) -> str:
-        return grid.file_name(Table("se", "", "", "", "paper", ("top1",), (), protocol))
+        return file_name(Table("se", "", "", "", "paper", ("top1",), (), protocol))
 
     assert named("") == "se"
     assert named("recipe.epochs=100 seed=1") == "se--recipe.epochs=100-seed=1"
@@ -285,4 +284,4 @@ def test_names_of_files_stay_short_and_apart():
 
 def test_a_difference_of_nothing_has_no_minus():
     entry = Entry("table6/1", "top1", paper=81.0, values=(80.9999,))
-    assert grid.delta(entry) == "+0.00"
+    assert delta(entry) == "+0.00"

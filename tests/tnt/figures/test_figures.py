@@ -6,7 +6,7 @@ from PIL import Image
 
 import tnt
 from tnt import weights
-from tnt.commandline import Chosen
+from tnt.commandline import ChosenModel
 from tnt.figures import canvas, command, data
 from tnt.figures.command import main
 
@@ -59,7 +59,7 @@ def test_another_seed_draws_other_channels(tiny, deit, monkeypatch):
     monkeypatch.setattr(data, "tsne_plane", lambda *_: data.Plane(points, [0, 0]))
     image = data.read_square(None, 64)
     options = command.argparse.Namespace(depths="1,3", seed=0, maps=4, peer_weights=None)
-    chosen = Chosen(tiny(), "tnt_s", False, "w")
+    chosen = ChosenModel(tiny(), "tnt_s", False, "w")
     shown = []
     monkeypatch.setattr(canvas, "show_map", lambda axes, found: shown.append(found))
     for seed in (0, 1):
@@ -97,7 +97,7 @@ def test_figure_4_says_which_of_its_networks_are_untrained(tiny, saved, deit, tm
 
     def warning(random: bool, peer) -> str:
         options.peer_weights = peer
-        chosen = Chosen(tiny(), "tnt_s (depth=3)", random, "w.safetensors")
+        chosen = ChosenModel(tiny(), "tnt_s (depth=3)", random, "w.safetensors")
         found = []
         with canvas.style(), pytest.MonkeyPatch.context() as patched:
             patched.setattr(canvas, "note", lambda figure, text: found.append(text.warning))

@@ -1,1 +1,1 @@
-"""Where images come from, a module for each kind of published archive."""
+"""Sources of images: a module for each kind of published archive."""

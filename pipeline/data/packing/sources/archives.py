@@ -1,4 +1,4 @@
-"""Payloads that lie in files: whole files, or parts of archives read in place, never unpacked to a disk."""
+"""Payloads within archives: read in place, or from a compressed archive that was unpacked into memory."""
 
 import gzip
 import os
@@ -14,14 +14,14 @@ from pipeline.errors import WorkFailed
 
 
 @dataclass(frozen=True, eq=False)
-class Extents:
-    """Where each payload of a split lies: file, offset and size."""
+class FileRanges:
+    """File, offset and size of each payload of a split."""
 
     files: Sequence[Path]
     file: np.ndarray
     offset: np.ndarray
     size: np.ndarray
-    # An open descriptor per archive; each process that reads has its own copy of the table.
+    # The archives' open descriptors; each process that reads has its own copy of this table.
     open: dict[int, int] = field(default_factory=dict)
 
     def read(self, row: int) -> bytes:
@@ -39,20 +39,20 @@ class Extents:
 
 
 @dataclass(frozen=True, eq=False)
-class Unpacked:
-    """A compressed tar in memory: the small sets' archives, of a few hundred megabytes."""
+class UnpackedTar:
+    """A compressed tar, unpacked into memory: for the small sets' archives of a few hundred megabytes."""
 
     path: Path
     data: bytes
     members: dict[str, Member]
 
     @classmethod
-    def read(cls, path: Path) -> "Unpacked":
-        """Decompressed to the last byte, so that a cut or damaged download is noticed."""
+    def read(cls, path: Path) -> "UnpackedTar":
+        """Unpack the whole archive, so that an incomplete or damaged download is noticed."""
         try:
             data = gzip.decompress(path.read_bytes())
         except (OSError, EOFError, zlib.error) as error:
-            raise WorkFailed(f"{path} is damaged: {error}; fetch it again") from None
+            raise WorkFailed(f"{path} is damaged: {error}; download it again") from None
         found = scan(lambda at, count: data[at : at + count], 0, len(data), str(path), old=True)
         members = {}
         for member in found:

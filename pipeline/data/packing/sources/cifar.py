@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100 from their python archives, whose images have no files: they become PNG."""
+"""CIFAR-10 and CIFAR-100 from their python archives, which hold arrays: each image becomes a PNG."""
 
 import io
 import pickle
@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.data.packing.sources.archives import Unpacked
+from pipeline.data.packing.sources.archives import UnpackedTar
 from pipeline.data.packing.sources.source import TABLE_2, Expectation, Source, check_counts, listing
 from pipeline.errors import UserError, WorkFailed
 
-# What arrays are pickled with, under NumPy's names before and after 2.0. Nothing else is ever called.
-ADMITTED = {
+# What pickled arrays need, under NumPy's names before and after 2.0. Nothing else is called.
+ALLOWED = {
     ("numpy.core.multiarray", "_reconstruct"),
     ("numpy._core.multiarray", "_reconstruct"),
     ("numpy", "ndarray"),
@@ -59,7 +59,7 @@ def cifar(name: str, root: Path, expected: Expectation | None = None) -> Source:
     path = root / layout.archive if root.is_dir() else root
     if not path.is_file():
         raise UserError(f"{path} is missing: the python version of {name}")
-    archive = Unpacked.read(path)
+    archive = UnpackedTar.read(path)
     meta = unpickle(archive.payload(f"{layout.folder}/{layout.meta}"), f"{path}: {layout.meta}")
     classes = [bytes(one).decode() for one in _field(meta, layout.names, path, layout.meta)]
     images, splits = {}, {}
@@ -99,8 +99,8 @@ def as_png(image: np.ndarray) -> bytes:
 
 class _ArraysOnly(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in ADMITTED:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is no array")
+        if (module, name) not in ALLOWED:
+            raise pickle.UnpicklingError(f"it needs {module}.{name}, which is not part of an array")
         return super().find_class(module.replace("numpy.core", "numpy._core"), name)
 
 
@@ -108,5 +108,5 @@ def unpickle(data: bytes, what: str) -> Any:
     """Containers, numbers and arrays; a pickle that wants to call anything else is refused."""
     try:
         return _ArraysOnly(io.BytesIO(data), encoding="bytes").load()
-    except Exception as error:  # a damaged pickle raises anything at all; its bytes are the reason
+    except Exception as error:  # a damaged pickle may raise anything
         raise WorkFailed(f"{what} is refused: {error}") from None

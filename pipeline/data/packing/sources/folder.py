@@ -11,19 +11,19 @@ from pipeline.errors import UserError
 
 IMAGES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm"}
 SPLIT_FOLDERS = {"train": ("train",), "validation": ("validation", "val", "test")}
-LONGEST_KEY = 90  # so that key, extension and nothing else fit a tar header's name
+LONGEST_KEY = 90  # key and extension must fit into a tar header's name, 100 bytes
 
 
 def folder(root: Path, name: str = "") -> Source:
     """ROOT/train/<class>/… and ROOT/validation/<class>/… (or val, test); or ROOT/<class>/…, all train."""
     if not root.is_dir():
-        raise UserError(f"{root} is no directory")
+        raise UserError(f"{root} is not a directory")
     found = split_folders(root)
     trees = {split: class_tree(path) for split, path in (found or {"train": root}).items()}
     classes = sorted(trees["train"] if "train" in trees else next(iter(trees.values())))
     for split, tree in trees.items():
         if unknown := sorted(set(tree) - set(classes)):
-            raise UserError(f"{found[split]} has classes that train has not: {', '.join(unknown[:10])}")
+            raise UserError(f"{found[split]} has classes that train does not have: {', '.join(unknown[:10])}")
     files: dict[str, list[Path]] = {}
     splits: dict[str, Listing] = {}
     left_out: list[Path] = []
@@ -31,7 +31,7 @@ def folder(root: Path, name: str = "") -> Source:
         files[split], splits[split] = tree_listing(tree, classes, left_out)
     notes: tuple[str, ...] = ()
     if left_out:
-        notes = (f"{len(left_out):,} files that are no images by name were left out, such as {left_out[0]}",)
+        notes = (f"{len(left_out):,} files without an image extension were left out, such as {left_out[0]}",)
     plain = "".join(c if c.isalnum() and c.isascii() else "_" for c in root.resolve().name.lower())
     return Source(
         name=name or plain.strip("_") or "folder",
@@ -103,9 +103,9 @@ def _walk(root: Path, left_out: list[Path]) -> list[tuple[Path, int]]:
 
 
 def unique_key(name: str, taken: set[str]) -> str:
-    """A file's key as webdataset understands it: a key ends at the first dot of its last part.
+    """A file's key for webdataset, where a key ends at the first dot of its last part.
 
-    Names that are too long for a tar header, or that become equal, are told apart by a hash of the whole.
+    Keys that are too long for a tar header, or equal to another one, get a hash of the whole name.
     """
     directory, slash, base = os.path.splitext(name)[0].rpartition("/")
     key = directory + slash + base.replace(".", "_")

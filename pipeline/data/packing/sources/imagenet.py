@@ -1,7 +1,7 @@
 """ImageNet (ILSVRC 2012) as it is distributed: two tars and the development kit, or folders made of them.
 
-The training tar holds one tar per class; both levels are read in place. Labels are the places of the sorted
-WordNet ids, as in torchvision and timm; the kit's own numbering is another one.
+The training tar holds one tar per class; both are read in place. Labels are the indices of the sorted WordNet
+ids, as in torchvision and timm; the kit numbers the classes differently.
 """
 
 import io
@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.data.packing.fork_pool import Advance, Crew
-from pipeline.data.packing.sources.archives import Extents, Unpacked
+from pipeline.data.packing.fork_pool import Advance, ForkPool
+from pipeline.data.packing.sources.archives import FileRanges, UnpackedTar
 from pipeline.data.packing.sources.folder import IMAGES, class_tree, split_folders, tree_listing
 from pipeline.data.packing.sources.source import TABLE_2, Expectation, Listing, Source, check_counts, listing
 from pipeline.data.shards.tar import Member, scan_file
 from pipeline.errors import UserError
-from pipeline.progress import progress
+from pipeline.terminal import progress
 
 TRAIN_TAR = "ILSVRC2012_img_train.tar"
 VALIDATION_TAR = "ILSVRC2012_img_val.tar"
@@ -29,7 +29,7 @@ META = "data/meta.mat"
 def imagenet(root: Path, workers: int = 1, expected: Expectation = TABLE_2["imagenet"]) -> Source:
     """The tars if they are in ROOT, else train/<wnid>/ with val/<wnid>/ or a flat val/ and the kit."""
     if not root.is_dir():
-        raise UserError(f"{root} is no directory")
+        raise UserError(f"{root} is not a directory")
     if (root / TRAIN_TAR).exists():
         classes, train = _train_tar(root / TRAIN_TAR, workers)
         validation = _validation_tar(root, classes)
@@ -47,7 +47,7 @@ def imagenet(root: Path, workers: int = 1, expected: Expectation = TABLE_2["imag
     return source
 
 
-def _train_tar(path: Path, workers: int) -> tuple[tuple[str, ...], tuple[Listing, Extents]]:
+def _train_tar(path: Path, workers: int) -> tuple[tuple[str, ...], tuple[Listing, FileRanges]]:
     outer = sorted(scan_file(path, old=True))
     wnids = [member.name.decode().removesuffix(".tar") for member in outer]
     if not outer or not all(member.name.endswith(b".tar") for member in outer):
@@ -58,25 +58,27 @@ def _train_tar(path: Path, workers: int) -> tuple[tuple[str, ...], tuple[Listing
         advance(1)
         return found
 
-    with Crew(index, workers) as crew, progress(len(outer), "listing the classes") as advance:
-        inner = dict(crew.run(outer, advance))
+    with ForkPool(index, workers) as pool, progress(len(outer), "listing the classes") as advance:
+        inner = dict(pool.run(outer, advance))
     members = [sorted(inner[label]) for label in range(len(wnids))]
     labels = [label for label, found in enumerate(members) for _ in found]
     return tuple(wnids), _archive_split(path, [one for found in members for one in found], labels)
 
 
-def _archive_split(path: Path, members: Sequence[Member], labels: Sequence[int]) -> tuple[Listing, Extents]:
+def _archive_split(
+    path: Path, members: Sequence[Member], labels: Sequence[int]
+) -> tuple[Listing, FileRanges]:
     sizes = [member.size for member in members]
     rows = listing([_stem(member) for member in members], labels, sizes)
     offsets = np.array([member.offset for member in members], np.int64)
-    return rows, Extents([path], np.zeros(len(members), np.int32), offsets, rows.size)
+    return rows, FileRanges([path], np.zeros(len(members), np.int32), offsets, rows.size)
 
 
 def _stem(member: Member) -> str:
     return member.name.decode().rpartition("/")[2].partition(".")[0]
 
 
-def _validation_tar(root: Path, classes: Sequence[str]) -> tuple[Listing, Extents]:
+def _validation_tar(root: Path, classes: Sequence[str]) -> tuple[Listing, FileRanges]:
     path = root / VALIDATION_TAR
     if not path.exists():
         raise UserError(f"{path} is missing: it holds the validation images")
@@ -106,7 +108,7 @@ def _kit(root: Path) -> tuple[bytes, bytes]:
     archive = root / f"{KIT}.tar.gz"
     if not archive.exists():
         raise UserError(f"{archive} is missing: it holds the labels of the validation images")
-    kit = Unpacked.read(archive)
+    kit = UnpackedTar.read(archive)
     return kit.payload(f"{KIT}/{TRUTH}"), kit.payload(f"{KIT}/{META}")
 
 
@@ -139,7 +141,7 @@ def _folders(root: Path) -> Source:
         tree = class_tree(found["validation"])
         if unknown := sorted(set(tree) - set(classes)):
             raise UserError(
-                f"{found['validation']} has classes that train has not: {', '.join(unknown[:10])}"
+                f"{found['validation']} has classes that train does not have: {', '.join(unknown[:10])}"
             )
         files["validation"], rows["validation"] = tree_listing(tree, classes, left_out)
     return Source("imagenet", tuple(classes), rows, lambda split, row: files[split][row].read_bytes())

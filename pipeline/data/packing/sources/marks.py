@@ -1,7 +1,6 @@
-"""Images whose class is the patch that a mark stands in: a positive control for position encodings.
+"""Images whose class is the patch that holds a mark: a positive control for position encodings.
 
-A network that is not told where its patches are sees the same patches whatever the class is, and can only
-guess.
+Without position encodings a network sees the same patches in every class and can only guess.
 """
 
 import io
@@ -15,7 +14,7 @@ SAMPLES = {"train": 2048, "validation": 400}
 
 
 def marks(side: int = 2, patch: int = 8) -> Source:
-    """side × side patches, grey but for one: the mark is a speckle of its own in each image."""
+    """side × side grey patches; one of them holds the mark, a checkerboard of random brightness."""
     if side < 2 or patch < 4:
         raise UserError(f"{side} patches of {patch} pixels a side: at least 2 of at least 4")
     places = side * side

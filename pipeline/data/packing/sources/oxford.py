@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.data.packing.sources.archives import Unpacked
+from pipeline.data.packing.sources.archives import UnpackedTar
 from pipeline.data.packing.sources.source import TABLE_2, Expectation, Source, check_counts, listing
 from pipeline.errors import UserError, WorkFailed
 
@@ -15,11 +15,11 @@ PET_FILES = ("images.tar.gz", "annotations.tar.gz")
 
 
 def flowers(root: Path, expected: Expectation = TABLE_2["flowers"]) -> Source:
-    """Training on `trnid` and `valid` together (2,040 images), as the paper does; testing on `tstid`."""
+    """Training on `trnid` and `valid` together (2,040 images), as in the paper; validation on `tstid`."""
     archive_path, labels_path, sets_path = _files(root, FLOWER_FILES)
     labels = _matrix(labels_path, "labels")
     sets = {name: _matrix(sets_path, name) for name in ("trnid", "valid", "tstid")}
-    archive = Unpacked.read(archive_path)
+    archive = UnpackedTar.read(archive_path)
     numbers = {
         "train": np.concatenate([sets["trnid"], sets["valid"]]),
         "validation": sets["tstid"],
@@ -40,8 +40,8 @@ def flowers(root: Path, expected: Expectation = TABLE_2["flowers"]) -> Source:
 def pets(root: Path, expected: Expectation = TABLE_2["pets"]) -> Source:
     """The lists `trainval.txt` and `test.txt`; classes are the 37 breeds in the order of their ids."""
     images_path, annotations_path = _files(root, PET_FILES)
-    annotations = Unpacked.read(annotations_path)
-    archive = Unpacked.read(images_path)
+    annotations = UnpackedTar.read(annotations_path)
+    archive = UnpackedTar.read(images_path)
     lists = {"train": "annotations/trainval.txt", "validation": "annotations/test.txt"}
     breeds: dict[int, str] = {}
     names, splits = {}, {}
@@ -73,7 +73,7 @@ def _files(root: Path, names: tuple[str, ...]) -> list[Path]:
     return [root / name for name in names]
 
 
-def _sizes(archive: Unpacked, names: list[str]) -> list[int]:
+def _sizes(archive: UnpackedTar, names: list[str]) -> list[int]:
     missing = [name for name in names if name not in archive.members]
     if missing:
         raise WorkFailed(f"{archive.path} lacks {len(missing):,} listed images, such as {missing[0]}")
@@ -86,7 +86,7 @@ def _matrix(path: Path, name: str) -> np.ndarray:
 
     try:
         content: dict[str, Any] = loadmat(io.BytesIO(path.read_bytes()))
-    except Exception as error:  # whatever the parser raises over a damaged file
+    except Exception as error:  # the parser may raise anything on a damaged file
         raise WorkFailed(f"{path} cannot be read: {error}") from None
     if name not in content:
         raise WorkFailed(f"{path} has no field {name!r}")

@@ -1,6 +1,7 @@
-"""What a data set is before it is packed: its classes, its splits, and a way to read each file's bytes.
+"""A data set before it is packed: its classes, its splits, and how to read each file's bytes.
 
-A source lists everything first, so that counts can be checked and shards planned before anything is written.
+A source lists all samples first, so that their number is checked and the shards are planned before anything
+is written.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -18,7 +19,7 @@ class Listing:
 
     key: np.ndarray  # bytes: the name within a shard, without a dot in its last part
     label: np.ndarray
-    size: np.ndarray  # bytes of the payload, or at least as many where it is made on reading
+    size: np.ndarray  # bytes of the payload, or an upper bound if it is made on reading
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +29,7 @@ class Source:
     splits: dict[str, Listing]
     read: Callable[[str, int], bytes]  # (split, row) -> payload; runs in several processes
     identity: dict[str, Any] = field(default_factory=dict)  # what else decides the payloads
-    notes: tuple[str, ...] = ()  # what the user should know of the source
+    notes: tuple[str, ...] = ()  # what the user should know about the source
 
 
 def listing(key: Sequence[str | bytes], label: Iterable[int], size: Iterable[int]) -> Listing:
@@ -46,7 +47,7 @@ class Expectation:
 
 
 # The paper's Table 2. Flowers trains on its training and validation images, Pets on trainval. The bounds per
-# class are those of the published sets; the counts decide, the bounds tell which class is to blame.
+# class are those of the published sets; the totals decide, the bounds show which class is wrong.
 TABLE_2 = {
     "imagenet": Expectation(
         1000,
@@ -69,7 +70,7 @@ TABLE_2 = {
 
 
 def check_counts(source: Source, expectation: Expectation) -> None:
-    """A published set is complete or refused: one line with the counts and the classes that are to blame."""
+    """Refuse an incomplete published set in one line, with the counts and the classes that are wrong."""
     if len(source.classes) != expectation.classes:
         raise UserError(
             f"{source.name} has {expectation.classes} classes, these files have {len(source.classes)}: "
@@ -86,13 +87,13 @@ def check_counts(source: Source, expectation: Expectation) -> None:
         if not len(wrong) and counts.sum() == expected:
             continue
         bound = str(least) if least == most else f"{least} to {most}"
-        blame = _some([f"{source.classes[c]} has {counts[c]}" for c in wrong])
+        detail = _some([f"{source.classes[c]} has {counts[c]}" for c in wrong])
         if not len(wrong):
             fewest = np.argsort(counts, kind="stable")[:5]
-            blame = "fewest: " + _some([f"{source.classes[c]} has {counts[c]}" for c in fewest])
+            detail = "fewest: " + _some([f"{source.classes[c]} has {counts[c]}" for c in fewest])
         raise UserError(
             f"{source.name} {split} has {expected:,} images, {bound} a class; found {counts.sum():,} "
-            f"({blame}). A part of a set is packed with the source kind `folder`"
+            f"({detail}). A part of a set is packed with the source kind `folder`"
         )
 
 

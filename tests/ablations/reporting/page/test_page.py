@@ -252,7 +252,7 @@ def test_the_command_draws_and_writes_the_page_without_torch(drawn, shelf, tmp_p
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "results" / "report-demo.html").as_uri() in done.stdout
     text = (tmp_path / "results" / "report-demo.html").read_text()
-    assert "None of these figures speaks of the paper's" in text
+    assert "These numbers cannot be compared with the paper's" in text
     assert "81.3" not in text  # the paper's figure for that cell
     assert "No run has finished" not in text
     assert (tmp_path / "results" / "figures" / "demo" / "table6-top1.png").exists()

@@ -1,5 +1,4 @@
 import dataclasses
-import shutil
 
 import numpy as np
 import pytest
@@ -11,10 +10,10 @@ from pipeline.data.augmentation import reference, views
 from pipeline.data.augmentation.draws import draw_views
 from pipeline.data.augmentation.policy import OPERATIONS
 from pipeline.data.augmentation.settings import Augmentation
-from pipeline.data.images import decode
+from pipeline.data.images.decode import decode
+from pipeline.data.images.jpeg import ImageKind
 from pipeline.data.images.resample import resize_into
-from pipeline.data.shards.manifest import ImageKind
-from tests.pipeline.photographs import NAMES, photograph, pixels, stored, stored_file, with_restart_rows
+from tests.pipeline.photographs import NAMES, photograph, pixels, stored, stored_file
 
 PLAIN = Augmentation(randaugment="")
 PATHS = (views.render_views, reference.render_views)
@@ -92,20 +91,9 @@ def test_a_view_does_not_depend_on_the_views_rendered_with_it():
         assert np.array_equal(rendered(views.render_views, image, draws, aug, [index])[0], together[index])
 
 
-@pytest.mark.skipif(not shutil.which("jpegtran"), reason="jpegtran is not installed")
-def test_a_repacked_image_gives_the_same_views():
-    aug, plain = Augmentation(), stored()
-    repacked, draws = with_restart_rows(plain), draws_for(plain, 12, aug)
-    for chosen in ([0, 1, 2], [5], [9, 3]):
-        ours, theirs = (
-            rendered(views.render_views, image, draws, aug, chosen) for image in (plain, repacked)
-        )
-        assert np.array_equal(ours, theirs)
-
-
 def test_all_views_of_an_image_come_from_one_decode(monkeypatch):
-    calls, original = [], decode.decode
-    monkeypatch.setattr(decode, "decode", lambda image: calls.append(image) or original(image))
+    calls, original = [], views.decode
+    monkeypatch.setattr(views, "decode", lambda image: calls.append(image) or original(image))
     rendered(views.render_views, stored(), draws_for(stored(), 3, Augmentation()), Augmentation())
     assert len(calls) == 1
 
@@ -137,7 +125,7 @@ def timms_evaluation(image, aug):
         std=aug.std,
         use_prefetcher=True,
     )
-    tensor = transform(Image.fromarray(decode.decode(image)))
+    tensor = transform(Image.fromarray(decode(image)))
     assert tensor.dtype == torch.uint8
     return tensor.permute(1, 2, 0).numpy()
 

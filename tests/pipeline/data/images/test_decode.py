@@ -1,16 +1,13 @@
 import dataclasses
-import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.data.images.decode import DecodeError, decode, decode_box, decode_with_pillow
-from pipeline.data.images.jpeg_crop import window
-from pipeline.data.shards.manifest import ImageKind
-from tests.pipeline.photographs import NO_ROWS, photograph, stored, stored_file, with_restart_rows
-
-needs_jpegtran = pytest.mark.skipif(not shutil.which("jpegtran"), reason="jpegtran is not installed")
+from pipeline.data.images.decode import DamagedImage, DecodeError, decode, decode_with_pillow, inspect_image
+from pipeline.data.images.jpeg import ImageKind
+from tests.pipeline.photographs import photograph, stored_file
+from tests.pipeline.pictures import encoded, jpeg, picture, png, turned, with_stray_bytes
 
 PHOTO = photograph("flower.jpg", 101, 67)
 FORMS = {
@@ -39,8 +36,8 @@ def test_every_form_decodes_to_what_pillow_decodes(form):
 def test_exif_orientation_is_ignored():
     exif = Image.Exif()
     exif[0x0112] = 6
-    turned = decode(stored_file(PHOTO, exif=exif))
-    assert np.array_equal(turned, decode(stored_file(PHOTO)))
+    rotated = decode(stored_file(PHOTO, exif=exif))
+    assert np.array_equal(rotated, decode(stored_file(PHOTO)))
 
 
 def test_a_payload_may_be_a_view_of_a_larger_buffer():
@@ -63,81 +60,79 @@ def test_an_image_of_another_size_than_recorded_is_refused_with_both_sizes():
         decode(image)
 
 
-# Windows of files with restart markers.
+# Inspection before packing.
 
 
-@needs_jpegtran
-@pytest.mark.parametrize("subsampling", [0, 1, 2], ids=["4:4:4", "4:2:2", "4:2:0"])
-@pytest.mark.parametrize(("width", "height"), [(101, 163), (33, 16), (17, 17), (64, 7), (190, 128)])
-@pytest.mark.parametrize("interval", [None, 1], ids=["as repacked", "every MCU"])
-def test_a_box_holds_the_pixels_of_the_whole_image(width, height, subsampling, interval):
-    plain = stored_file(photograph("china.jpg", width, height), subsampling=subsampling)
-    image = with_restart_rows(plain, interval)
-    assert len(image.rows)
-    whole, draw = decode(plain), np.random.default_rng(0)
-    for _ in range(60):
-        top, left = int(draw.integers(0, height)), int(draw.integers(0, width))
-        bottom, right = int(draw.integers(top + 1, height + 1)), int(draw.integers(left + 1, width + 1))
-        pixels, y, x = decode_box(image, (top, left, bottom, right))
-        assert np.array_equal(
-            pixels[top - y : bottom - y, left - x : right - x], whole[top:bottom, left:right]
-        )
-
-
-@needs_jpegtran
-def test_a_box_of_a_grey_image_holds_its_pixels():
-    """Written by hand: the manifest keeps no rows of grey images, but the bands would serve them."""
-    grey = stored_file(photograph("china.jpg", 50, 90).convert("L"), kind=ImageKind.GREY)
-    payload = with_restart_rows(grey, 7).payload
-    marks = [
-        at + 2 for at in range(len(payload) - 1) if payload[at] == 0xFF and 0xD0 <= payload[at + 1] <= 0xD7
-    ]
-    scan = payload.index(b"\xff\xda")
-    rows = np.array([scan + 2 + payload[scan + 3], *marks], np.uint32)
-    image = dataclasses.replace(grey, payload=payload, rows=rows)
-    pixels, top, _ = decode_box(image, (30, 0, 50, 50))
-    assert len(pixels) < 40
-    assert np.array_equal(pixels[30 - top : 50 - top], decode(grey)[30:50])
-
-
-@needs_jpegtran
-def test_only_the_segments_of_the_crop_are_decoded():
-    image = with_restart_rows(stored("china.jpg", 320, 320, subsampling=2))  # segments of 64 × 16 pixels
-    pixels, top, left = decode_box(image, (100, 70, 150, 120))
-    assert (top, left, pixels.shape) == (96, 64, (64, 64, 3))
-    # Row 96 and column 64 are the first of their MCUs: their chroma is interpolated with the MCUs before.
-    assert decode_box(image, (96, 64, 112, 120))[0].shape == (48, 128, 3)
-    payload = window(image.payload, image.rows, (320, 320), (100, 70, 150, 120)).payload
-    assert len(payload) < 0.15 * len(image.payload)
-
-
-@needs_jpegtran
-def test_a_box_of_everything_is_the_payload_itself():
-    image = with_restart_rows(stored("china.jpg", 100, 80))
-    part = window(image.payload, image.rows, (80, 100), (0, 0, 80, 100))
-    assert part == (image.payload, 0, 0, 80, 100)
-
-
-@needs_jpegtran
 @pytest.mark.parametrize(
-    "wrong",
+    ("payload", "kind"),
     [
-        lambda image: {"rows": image.rows[:-1]},
-        lambda image: {"rows": image.rows + np.uint32(3)},
-        lambda image: {"height": image.height + 1},
-        lambda image: {"width": image.width - 1},
-        lambda image: {"payload": image.payload[:2] + bytes(2) + image.payload[4:]},
-        lambda image: {"payload": b"nonsense"},
+        (jpeg(), ImageKind.JPEG),
+        (jpeg(progressive=True), ImageKind.PROGRESSIVE),
+        (jpeg(mode="L"), ImageKind.GREY),
+        (jpeg(mode="CMYK"), ImageKind.CMYK),
+        (png(), ImageKind.PNG),
+        (png(mode="P"), ImageKind.PNG),
+        (png(mode="LA"), ImageKind.PNG),
+        (encoded(picture(60, 40), "GIF"), ImageKind.OTHER),
+        (encoded(picture(60, 40), "BMP"), ImageKind.OTHER),
     ],
 )
-def test_rows_of_another_file_are_a_decode_error(wrong):
-    image = with_restart_rows(stored("china.jpg", 100, 80))
-    with pytest.raises(DecodeError):
-        decode_box(dataclasses.replace(image, **wrong(image)), (20, 10, 30, 40))
+def test_every_readable_form_is_recognised_by_its_bytes(payload, kind):
+    inspection = inspect_image(payload)
+    assert (inspection.kind, inspection.width, inspection.height) == (kind, 60, 40)
+    assert inspection.flaw == ""
+    assert not inspection.turned
 
 
-def test_without_bands_the_whole_image_is_decoded():
-    image = stored("china.jpg", 100, 80)
-    assert image.rows is NO_ROWS
-    pixels, top, left = decode_box(image, (20, 10, 30, 40))
-    assert (top, left, pixels.shape) == (0, 0, (80, 100, 3))
+@pytest.mark.parametrize("size", [(1, 1), (1, 50), (50, 1)])
+def test_edges_of_one_pixel_are_read(size):
+    for payload in (jpeg(*size), png(*size), jpeg(*size, progressive=True)):
+        inspection = inspect_image(payload)
+        assert (inspection.width, inspection.height) == size
+
+
+def test_exif_rotation_is_noted_and_not_applied():
+    inspection = inspect_image(turned(jpeg()))
+    assert inspection.turned
+    assert (inspection.width, inspection.height) == (60, 40)
+
+
+def test_a_file_that_decoders_warn_of_is_kept_and_marked_for_pillow():
+    inspection = inspect_image(with_stray_bytes(jpeg()))
+    assert inspection.kind == ImageKind.OTHER
+    assert "extraneous bytes" in inspection.flaw
+
+
+@pytest.mark.parametrize("payload", [jpeg(200, 150), jpeg(200, 150, progressive=True), png(200, 150)])
+def test_truncated_images_are_damaged(payload):
+    for share in (0.001, 0.1, 0.5, 0.9, 0.97):
+        with pytest.raises(DamagedImage):
+            inspect_image(payload[: int(len(payload) * share)])
+
+
+@pytest.mark.parametrize("payload", [b"", b"hello", bytes(1000), b"%!PS-Adobe-3.0 EPSF-3.0\n", b"\xff\xd8"])
+def test_what_is_no_image_is_damaged_with_a_reason(payload):
+    with pytest.raises(DamagedImage, match=r"\w"):
+        inspect_image(payload)
+
+
+def test_an_image_of_absurd_size_is_refused_before_it_is_decoded():
+    payload = bytearray(jpeg())
+    at = payload.index(b"\xff\xc0")
+    payload[at + 5 : at + 9] = b"\xff\x00\xff\x00"
+    with pytest.raises(DamagedImage, match="65280×65280 pixels"):
+        inspect_image(bytes(payload))
+
+
+def test_random_damage_gives_an_inspection_or_a_reason():
+    generator = np.random.default_rng(0)
+    for sound in (jpeg(), png(), jpeg(mode="CMYK"), encoded(picture(60, 40), "GIF")):
+        for _ in range(150):
+            damaged = bytearray(sound)
+            for place in generator.integers(len(sound), size=3):
+                damaged[place] = generator.integers(256)
+            try:
+                outcome = inspect_image(bytes(damaged)).width
+            except DamagedImage as error:
+                outcome = str(error)
+            assert outcome

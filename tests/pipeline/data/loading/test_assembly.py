@@ -1,6 +1,5 @@
 """Batches put together from tasks that are done in any order."""
 
-import dataclasses
 import random
 
 import numpy as np
@@ -9,7 +8,7 @@ import pytest
 from pipeline.data.loading.assembly import Assembler, Order
 from pipeline.data.loading.buffers import Ring
 from pipeline.data.loading.damage import Damage, Limits
-from pipeline.data.loading.rendering import Failure, describe
+from pipeline.data.loading.rendering import Failure
 from pipeline.data.loading.sampler import Sampling, TrainOrder, substitute
 from pipeline.data.loading.worker import LARGEST_MESSAGE, Done
 from tests.pipeline.data.loading.test_sampler import made_up
@@ -113,35 +112,11 @@ def test_places_without_a_sample_are_empty_and_cost_nothing():
     assert sum(len(task.place) for task in renderers.tasks) == 192 + 5
 
 
-def test_images_with_many_restart_rows_go_into_messages_of_their_own():
-    rows = 8000
-    plain = made_up(1920)
-    tall = dataclasses.replace(
-        plain,
-        length=np.full(1920, 10_000),
-        offset=np.arange(1920) * 10_000,
-        shards=tuple(dataclasses.replace(shard, bytes=20_000_000) for shard in plain.shards),
-        row_start=np.arange(1921) * rows,
-        row_offset=np.tile(np.arange(rows), 1920),
-    )
-    assembling, renderers = assembler(tall, slots=1, views_per_task=10_000)
-    batch, _ = next(assembling.assemble(orders(TrainOrder(tall, Sampling(global_batch=192)))))
-    assert sum(len(task.place) for task in renderers.tasks) == len(batch.sample)
+def test_a_task_of_many_images_still_fits_into_a_message():
+    manifest = made_up(1920)
+    renderers = Shuffled(ring := Ring(1, (1920, 2, 2, 3), 0))
+    assembling = Assembler(manifest, renderers, ring, Damage(manifest, Limits()), 5, views_per_task=10_000)
+    batch, _ = next(assembling.assemble(orders(TrainOrder(manifest, Sampling(global_batch=1920, repeats=1)))))
+    assert sum(len(task.place) for task in renderers.tasks) == len(batch.sample) == 1920
     assert max(len(task.packed()) for task in renderers.tasks) < LARGEST_MESSAGE
-    assert len(renderers.tasks) == len(np.unique(batch.sample))
-
-
-def test_an_image_with_too_many_restart_rows_for_a_message_is_decoded_whole():
-    plain = made_up(3)
-    rows = np.array([0, 0, 5, 20_005])
-    huge = dataclasses.replace(
-        plain,
-        length=np.full(3, 1_000_000),
-        offset=np.arange(3) * 1_000_000,
-        shards=tuple(dataclasses.replace(shard, bytes=20_000_000) for shard in plain.shards),
-        row_start=rows,
-        row_offset=np.concatenate([np.arange(5), np.arange(20_000)]),
-    )
-    task = describe(huge, 0, 0, 0, np.array([0, 2, 1]), np.arange(3), np.arange(3))
-    assert task.images["bands"].tolist() == [0, 0, 5]
-    assert task.bands.tolist() == [0, 1, 2, 3, 4]
+    assert len(renderers.tasks) > 1

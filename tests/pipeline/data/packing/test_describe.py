@@ -5,8 +5,7 @@ import pytest
 from PIL import Image
 
 from pipeline.data.packing.describe import CELL, LABEL, contact_sheet, describe, read_set
-from pipeline.data.packing.pack import make
-from pipeline.data.packing.shard_plan import Packing
+from pipeline.data.packing.pack import Packing, make
 from pipeline.data.packing.sources.folder import folder
 from pipeline.errors import UserError, WorkFailed
 from tests.pipeline.pictures import encoded, plant, plant_pictures
@@ -58,7 +57,7 @@ def test_a_sheet_that_cannot_be_drawn_is_one_line(tmp_path):
     manifests = read_set(tmp_path / "set")
     with pytest.raises(UserError, match=r"must be a \.png file"):
         contact_sheet(manifests, tmp_path / "sheet.jpg")
-    with pytest.raises(UserError, match="nowhere is no directory"):
+    with pytest.raises(UserError, match="nowhere is not a directory"):
         contact_sheet(manifests, tmp_path / "nowhere/sheet.png")
     manifests[0].path(0).unlink()
     with pytest.raises(WorkFailed, match="is missing"):

@@ -3,14 +3,14 @@ import signal
 
 import pytest
 
-from pipeline.data.packing.fork_pool import Crew
+from pipeline.data.packing.fork_pool import ForkPool
 from pipeline.errors import UserError, WorkFailed
 
 
 def run(work, tasks, workers=2):
     counted = []
-    with Crew(work, workers) as crew:
-        results = dict(crew.run(tasks, counted.append))
+    with ForkPool(work, workers) as pool:
+        results = dict(pool.run(tasks, counted.append))
     return results, sum(counted)
 
 

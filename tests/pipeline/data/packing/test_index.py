@@ -2,12 +2,10 @@ import io
 import json
 import tarfile
 
-import numpy as np
 import pytest
 
 from pipeline.data.packing.index import index, tars_of_splits
-from pipeline.data.packing.pack import make
-from pipeline.data.packing.shard_plan import Packing
+from pipeline.data.packing.pack import Packing, make
 from pipeline.data.packing.sources.folder import folder
 from pipeline.data.shards.manifest import Manifest
 from pipeline.errors import UserError, WorkFailed
@@ -154,15 +152,3 @@ def test_too_few_class_names_are_refused(tmp_path):
     (tmp_path / "classes.txt").write_text("ant\nbee\n")
     with pytest.raises(UserError, match="labels up to 5 but names for 2 classes"):
         index(tmp_path)
-
-
-def test_repacked_bands_survive_a_new_index(tmp_path):
-    from pipeline.data.packing.repack import repack
-
-    plant_pictures(tmp_path / "pictures", per_class=2)
-    make(folder(tmp_path / "pictures"), tmp_path / "set", Packing())
-    repacked = repack(tmp_path / "set", tmp_path / "bands").manifests["train"]
-    assert len(repacked.row_offset)
-    again = index(tmp_path / "bands").manifests["train"]
-    assert np.array_equal(again.row_offset, repacked.row_offset)
-    assert again.fingerprint == repacked.fingerprint

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.data.packing.pack import make
-from pipeline.data.packing.shard_plan import MAX_SHARD_BYTES, Packing, plan_shards
+from pipeline.data.images.jpeg import ImageKind
+from pipeline.data.packing.pack import MAX_SHARD_BYTES, Packing, make, plan_shards
 from pipeline.data.packing.sources.folder import folder
 from pipeline.data.packing.sources.source import Source, listing
-from pipeline.data.shards.manifest import ImageKind, Manifest
+from pipeline.data.shards.manifest import Manifest
 from pipeline.data.shards.tar import scan_file
 from pipeline.errors import UserError, WorkFailed
 from tests.pipeline.pictures import jpeg, pixels, plant_pictures

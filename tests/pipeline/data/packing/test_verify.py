@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from pipeline.data.packing.pack import make
-from pipeline.data.packing.shard_plan import Packing
+from pipeline.data.packing.pack import Packing, make
 from pipeline.data.packing.sources.folder import folder
 from pipeline.data.packing.verify import verify, verify_shard
 from pipeline.data.shards.tar import ArchiveDamage, scan_file
@@ -118,8 +117,8 @@ def test_all_damage_of_a_set_is_listed_with_shards_and_samples(train):
     found = [str(one) for one in verify(manifest.root, workers=2)]
     names = [shard.name for shard in manifest.shards]
     key = manifest.key[row].decode()
-    assert found[0] == f"{names[0]}: its bytes are not those that were recorded; damaged samples: {key}"
-    assert found[1] == f"{names[1]}: its bytes are not those that were recorded; every image in it is sound"
+    assert found[0] == f"{names[0]}: its bytes are not the recorded ones; damaged samples: {key}"
+    assert found[1] == f"{names[1]}: its bytes are not the recorded ones; no image in it is damaged"
     assert found[2].startswith(
         f"{names[2]}: it has {len(sound[2]) - 1024:,} bytes where {len(sound[2]):,} are"
     )

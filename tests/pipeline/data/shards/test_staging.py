@@ -58,7 +58,7 @@ def test_only_what_is_missing_is_copied_again(digits, tmp_path, monkeypatch):
 
 KILLED = """
 import os, signal, sys
-from pipeline import staging
+from pipeline.data.shards import staging
 from pipeline.data.shards.manifest import Manifest
 
 plain, done = staging._copy_checked, []
@@ -101,7 +101,7 @@ def test_a_damaged_shard_is_refused_by_name_and_does_not_appear(digits, tmp_path
     spare = copied(digits, tmp_path / "copy")
     overwrite(spare, 300)
     name = spare.shards[spare.shard[300]].name
-    with pytest.raises(WorkFailed, match=f"{name} is not the shard of its manifest"):
+    with pytest.raises(WorkFailed, match=f"{name} has another hash than its manifest records"):
         stage(spare, tmp_path / "disk")
     (target,) = [path for path in (tmp_path / "disk").iterdir() if path.is_dir()]
     assert name not in os.listdir(target)

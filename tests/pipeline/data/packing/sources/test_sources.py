@@ -95,7 +95,7 @@ def test_a_class_folder_tree_becomes_its_splits(tmp_path):
     found = samples(source, "train")
     assert set(found) == {"cat/0", "cat/1", "cat/deep/er/x", "dog/0", "dog/1"}
     assert found["dog/1"] == ("dog", jpeg(seed=1))
-    assert source.notes[0].startswith("1 files that are no images by name were left out")
+    assert source.notes[0].startswith("1 files without an image extension were left out")
 
 
 def test_classes_alone_are_a_training_split(tmp_path):
@@ -108,7 +108,7 @@ def test_classes_alone_are_a_training_split(tmp_path):
     [
         ({}, "has no folders"),
         ({"a/readme.txt": b""}, "a holds no images"),
-        ({"train/a/1.jpg": b"x", "val/b/1.jpg": b"x"}, "has classes that train has not: b"),
+        ({"train/a/1.jpg": b"x", "val/b/1.jpg": b"x"}, "has classes that train does not have: b"),
         ({"train/a/1.jpg": b"x", "val/a/1.jpg": b"x", "test/a/1.jpg": b"x"}, "both val/ and test/"),
     ],
 )
@@ -276,7 +276,7 @@ class Evil:
 
 @pytest.mark.parametrize("value", [Evil(), {b"data": Evil()}, print, Expectation])
 def test_a_pickle_that_wants_to_run_something_is_refused(value):
-    with pytest.raises(WorkFailed, match="batch is refused: it asks for"):
+    with pytest.raises(WorkFailed, match="batch is refused: it needs"):
         unpickle(pickle.dumps(value), "batch")
 
 

@@ -2,7 +2,7 @@ import io
 import sys
 import time
 
-from pipeline.progress import LINE_EVERY, progress
+from pipeline.terminal import LINE_EVERY, progress
 
 
 class Clock:
@@ -18,7 +18,7 @@ def test_without_a_terminal_a_line_every_few_seconds_tells_rate_and_time_left(mo
             clock.now += LINE_EVERY / 2.5
             advance(50)
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "packing cats: 150 of 1,000, 25/s, 0:00:34 left"
+    assert lines[0] == "packing cats 150 of 1,000  25/s, 0:00:34 left"
     assert lines[-1] == "packing cats: 500 in 0:00:20"
     assert len(lines) == 4
 

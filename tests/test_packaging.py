@@ -1,0 +1,41 @@
+"""What a wheel holds, as setuptools computes it from setup.cfg."""
+
+from pathlib import Path
+
+import pytest
+from setuptools import Distribution
+
+import tnt
+
+ROOT = Path(__file__).parent.parent
+# What the packages open beside their own modules when they are used outside of a checkout.
+FILES = {
+    "tnt/imagenet_classes.txt",
+    "ablations/reporting/sizes.json",
+    *(f"ablations/reporting/page/page.{kind}" for kind in ("css", "js", "html.j2")),
+    *(f"{package}/py.typed" for package in ("tnt", "pipeline", "ablations")),
+}
+
+
+@pytest.fixture
+def distribution(monkeypatch) -> Distribution:
+    monkeypatch.chdir(ROOT)
+    distribution = Distribution({"script_name": "setup.py"})
+    distribution.parse_config_files([ROOT / "setup.cfg"])
+    return distribution
+
+
+def test_a_wheel_holds_every_module_and_every_file_that_they_open(distribution):
+    build = distribution.get_command_obj("build_py")
+    build.ensure_finalized()
+    modules = {Path(path) for _, _, path in build.find_all_modules()}
+    data = {Path(source, name) for _, source, _, names in build.data_files for name in names}
+    packages = [ROOT / package for package in ("tnt", "pipeline", "ablations")]
+    assert modules == {path.relative_to(ROOT) for package in packages for path in package.rglob("*.py")}
+    configs = {path.relative_to(ROOT) for path in (ROOT / "pipeline/conf").rglob("*.yaml")}
+    assert configs
+    assert configs | set(map(Path, FILES)) <= data
+
+
+def test_the_version_stands_in_one_place(distribution):
+    assert distribution.metadata.version == tnt.__version__
