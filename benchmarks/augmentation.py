@@ -24,7 +24,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_image
 from timm.data.transforms_factory import create_transform
 
-from pipeline.data.augmentation import reference, views
+from pipeline.data.augmentation import views
 from pipeline.data.augmentation.batch import finish_train
 from pipeline.data.augmentation.draws import ViewDraws, draw_batch, draw_views
 from pipeline.data.augmentation.policy import OPERATIONS
@@ -33,6 +33,7 @@ from pipeline.data.augmentation.settings import Augmentation
 from pipeline.data.images.decode import StoredImage, decode, decode_with_pillow
 from pipeline.data.images.jpeg import ImageKind
 from pipeline.data.images.resample import resize_into
+from tests.pipeline.data.augmentation import oracle
 
 Stage = Callable[[int], object]  # takes the round's number
 Name = TypeVar("Name")
@@ -70,7 +71,7 @@ def pixel_stages(images: list[StoredImage], draws: ViewDraws) -> dict[str, tuple
         "decode": (lambda i: decode(images[i % 2]), lambda i: decode_with_pillow(images[i % 2])),
         "crop and resize": (
             lambda i: resize_into(slot, window(i), "bicubic"),
-            lambda i: reference.random_view(pixels[i % 2], draws, i % VIEWS, AUG),
+            lambda i: oracle.random_view(pixels[i % 2], draws, i % VIEWS, AUG),
         ),
     }
 
@@ -90,7 +91,7 @@ def operation_stages(images: list[StoredImage]) -> dict[str, tuple[Stage, Stage]
             argument = np.array([[_signed(name, arguments.get(name, 0.0), i)]])
             return ViewDraws(np.zeros(1), np.zeros((1, 4)), np.zeros(1), np.array([[number]]), argument)
 
-        return lambda i: reference.augmented(view, one(i), 0, AUG)
+        return lambda i: oracle.augmented(view, one(i), 0, AUG)
 
     return {name: (ours(name), theirs(number, name)) for number, name in enumerate(OPERATIONS)}
 

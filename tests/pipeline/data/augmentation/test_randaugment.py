@@ -5,7 +5,7 @@ from timm.data.auto_augment import NAME_TO_OP
 
 from pipeline.data.augmentation.policy import NOTHING, OPERATIONS, Policy
 from pipeline.data.augmentation.randaugment import apply_operation, mirrored, randaugment
-from pipeline.data.augmentation.reference import INTEGER_ARGUMENT, NO_ARGUMENT
+from tests.pipeline.data.augmentation.oracle import INTEGER_ARGUMENT, NO_ARGUMENT
 from tests.pipeline.photographs import NAMES, pixels
 
 FILL = (128, 100, 7)

@@ -6,17 +6,18 @@ import torch
 from PIL import Image
 from timm.data.transforms_factory import create_transform
 
-from pipeline.data.augmentation import reference, views
+from pipeline.data.augmentation import views
 from pipeline.data.augmentation.draws import draw_views
 from pipeline.data.augmentation.policy import OPERATIONS
 from pipeline.data.augmentation.settings import Augmentation
 from pipeline.data.images.decode import decode
 from pipeline.data.images.jpeg import ImageKind
 from pipeline.data.images.resample import resize_into
+from tests.pipeline.data.augmentation import oracle
 from tests.pipeline.photographs import NAMES, photograph, pixels, stored, stored_file
 
 PLAIN = Augmentation(randaugment="")
-PATHS = (views.render_views, reference.render_views)
+PATHS = (views.render_views, oracle.render_views)
 
 
 def draws_for(image, count, aug, seed=0):
@@ -60,7 +61,7 @@ def test_the_resize_writes_into_its_slot_and_nowhere_else():
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("subsampling", [0, 2])
-def test_crop_and_flip_equal_the_reference(name, subsampling):
+def test_crop_and_flip_equal_the_oracle(name, subsampling):
     image = stored(name, subsampling=subsampling)
     draws = draws_for(image, 24, PLAIN)
     assert 0 < draws.flip.sum() < 24
@@ -69,7 +70,7 @@ def test_crop_and_flip_equal_the_reference(name, subsampling):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_whole_chain_stays_close_to_the_reference(name):
+def test_the_whole_chain_stays_close_to_the_oracle(name):
     """An operation may amplify a difference of one level (solarize, equalize); few pixels meet that."""
     aug, image = Augmentation(), stored(name)
     draws = draws_for(image, 120, aug)
@@ -108,7 +109,7 @@ def test_any_size_of_image_gives_views_and_an_evaluation_image(width, height):
     rendered(views.render_views, image, draws, aug)
     evaluated = np.zeros((2, 32, 32, 3), np.uint8)
     views.render_evaluation(image, evaluated[0], aug)
-    reference.render_evaluation(image, evaluated[1], aug)
+    oracle.render_evaluation(image, evaluated[1], aug)
     assert np.abs(np.subtract(*evaluated.astype(int))).max() <= 2
 
 
@@ -147,5 +148,5 @@ def test_evaluation_equals_timms_transform(image, aug):
     ours, theirs = np.zeros((2, aug.image_size, aug.image_size, 3), np.uint8)
     views.render_evaluation(image, ours, aug)
     assert nearly_equal(ours, timms_evaluation(image, aug))
-    reference.render_evaluation(image, theirs, aug)
+    oracle.render_evaluation(image, theirs, aug)
     assert np.array_equal(theirs, timms_evaluation(image, aug))

@@ -5,11 +5,11 @@ from timm.data.auto_augment import AugmentOp
 from timm.data.transforms import RandomResizedCropAndInterpolation
 from torchvision.transforms.functional import hflip
 
-from pipeline.data.augmentation import reference
 from pipeline.data.augmentation.draws import draw_views
 from pipeline.data.augmentation.policy import NOTHING, OPERATIONS
 from pipeline.data.augmentation.settings import Augmentation
 from pipeline.data.images.decode import decode
+from tests.pipeline.data.augmentation import oracle
 from tests.pipeline.photographs import NAMES, stored
 
 SIGN_FREE = ("AutoContrast", "Equalize", "Invert")
@@ -39,11 +39,11 @@ def by_timms_classes(image, draws, index, aug, monkeypatch):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_reference_is_timms_transform_on_the_same_draws(name, monkeypatch):
+def test_the_oracle_is_timms_transform_on_the_same_draws(name, monkeypatch):
     aug, image = Augmentation(), stored(name)
     draws = draw_views(aug, 0, 0, np.arange(80), np.full(80, image.width), np.full(80, image.height))
     assert len(np.unique(draws.operation)) >= 14
     out = np.zeros((80, 224, 224, 3), np.uint8)
-    reference.render_views(image, draws, range(80), list(out), aug)
+    oracle.render_views(image, draws, range(80), list(out), aug)
     for index in range(80):
         assert np.array_equal(out[index], by_timms_classes(image, draws, index, aug, monkeypatch)), index
