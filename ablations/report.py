@@ -8,7 +8,6 @@ python pipeline/launch.py $(python ablations/report.py --missing --launch-args)
 """
 
 import argparse
-import hashlib
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +23,7 @@ from ablations.reporting.tables import Table, printable
 from ablations.reporting.text import files, terminal
 from ablations.reporting.text.grid import grid, setting_grid
 from pipeline.errors import UserError, command, unknown_name
+from pipeline.files import sha256
 from pipeline.runs.directory import WEIGHTS
 from pipeline.runs.provenance import code
 from pipeline.runs.records import Record
@@ -196,8 +196,7 @@ def launch_arguments(report: Report, missing: Mapping[tuple[str, str], Sequence[
 def weights_fault(record: Record, path: Path) -> str | None:
     """Why a file is not the weights that a record names; "" where it is, None where there is no file."""
     try:
-        with open(path, "rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = sha256(path)
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -80,9 +80,9 @@ def make(argv: Sequence[str]) -> int:
     if len(options.paths) != wanted:
         places = "OUT" if wanted == 1 else "SOURCE OUT"
         raise UserError(f"make {options.kind} takes {places}, not {len(options.paths)} paths")
-    from pipeline.data.packing.fork_pool import cores
     from pipeline.data.packing.pack import Packing
     from pipeline.data.packing.pack import make as pack
+    from pipeline.processes.device import cores
 
     workers = options.workers or cores()
     source = read_source(options.kind, options.paths[0], workers, options.format, options.size)

@@ -15,7 +15,8 @@ SOURCES = repository()
 ORDER = (
     {"tnt", "pipeline.errors"},
     {"pipeline.files", "pipeline.terminal"},
-    {"pipeline.data", "pipeline.processes"},
+    {"pipeline.processes"},
+    {"pipeline.data"},
     {"pipeline.config"},
     {"pipeline.runs"},
     {"pipeline.training"},

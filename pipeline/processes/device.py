@@ -24,6 +24,7 @@ def gpus() -> list[str]:
 
 
 def cores() -> int:
+    """How many cores this process may use; on a shared node not all of them."""
     return len(os.sched_getaffinity(0))
 
 

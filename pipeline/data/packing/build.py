@@ -4,13 +4,12 @@ All shards are written to `OUT/.make` and moved to OUT when the last one is fini
 an incomplete set. Beside each finished shard lies its journal (size, hash, rows): it is not written again.
 """
 
-import fcntl
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -19,7 +18,7 @@ import numpy as np
 
 from pipeline.data.images.decode import DamagedImage, inspect_image
 from pipeline.data.images.jpeg import ImageKind
-from pipeline.data.packing.fork_pool import Advance, ForkPool, cores
+from pipeline.data.packing.fork_pool import Advance, ForkPool
 from pipeline.data.packing.shard_rows import (
     Notes,
     RowCollector,
@@ -33,7 +32,16 @@ from pipeline.data.shards.manifest import Manifest
 from pipeline.data.shards.tar import ArchiveWriter
 from pipeline.data.shards.timm_info import read_info, write_info
 from pipeline.errors import UserError, WorkFailed
-from pipeline.files import PARTIAL, flush_directory, publish_bytes, published
+from pipeline.files import (
+    PARTIAL,
+    LockedElsewhere,
+    flush_directory,
+    locked,
+    publish_bytes,
+    published,
+    sha256,
+)
+from pipeline.processes.device import cores
 from pipeline.terminal import progress
 
 NAMED = 10  # how many damaged files an error lists
@@ -172,10 +180,9 @@ class _ShardWriter:
         if journal.rows.skipped and not self.skip_damaged:
             return None
         for path in (self.work / planned.name, self.out / planned.name):
-            if path.exists() and path.stat().st_size == journal.rows.shard.bytes:
-                with open(path, "rb") as file:
-                    if hashlib.file_digest(file, "sha256").hexdigest() == journal.rows.shard.sha256:
-                        return journal.rows
+            shard = journal.rows.shard
+            if path.exists() and path.stat().st_size == shard.bytes and sha256(path) == shard.sha256:
+                return journal.rows
         return None
 
 
@@ -187,10 +194,10 @@ def journal_path(work: Path, shard: str) -> Path:
 def _exclusive(work: Path) -> Iterator[None]:
     """Allow one command at a time; the lock ends with this process and is not inherited by its workers."""
     work.mkdir(parents=True, exist_ok=True)
-    with open(work / "lock", "w") as lock:
+    with ExitStack() as stack:
         try:
-            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
+            stack.enter_context(locked(work / "lock"))
+        except LockedElsewhere:
             raise UserError(
                 f"another command is writing to {work.parent}; wait until it has finished, or stop it"
             ) from None

@@ -5,7 +5,6 @@ killed, and a worker that dies raises an error with the task's name; multiproces
 """
 
 import multiprocessing
-import os
 import signal
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -18,11 +17,6 @@ from pipeline.errors import UserError, WorkFailed
 
 Advance = Callable[[int], None]
 Work = Callable[[Any, Advance], Any]
-
-
-def cores() -> int:
-    """How many cores this process may use; on a shared node not all of them."""
-    return len(os.sched_getaffinity(0))
 
 
 class ForkPool:

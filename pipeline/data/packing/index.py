@@ -8,11 +8,12 @@ from pathlib import Path
 
 from pipeline.data.images.decode import DamagedImage, inspect_image
 from pipeline.data.packing.build import Outcome
-from pipeline.data.packing.fork_pool import Advance, ForkPool, cores
+from pipeline.data.packing.fork_pool import Advance, ForkPool
 from pipeline.data.packing.shard_rows import Notes, RowCollector, ShardRows, join_shards
 from pipeline.data.shards.tar import ReadAt, scan, tar_samples
 from pipeline.data.shards.timm_info import read_info, write_info
 from pipeline.errors import UserError, WorkFailed
+from pipeline.processes.device import cores
 from pipeline.terminal import progress
 
 SPLIT_WORD = re.compile(r"(?:^|[-_.])(train|validation|valid|val|test)(?=[-_.\d]|$)")

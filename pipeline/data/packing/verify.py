@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.data.packing.fork_pool import Advance, ForkPool, cores
+from pipeline.data.packing.fork_pool import Advance, ForkPool
 from pipeline.data.shards.manifest import Manifest, splits_of
 from pipeline.data.shards.tar import ArchiveDamage, scan_file
+from pipeline.processes.device import cores
 from pipeline.terminal import progress
 
 
