@@ -35,7 +35,7 @@ def test_a_forked_process_finds_what_a_new_one_does(tmp_path, monkeypatch, kind)
     monkeypatch.setenv("_TORCHINDUCTOR_", "as imports and compilers set variables in the tests' own process")
     (tmp_path / "tell.py").write_text(TELL)
     command = [tmp_path / "tell.py", "a", "b c"] if kind == "script" else ["-c", TELL, "a", "b c"]
-    told = []
+    told, files = [], []
     for cold in (True, False):
         process = start(command, {"RANK": "7"}, cold=cold, cwd=tmp_path, stdin=subprocess.PIPE)
         assert isinstance(process, Forked) is not cold
@@ -44,7 +44,9 @@ def test_a_forked_process_finds_what_a_new_one_does(tmp_path, monkeypatch, kind)
         told.append(json.loads(out))
         assert told[-1].pop("pid") == process.pid
         server = told[-1].pop("server")
+        files.append(told[-1].pop("files"))
     assert told[1] == told[0]
+    assert len(files[1]) == len(files[0]) + 1  # the one that leads to multiprocessing's tracker
     assert server == 1, "the server has other threads, which are missing after a fork"
 
 

@@ -2,7 +2,8 @@
 
 A process that it forks finds what a new one would: arguments, environment, working directory, pipes, signals,
 `__main__`. Unlike there, its hashes have its siblings' seed, /proc shows the server's command line, nothing
-that was registered with atexit is called, and it is killed when the process that started the server is gone.
+that was registered with atexit is called, multiprocessing's tracker is open, and it is killed when the process that
+started the server is gone.
 """
 
 import functools
@@ -13,7 +14,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import ModuleType
@@ -153,7 +154,11 @@ def _run(command: list[str], env: dict[str, str], folder: str, pipes: Sequence[C
             os.dup2(nothing.fileno() if pipe is None else pipe.fileno(), number)
             if pipe is not None:
                 pipe.close()
-    os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # one of them keeps the server alive
+    # One of the others keeps the server alive. Were the tracker's closed here, multiprocessing would close that
+    # number once more when it needs the tracker, and it may be another file's by then.
+    tracker = resource_tracker.getfd()
+    os.closerange(3, tracker)
+    os.closerange(tracker + 1, os.sysconf("SC_OPEN_MAX"))
     sys.stdin = open(0)  # noqa: SIM115 - multiprocessing put another file in its place
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.clear()

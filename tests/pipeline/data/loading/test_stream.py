@@ -17,6 +17,15 @@ from tests.pipeline.packed import SMALL, copied
 SAMPLING = Sampling(seed=5, global_batch=192, repeats=3)
 
 
+@pytest.fixture(autouse=True)
+def security(monkeypatch):
+    """Without workers the loader makes webdataset secure in this process; other tests open files with it."""
+    import webdataset
+
+    monkeypatch.setattr(webdataset.utils, "enforce_security", webdataset.utils.enforce_security)
+    monkeypatch.setenv("WDS_SECURE", "0")
+
+
 @pytest.fixture
 def stream(digits):
     return stream_of(digits.root, "train")
