@@ -2,8 +2,8 @@
 
 A process that it forks finds what a new one would: arguments, environment, working directory, pipes, signals,
 `__main__`. Unlike there, its hashes have its siblings' seed, /proc shows the server's command line, nothing
-that was registered with atexit is called, multiprocessing's tracker is open, and it is killed when the process that
-started the server is gone.
+that was registered with atexit is called, the pipe to multiprocessing's tracker stays, and it is killed when
+the process that started the server is gone.
 """
 
 import functools
@@ -154,8 +154,8 @@ def _run(command: list[str], env: dict[str, str], folder: str, pipes: Sequence[C
             os.dup2(nothing.fileno() if pipe is None else pipe.fileno(), number)
             if pipe is not None:
                 pipe.close()
-    # One of the others keeps the server alive. Were the tracker's closed here, multiprocessing would close that
-    # number once more when it needs the tracker, and it may be another file's by then.
+    # One of the rest keeps the server alive. Were the tracker's closed here, multiprocessing would close its
+    # number again when it needs the tracker, and that may be another file's by then.
     tracker = resource_tracker.getfd()
     os.closerange(3, tracker)
     os.closerange(tracker + 1, os.sysconf("SC_OPEN_MAX"))
