@@ -30,13 +30,6 @@ def test_an_undamaged_set_passes(train):
     assert verify(train[0].root) == []
 
 
-def payload_of(manifest, shard, place):
-    """The row whose payload holds a byte of a shard, or None where headers, labels and padding lie."""
-    inside = (manifest.offset <= place) & (place < manifest.offset + manifest.length)
-    rows = np.flatnonzero(inside & (manifest.shard == shard))
-    return int(rows[0]) if len(rows) else None
-
-
 def damage(kind, manifest, sound, generator):
     """Damages one shard; (shard, the keys of exactly the samples that suffered, or None where any may)."""
     shard = int(generator.integers(len(sound)))
