@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import UserError, WorkFailed
-from pipeline.files import append_row, flush_directory, rows, sha256
+from pipeline.files import append_row, flush_directory, publish_bytes, rows, sha256
 from pipeline.processes.place import Place
 from pipeline.processes.ranks import Ranks
 
@@ -43,7 +43,6 @@ STEP = re.compile(r"step-(\d{8,})")
 class Checkpoint:
     step: int
     path: Path
-    manifest_hash: str  # SHA-256 of MANIFEST.json, and so of everything
     state: dict[str, Any]
     passed_over: tuple[str, ...] = ()  # newer ones that did not verify, and why
 
@@ -109,7 +108,8 @@ class Checkpoints:
         files = {name: entry for part in parts for name, entry in part.items()}
         assert len(files) == sum(map(len, parts)), "two ranks wrote the same file"
         content = _canonical({"format": FORMAT, "step": step, "score": score, "files": files})
-        _write_through(directory / MANIFEST, content)
+        publish_bytes(directory / MANIFEST, content)
+        (directory / MANIFEST).chmod(0o600)
         for folder in [path for path in directory.rglob("*") if path.is_dir()] + [directory]:
             flush_directory(folder)
         os.rename(directory, self.root / name_of(step))
@@ -140,7 +140,7 @@ class Checkpoints:
             problem = problem_with(path)
             if not problem:
                 state = json.loads((path / STATE).read_text())
-                return Checkpoint(step, path, manifest_hash(path), state, tuple(passed_over))
+                return Checkpoint(step, path, state, tuple(passed_over))
             aside = self._move_aside(path)
             passed_over.append(f"checkpoint {path.name}: {problem}; moved aside to {aside.name}")
         committed = len(commits(self.root)) or len(list(self.root.glob(BAD + "*")))
@@ -173,10 +173,6 @@ def published(root: Path) -> Iterator[tuple[int, Path]]:
 def commits(root: Path) -> list[dict[str, Any]]:
     """What was ever published, oldest first."""
     return rows(root / COMMITS)
-
-
-def manifest_hash(path: Path) -> str:
-    return sha256(path / MANIFEST)
 
 
 def problem_with(path: Path) -> str:
@@ -213,7 +209,7 @@ def _written(
     """A rank's part of the manifest, once its files are on the disk."""
     names = write(directory)
     if rank == 0:
-        _write_through(directory / STATE, _canonical(state))
+        publish_bytes(directory / STATE, _canonical(state))
         names = [*names, STATE]
     files = {}
     for name in names:
@@ -248,14 +244,3 @@ def _score(path: Path) -> float | None:
     except (OSError, ValueError, KeyError):
         return None
     return float(score) if score is not None else None
-
-
-def _write_through(path: Path, content: bytes) -> None:
-    with open(path, "wb", opener=_private) as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
