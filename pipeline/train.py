@@ -33,7 +33,6 @@ from pipeline.runs import attempts, records
 from pipeline.runs.attempts import AttemptLog
 from pipeline.runs.checkpoints import Checkpoints
 from pipeline.runs.directory import CHECKPOINTS, run_directory, write_config
-from pipeline.runs.provenance import code
 
 if TYPE_CHECKING:
     import torch
@@ -174,30 +173,21 @@ def stop(
 def finish(run: Run, trainer: "Trainer", journal: "RunLogger", device: str, attempt: AttemptLog) -> None:
     from pipeline.training.completion import complete
 
-    weights, measured, state = trainer.final_weights(), trainer.measured(), trainer.state
+    weights = trainer.final_weights()
     journal.flush()
 
     def publish() -> str:
-        starts = attempts.attempts(run.directory)
-        average = trainer.ema.state_dict() if trainer.ema else None
         record = complete(
             run.config,
             run.id,
             run.fingerprint,
             weights=weights,
-            raw=measured["raw"],
-            average=average,
-            ema=measured.get("ema"),
-            steps=state.step,
-            started=starts[0].time,
-            code=code(),
+            average=trainer.ema.state_dict() if trainer.ema else None,
+            measured=trainer.measured(),
+            state=trainer.state,
+            damaged_samples=trainer.loader.damaged(),
             device=device,
             world=run.ranks.world,
-            hosts=tuple(sorted({host for start in starts for host in start.hosts})),
-            jobs=tuple(dict.fromkeys(start.job for start in starts if start.job)),
-            skipped_steps=state.skipped,
-            damaged_samples=trainer.damaged_samples(),
-            events=tuple(state.events),
         )
         path = records.record_path(run.config.paths.records, run.id)
         path.chmod(0o666 & ~run.umask)  # unlike the run's directory, it is meant for others

@@ -162,10 +162,10 @@ class Trainer(ExitStack):
         )
         with loader:
             with self.engine.weights() as weights:
-                models.load_state(self.network, weights)
+                self.network.load_state_dict(weights)
             measured = {"raw": self._measure(loader, answers)}
             if self.ema:
-                models.load_state(self.network, self.ema.state_dict())
+                self.network.load_state_dict(self.ema.state_dict())
                 measured["ema"] = self._measure(loader, answers)
         self.state.measured = {name: dataclasses.asdict(one) for name, one in measured.items()}
         return measured
@@ -203,9 +203,6 @@ class Trainer(ExitStack):
     def final_weights(self) -> dict[str, Tensor]:
         with self.engine.weights() as weights:
             return {name: tensor.cpu().clone() for name, tensor in weights.items()}
-
-    def damaged_samples(self) -> int:
-        return self.loader.damaged()
 
     def _accumulate(self, batch: MicroBatch) -> float:
         config = self.config
