@@ -61,10 +61,11 @@ class Checkpoints:
         step: int,
         write: Callable[[Path], list[str]],
         state: dict[str, Any],
-        score: float | None = None,
+        best: int = 0,
     ) -> Path:
-        """Every rank's `write(directory)` writes its files and names them; `state` and `score` are rank 0's.
+        """Every rank's `write(directory)` writes its files and names them; `state` is rank 0's.
 
+        `best`: the step of an earlier checkpoint that is kept beside the newest.
         A run's state at a step is always the same, so a step that is there already is not written again.
         """
         target = self.root / name_of(step)
@@ -82,7 +83,7 @@ class Checkpoints:
                 f"those before it in {self.root} are untouched"
             )
         entries = [files for _, files in outcomes]
-        self.ranks.lead(lambda: self._commit(step, directory, entries, score))
+        self.ranks.lead(lambda: self._commit(step, directory, entries, best))
         return target
 
     def resume(self) -> Checkpoint | None:
@@ -104,10 +105,10 @@ class Checkpoints:
         directory.mkdir(mode=0o700)
         return directory
 
-    def _commit(self, step: int, directory: Path, parts: list[dict[str, Any]], score: float | None) -> None:
+    def _commit(self, step: int, directory: Path, parts: list[dict[str, Any]], best: int) -> None:
         files = {name: entry for part in parts for name, entry in part.items()}
         assert len(files) == sum(map(len, parts)), "two ranks wrote the same file"
-        content = _canonical({"format": FORMAT, "step": step, "score": score, "files": files})
+        content = _canonical({"format": FORMAT, "step": step, "files": files})
         publish_bytes(directory / MANIFEST, content)
         (directory / MANIFEST).chmod(0o600)
         for folder in [path for path in directory.rglob("*") if path.is_dir()] + [directory]:
@@ -116,16 +117,12 @@ class Checkpoints:
         flush_directory(self.root)
         line = {"step": step, "time": round(time.time(), 3), "manifest": hashlib.sha256(content).hexdigest()}
         append_row(self.root / COMMITS, line)
-        self._retain()
+        self._retain(best)
 
-    def _retain(self) -> None:
-        """Keep the newest, the one with the best score, and the pinned; what goes loses its name first."""
-        steps = {step: _score(path) for step, path in published(self.root)}
-        scores = [(score, step) for step, score in steps.items() if score is not None]
-        kept = {*sorted(steps)[-self.keep :], *([max(scores)[1]] if scores else [])}
-        for step in steps.keys() - kept:
-            path = self.root / name_of(step)
-            if not (path / PINNED).exists():
+    def _retain(self, best: int) -> None:
+        """Keep the newest, the best, and the pinned; what goes loses its name first."""
+        for step, path in sorted(published(self.root))[: -self.keep]:
+            if step != best and not (path / PINNED).exists():
                 trash = self.root / f"{TRASH}{path.name}-{secrets.token_hex(4)}"
                 os.rename(path, trash)
                 shutil.rmtree(trash, ignore_errors=True)
@@ -236,11 +233,3 @@ def _attempt(work: Callable[[], Any]) -> tuple[str, Any]:
 
 def _canonical(value: Any) -> bytes:
     return (json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False) + "\n").encode()
-
-
-def _score(path: Path) -> float | None:
-    try:
-        score = json.loads((path / MANIFEST).read_bytes())["score"]
-    except (OSError, ValueError, KeyError):
-        return None
-    return float(score) if score is not None else None
