@@ -112,7 +112,9 @@ def _draw(found: Report, results: Path, runs: Path, html: bool) -> None:
     own = "" if found.scale == "paper" else found.scale
     folder = results / "figures" / own
     pictures = draw.draw_all(found.tables, folder, runs)
-    print(f"{sum(1 for picture in pictures if picture.svg)} figures in {folder}/")
+    kept = sum(1 for picture in pictures if picture.kept)
+    older = f", {kept} of them drawn before: the metrics of their runs are not in {runs}/" if kept else ""
+    print(f"{sum(1 for picture in pictures if picture.svg)} figures in {folder}/{older}")
     if html:
         path = results / f"report{own and f'-{own}'}.html"
         render.write(path, found, pictures)

@@ -25,6 +25,7 @@ class Picture:
     table: Table
     text: str  # what it shows, for screen readers; or why it was not drawn
     svg: Path | None = None
+    kept: bool = False  # it is of an earlier report: not all that it shows lies here
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class PlannedFigure:
     text: str
     draw: Callable[[], "Figure | None"]
     otherwise: str
+    elsewhere: bool = False  # its records are here, and the runs' directories that it shows are not
 
 
 def draw_all(tables: Sequence[Table], out: Path, runs: Path) -> list[Picture]:
@@ -44,13 +46,17 @@ def draw_all(tables: Sequence[Table], out: Path, runs: Path) -> list[Picture]:
         for table in tables:
             for plan in _plans(table, runs):
                 figure = plan.draw()
-                if figure is None:
+                svg = out / f"{plan.name}.svg"
+                if figure is not None:
+                    canvas.save(figure, out / plan.name, DPI)
+                    pictures.append(Picture(plan.name, table, plan.text, svg))
+                elif plan.elsewhere and svg.exists():
+                    text = f"{plan.text}, as an earlier report drew it"
+                    pictures.append(Picture(plan.name, table, text, svg, kept=True))
+                else:
                     for suffix in canvas.SUFFIXES:  # of records that are no longer there
                         (out / f"{plan.name}{suffix}").unlink(missing_ok=True)
                     pictures.append(Picture(plan.name, table, plan.otherwise))
-                    continue
-                canvas.save(figure, out / plan.name, DPI)
-                pictures.append(Picture(plan.name, table, plan.text, out / f"{plan.name}.svg"))
     return pictures
 
 
@@ -86,4 +92,4 @@ def _curves(table: Table, column: str, runs: Path) -> Iterator[PlannedFigure]:
     for what in (curves.LOSS, curves.ACCURACY):
         text = f"{heading(table)}: {what} in training, a line for each run"
         draw = partial(curves.draw, table, column, learned, what)
-        yield PlannedFigure(f"{stem}-{what}", table, text, draw, otherwise)
+        yield PlannedFigure(f"{stem}-{what}", table, text, draw, otherwise, elsewhere=bool(learned.missing))

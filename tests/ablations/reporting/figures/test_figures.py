@@ -103,9 +103,8 @@ def test_curves_are_those_of_the_journals_and_a_missing_one_is_named(drawn):
     assert shown[0] == pytest.approx(losses[0], abs=0.03)
 
 
-def test_without_journals_no_curve_is_drawn_the_reason_is_said_and_old_files_go(drawn, tmp_path):
+def test_without_journals_no_curve_is_drawn_and_the_reason_is_said(drawn, tmp_path):
     table = drawn.table("inner_heads")
-    (tmp_path / "table6-loss.svg").write_text("old")
     pictures = {each.name: each for each in draw.draw_all([table], tmp_path, tmp_path / "nowhere")}
     assert pictures["table6-top1"].svg
     for name in ("table6-loss", "table6-accuracy"):
@@ -114,8 +113,19 @@ def test_without_journals_no_curve_is_drawn_the_reason_is_said_and_old_files_go(
         assert not list(tmp_path.glob(f"{name}.*"))
 
 
-def test_without_any_figure_nothing_is_drawn(drawn, tmp_path):
+def test_a_picture_stays_where_its_records_are_and_its_runs_are_not(drawn, tmp_path):
     table = drawn.table("inner_heads")
+    draw.draw_all([table], tmp_path, drawn.folder / "runs")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    pictures = draw.draw_all([table], tmp_path, tmp_path / "nowhere")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert [picture.name for picture in pictures if picture.kept] == ["table6-loss", "table6-accuracy"]
+    assert all(picture.svg for picture in pictures)
+
+
+def test_without_any_figure_nothing_is_drawn_and_old_files_go(drawn, tmp_path):
+    table = drawn.table("inner_heads")
+    (tmp_path / "table6-loss.svg").write_text("old")
     bare = [
         dataclasses.replace(
             row,
