@@ -28,7 +28,7 @@ from tnt import weights
 from tnt.commandline import add_model_options, choose_model, run
 from tnt.config import TNTConfig
 from tnt.model import TNT
-from tnt.model_card import model_card, read_record
+from tnt.model_card import check_record, model_card, read_record
 from tnt.predict import class_names
 
 TOLERANCE = 1e-4
@@ -250,6 +250,10 @@ def _main(options: argparse.Namespace) -> int:
     chosen = choose_model(options)
     if chosen.random:
         print("tnt.export: the weights are random", file=sys.stderr)
+    if record:
+        if chosen.random:
+            raise ValueError("--record says where weights come from; random ones come from no run")
+        check_record(record, Path(options.weights), chosen.model.config)
     if options.to == "hub-folder":
         gap = to_hub_folder(chosen.model, options.out, record, class_names(chosen.model, options.classes))
     else:

@@ -6,11 +6,13 @@ A number that no record holds is written as not known.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 from tnt.complexity.formulas import model_macs
+from tnt.config import TNTConfig
 from tnt.model import TNT
 from tnt.weights.models import name_of
 
@@ -52,6 +54,7 @@ OMITTED = ("schema", "sha256", "science", "params", "macs")
 
 
 def read_record(path: Path) -> dict[str, Any]:
+    """A run's record; refused where it is not as the run wrote it."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -62,7 +65,31 @@ def read_record(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is no record: it holds a {type(record).__name__}, not named fields")
     if "schema" not in record or "id" not in record:
         raise ValueError(f"{path} is no record of a run: it names no schema, or no id")
+    content = {name: value for name, value in record.items() if name != "sha256"}
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    if record.get("sha256") != hashlib.sha256(text.encode()).hexdigest():
+        raise ValueError(f"{path} was edited or damaged: it does not match its own sha256")
     return record
+
+
+def check_record(record: dict[str, Any], weights: Path, config: TNTConfig) -> None:
+    """Refuse a record of other weights, or of another network than the one to be exported."""
+    path = weights / "model.safetensors" if weights.is_dir() else weights
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != record.get("weights_sha256"):
+        raise ValueError(
+            f"the record of run {record['id']} is of other weights than {path}: the SHA-256 of its weights "
+            f"begins with {str(record.get('weights_sha256'))[:12]}, not {digest[:12]}"
+        )
+    ours, science = dataclasses.asdict(config), record.get("science")
+    theirs = science.get("model", {}) if isinstance(science, dict) else {}
+    for name in ours.keys() & theirs.keys() - {"drop_path"}:
+        if ours[name] != theirs[name]:
+            raise ValueError(
+                f"the record of run {record['id']} is of a network with {name}={theirs[name]}, and this one "
+                f"has {name}={ours[name]}: its numbers say nothing of it"
+            )
 
 
 def model_card(model: TNT, title: str, record: dict[str, Any] | None = None) -> str:
