@@ -32,7 +32,7 @@ from pipeline.processes.place import Place, find_place, preempted, requeue
 from pipeline.processes.ranks import Ranks, joined, peer_errors
 from pipeline.runs import attempts, records
 from pipeline.runs.attempts import AttemptLog
-from pipeline.runs.checkpoints import Checkpoints
+from pipeline.runs.checkpoints import Checkpoints, SaveFailed
 from pipeline.runs.directory import CHECKPOINTS, run_directory, write_config
 
 if TYPE_CHECKING:
@@ -102,10 +102,7 @@ def train(run: Run, device: "torch.device", interrupt: Interrupt, attempt: Attem
                 attempt.step = step
                 journal.step(step, done.values if journal.wants(step) else None, done.wait)
                 if end or done.due or trainer.checkpoint_is_due():
-                    journal.flush()
-                    checkpoints.publish(step, trainer.write, trainer.checkpoint_state(), trainer.state.best)
-                    trainer.saved_now()
-                    journal.resumed_clock()
+                    save(trainer, checkpoints, journal, last=end or step == trainer.steps)
                 end = end or not evaluated(trainer, journal, interrupt)
                 if end:
                     break
@@ -126,7 +123,7 @@ def begin(
         trainer.load(found)
     why = trainer.choose_kernels(found.state.get("kernels", "") if found else "")
     step = trainer.state.step
-    journal.rewind(step)
+    ranks.lead(lambda: journal.rewind(step))
     hosts = tuple(sorted(set(ranks.gather(socket.gethostname()))))
     attempt.step = step
     ranks.lead(lambda: attempt.begin(ranks.world, hosts, ranks.place.job, ranks.place.restarts))
@@ -139,6 +136,28 @@ def begin(
         journal.note(f"run {run.id} begins: {trainer.steps:,} steps, in {run.directory}{origin}")
     if why:
         journal.note(why)
+
+
+def save(trainer: "Trainer", checkpoints: Checkpoints, journal: "RunLogger", last: bool) -> None:
+    """Publish a checkpoint; one that cannot be stored is noted, and the next is tried when it is due."""
+    state, most = trainer.state, trainer.config.engine.failed_saves
+
+    def write(directory: Path) -> list[str]:
+        names = trainer.write(directory)
+        journal.flush()  # what is said of its steps belongs to it
+        return names
+
+    try:
+        checkpoints.publish(state.step, write, trainer.checkpoint_state(), state.best)
+        trainer.failed_saves = 0
+    except SaveFailed as error:
+        trainer.failed_saves += 1
+        if last or trainer.failed_saves == most:
+            raise
+        state.events.append(f"the checkpoint of step {state.step} was not written")
+        journal.note(f"{error}; training goes on ({trainer.failed_saves} of {most} failures in a row)")
+    trainer.saved_now()
+    journal.resumed_clock()
 
 
 def evaluated(trainer: "Trainer", journal: "RunLogger", interrupt: Interrupt) -> bool:
@@ -183,7 +202,7 @@ def finish(run: Run, trainer: "Trainer", journal: "RunLogger", device: str, atte
     from pipeline.training.completion import complete
 
     weights = trainer.final_weights()
-    journal.flush()
+    run.ranks.lead(journal.flush)
 
     def publish() -> str:
         record = complete(

@@ -36,6 +36,7 @@ class EngineConfig:
     checkpoint_every: int = 1  # epochs, see checkpoint_minutes
     checkpoint_minutes: float = 15.0  # and this often within an epoch; 0 = only at ends of epochs
     keep: int = 2  # newest checkpoints kept, beside the best
+    failed_saves: int = 4  # so many checkpoints in a row that cannot be stored end the run
 
     def __post_init__(self) -> None:
         if self.device not in DEVICES:
@@ -46,7 +47,7 @@ class EngineConfig:
             raise UserError(f"engine.zero_stage is {self.zero_stage}; valid: 0, 1, 2, 3")
         if self.threads < 0:
             raise UserError(f"engine.threads is {self.threads}; it must not be negative")
-        for name in ("micro_batch", "evaluation_batch", "checkpoint_every"):
+        for name in ("micro_batch", "evaluation_batch", "checkpoint_every", "failed_saves"):
             if getattr(self, name) < 1:
                 raise UserError(f"engine.{name} is {getattr(self, name)}; it must be at least 1")
         if self.checkpoint_minutes < 0:

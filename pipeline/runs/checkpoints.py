@@ -31,7 +31,7 @@ from typing import Any
 from pipeline.errors import UserError, WorkFailed
 from pipeline.files import append_row, flush_directory, publish_bytes, rows, sha256
 from pipeline.processes.place import Place
-from pipeline.processes.ranks import Ranks
+from pipeline.processes.ranks import Ranks, T
 
 FORMAT = 1
 MANIFEST, STATE, PINNED, COMMITS = "MANIFEST.json", "state.json", "PINNED", "commits.jsonl"
@@ -45,6 +45,10 @@ class Checkpoint:
     path: Path
     state: dict[str, Any]
     passed_over: tuple[str, ...] = ()  # newer ones that did not verify, and why
+
+
+class SaveFailed(WorkFailed):
+    """A checkpoint could not be stored; the training itself may go on."""
 
 
 class Checkpoints:
@@ -66,25 +70,35 @@ class Checkpoints:
         """Every rank's `write(directory)` writes its files and names them; `state` is rank 0's.
 
         `best`: the step of an earlier checkpoint that is kept beside the newest.
-        A run's state at a step is always the same, so a step that is there already is not written again.
+        A run's state at a step is always the same, so a step that is there already is not written again. All
+        ranks raise SaveFailed where one of them could not store its part.
         """
-        target = self.root / name_of(step)
-        directory = self.ranks.lead(lambda: self._begin(step))
-        if directory is None:
-            return target
-        error, files = _attempt(lambda: _written(directory, write, state, self.ranks.rank))
-        outcomes = self.ranks.gather((error, files))
-        problems = [f"rank {rank}: {error}" for rank, (error, _) in enumerate(outcomes) if error]
-        if problems:
-            if self.ranks.rank == 0:
+        directory = None
+        try:
+            if directory := self.ranks.lead(lambda: _stored(lambda: self._begin(step))):
+                parts = self._parts(directory, write, state)
+                self.ranks.lead(lambda: _stored(lambda: self._commit(step, directory, parts, best)))
+        except WorkFailed as error:
+            if directory and self.ranks.rank == 0:
                 shutil.rmtree(directory, ignore_errors=True)
-            raise WorkFailed(
-                f"the checkpoint of step {step} was not written ({'; '.join(problems)}); "
+            raise type(error)(
+                f"the checkpoint of step {step} was not written ({error}); "
                 f"those before it in {self.root} are untouched"
+            ) from error
+        return self.root / name_of(step)
+
+    def _parts(
+        self, directory: Path, write: Callable[[Path], list[str]], state: dict[str, Any]
+    ) -> list[dict[str, Any]]:
+        """What each rank has written, once all of them have."""
+        outcomes = self.ranks.gather(_attempt(lambda: _written(directory, write, state, self.ranks.rank)))
+        errors = {rank: error for rank, (error, _) in enumerate(outcomes) if error}
+        if errors:
+            kind = (
+                SaveFailed if all(isinstance(error, SaveFailed) for error in errors.values()) else WorkFailed
             )
-        entries = [files for _, files in outcomes]
-        self.ranks.lead(lambda: self._commit(step, directory, entries, best))
-        return target
+            raise kind("; ".join(f"rank {rank}: {error}" for rank, error in errors.items()))
+        return [files for _, files in outcomes]
 
     def resume(self) -> Checkpoint | None:
         """The newest checkpoint whose every byte verifies; newer ones that do not are moved aside.
@@ -218,17 +232,23 @@ def _written(
     return files
 
 
-def _attempt(work: Callable[[], Any]) -> tuple[str, Any]:
+def _attempt(work: Callable[[], T]) -> tuple[UserError | None, T | None]:
     """(error, result): what went wrong on one rank must reach the others before anybody raises."""
     try:
-        return "", work()
-    except OSError as error:
-        return f"{error.strerror or error}: {error.filename}", None
+        return None, _stored(work)
     except UserError as error:
-        return str(error), None
-    except Exception as error:  # a full disk comes out of torch.save as a RuntimeError
+        return error, None
+    except Exception as error:
         traceback.print_exc()
-        return f"{type(error).__name__}: {error}", None
+        return WorkFailed(f"{type(error).__name__}: {error}"), None
+
+
+def _stored(work: Callable[[], T]) -> T:
+    try:
+        return work()
+    except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
+        raise SaveFailed(f"{error.strerror or error}{where}") from error
 
 
 def _canonical(value: Any) -> bytes:

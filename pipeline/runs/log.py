@@ -1,16 +1,40 @@
-"""Reads what a run wrote while it trained: metrics, timing, and the ends of its logs."""
+"""A run's metrics, timing and logs: how lines are added, and how they are read."""
 
+import contextlib
 import os
 import statistics
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from pipeline.files import whole_lines
 from pipeline.runs.directory import LOG, METRICS, OUTPUT, TIMING
 
 TAIL = 1 << 16  # bytes of a log's end that are read: hundreds of lines
+
+
+class LineFile:
+    """Lines added to a file. What a full disk refuses is kept; the next line, or `sync`, tries it again."""
+
+    def __init__(self, path: Path) -> None:
+        self._file, self._kept = path.open("ab", buffering=0), b""
+
+    def write(self, text: str) -> None:
+        self._kept += text.encode()
+        with contextlib.suppress(OSError):  # which `sync` raises, before a checkpoint counts on the lines
+            self._drain()
+
+    def sync(self) -> None:
+        self._drain()
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _drain(self) -> None:
+        while self._kept:
+            self._kept = self._kept[self._file.write(self._kept) :]
 
 
 @dataclass(frozen=True)
@@ -43,16 +67,12 @@ def spent(directory: Path) -> Spent:
 
 def error_line(directory: Path, text: str) -> None:
     """Add the error with which a process of the run ended to its log."""
-    with _appending(directory / LOG) as log:
+    with (directory / LOG).open("a", encoding="utf-8") as log:
         log.write(f"{_stamp()} error: {text}\n")
 
 
 def _stamp() -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S")
-
-
-def _appending(path: Path) -> TextIO:
-    return path.open("a", encoding="utf-8")
 
 
 def printed_error(directory: Path) -> str:

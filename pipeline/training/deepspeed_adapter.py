@@ -67,8 +67,10 @@ class CheckpointFiles:
         self._paths.append(Path(path))
         try:
             torch.save(state_dict, path)
-        except (OSError, RuntimeError) as error:
+        except OSError as error:
             self._error = error
+        except RuntimeError as error:  # what torch.save makes of a full disk
+            self._error = OSError(f"{str(error).splitlines()[0]}: {path}")
 
     def load(self, path: str, map_location: Any = None) -> Any:
         return torch.load(path, map_location=map_location, weights_only=True)

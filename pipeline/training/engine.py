@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from pipeline.config.machine import EngineConfig
 from pipeline.errors import UserError, WorkFailed
 from pipeline.processes.ranks import Ranks
+from pipeline.runs.checkpoints import SaveFailed
 from pipeline.training import deepspeed_adapter as adapter
 from tnt.block import TNTBlock
 
@@ -143,9 +144,11 @@ class Engine:
     def write(self, directory: Path) -> list[str]:
         """This rank's part of a checkpoint; the names of its files."""
         folder = directory / FOLDER
-        problems = [error for error in self.ranks.gather(self._unfit() or _make(folder)) if error]
-        if problems:  # before DeepSpeed, whose barriers would keep the other ranks
+        # Before DeepSpeed, whose barriers would keep the other ranks.
+        if problems := [error for error in self.ranks.gather(self._unfit()) if error]:
             raise WorkFailed(problems[0])
+        if problems := [error for error in self.ranks.gather(_make(folder)) if error]:
+            raise SaveFailed(problems[0])
         self._files.begin()
         self._engine.save_checkpoint(str(directory), tag=FOLDER, save_latest=False)
         return [path.relative_to(directory).as_posix() for path in self._files.end()]

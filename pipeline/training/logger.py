@@ -8,22 +8,22 @@
 A step is the count of updates done: a checkpoint of step 40 belongs to the line "step": 40.
 """
 
+import contextlib
 import json
 import logging
 import math
-import os
 import resource
 import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from pipeline.config.machine import LoggingConfig
 from pipeline.files import publish_bytes
 from pipeline.runs.directory import LOG, METRICS, TIMING
-from pipeline.runs.log import _appending, _rows, _stamp
+from pipeline.runs.log import LineFile, _rows, _stamp
 from pipeline.terminal import Display, clock, open_display
 from pipeline.training.trackers import Tracker, open_trackers
 
@@ -54,16 +54,16 @@ class RunLogger:
         self._at = 0
         self._display: Display | None = None
         self._trackers: list[Tracker] = []
-        self._log: TextIO | None = None
-        self._metrics: TextIO | None = None
-        self._timing: TextIO | None = None
+        self._log: LineFile | None = None
+        self._metrics: LineFile | None = None
+        self._timing: LineFile | None = None
         self._interval, self._attempt = _Interval(), _Interval()
         self._last = time.monotonic()
         self._loss = math.nan
         self._handler = _ToLog(self)
         if not self._silent:
             directory.mkdir(parents=True, exist_ok=True)
-            self._log = _appending(directory / LOG)
+            self._log = LineFile(directory / LOG)
             logging.getLogger("pipeline").addHandler(self._handler)
 
     def rewind(self, step: int) -> None:
@@ -76,10 +76,10 @@ class RunLogger:
         found = ((line, row["step"], "evaluated" in row) for line, row in _rows(path))
         kept = [line for line, at, evaluated in found if at < step or (at == step and not evaluated)]
         publish_bytes(path, b"".join(kept))
-        self._metrics = _appending(path)
+        self._metrics = LineFile(path)
         timing = self.directory / TIMING
         publish_bytes(timing, b"".join(line for line, _ in _rows(timing)))  # without a line torn by a kill
-        self._timing = _appending(timing)
+        self._timing = LineFile(timing)
         self._at = step
         start = {"start": self._size.devices, "steps": self._size.steps, "images": self._size.images_per_step}
         self._write(self._timing, {"step": step, "time": time.time(), **start})
@@ -126,7 +126,6 @@ class RunLogger:
             return
         stamp = _stamp()
         self._log.write("".join(f"{stamp} {line}\n" for line in text.splitlines()))
-        self._log.flush()
         if self._display is None:
             print(text, file=sys.stderr, flush=True)
         else:
@@ -138,8 +137,7 @@ class RunLogger:
             self._write_timing()
         for file in (self._metrics, self._timing, self._log):
             if file is not None:
-                file.flush()
-                os.fsync(file.fileno())
+                file.sync()
         self.resumed_clock()
 
     def resumed_clock(self) -> None:
@@ -148,16 +146,19 @@ class RunLogger:
 
     def close(self) -> None:
         logging.getLogger("pipeline").removeHandler(self._handler)
-        if self._metrics is not None:
-            self.flush()
-        for part in (*self._trackers, self._display, self._metrics, self._timing, self._log):
-            if part is not None:
-                part.close()
+        try:
+            with contextlib.ExitStack() as parts:  # each is closed, whatever another one meets
+                for part in (self._log, self._timing, self._metrics, self._display, *self._trackers):
+                    if part is not None:
+                        parts.callback(part.close)
+                if self._metrics is not None:
+                    self.flush()
+        except OSError as error:
+            print(f"error: the last lines in {self.directory} are lost: {error.strerror}", file=sys.stderr)
 
-    def _write(self, file: TextIO | None, row: Mapping[str, Any]) -> None:
+    def _write(self, file: LineFile | None, row: Mapping[str, Any]) -> None:
         assert file is not None, "rewind comes first"
         file.write(json.dumps(row) + "\n")
-        file.flush()
 
     def _write_timing(self) -> None:
         rate, share = self._interval.rate(self._size.images_per_step), self._interval.wait_share()
@@ -168,8 +169,12 @@ class RunLogger:
 
     def _track(self, step: int, values: Mapping[str, float | None], group: str) -> None:
         points = {f"{group}/{name}": value for name, value in values.items() if value is not None}
-        for tracker in self._trackers:
-            tracker.add(step, points)
+        for tracker in tuple(self._trackers):
+            try:
+                tracker.add(step, points)
+            except OSError as error:
+                self._trackers.remove(tracker)
+                self.note(f"{type(tracker).__name__} gets no more points: {error.strerror}")
 
     def _progress(self) -> str:
         rate = self._attempt.rate(self._size.images_per_step)

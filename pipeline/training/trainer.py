@@ -71,6 +71,7 @@ class Trainer(ExitStack):
         self.config, self.ranks, self.device = config, ranks, device
         self.state = TrainingState()
         self.measured: dict[str, Measures] = {}  # by the last evaluation
+        self.failed_saves = 0  # in a row
         data, recipe, machine = config.data, config.recipe, config.engine
         order = sampling(data, recipe, config.seed)
         order.check_world(ranks.world)

@@ -5,17 +5,26 @@ Most are forked from a process that has imported already (`start` in ranks.py). 
 `test_a_signal_while_torch_is_imported…`, and wherever the environment or the limits differ.
 """
 
+import contextlib
 import json
 import os
+import re
 import resource
 import shutil
 import signal
+import subprocess
+import threading
+import time
 
 import pytest
 
+from pipeline import train
 from pipeline.data.packing.pack import Packing, make
 from pipeline.data.packing.sources.digits import digits
-from tests.pipeline.ranks import DEADLINE, ROOT, start
+from pipeline.processes import place as places
+from pipeline.processes.interrupt import Interrupt
+from pipeline.runs.attempts import AttemptLog, last_end
+from tests.pipeline.ranks import DEADLINE, ROOT, end_all, start
 from tests.pipeline.small_runs import STEPS, Left, Place, end_of
 
 GONE = "another process of this run is gone or does not answer; starting the run again continues it"
@@ -117,7 +126,7 @@ def test_a_signal_ends_an_evaluation_which_is_done_again(place, gold, world, sta
 def test_a_failed_evaluation_costs_no_step(place, gold, shards, tmp_path):
     copy = tmp_path / "digits"
     shutil.copytree(shards, copy)
-    [shard] = copy.glob("validation-*.tar")
+    [shard] = copy.glob("digits-validation-*.tar")
     shard.rename(tmp_path / "elsewhere")
     status, err = end_of(place.start(f"data.root={copy}", "engine.checkpoint_minutes=0")[0])
     assert (status, place.steps()) == (1, [14]), err
@@ -174,23 +183,74 @@ def test_a_frozen_rank_ends_the_run(place, gold):
 
 @pytest.mark.slow
 @ALONE
-def test_a_full_disk_ends_the_run_and_leaves_the_checkpoints_before(place, gold):
-    processes = place.start()
+def test_files_that_stay_too_large_end_the_run_and_leave_the_checkpoints_before(place, gold):
+    processes = place.start("engine.failed_saves=2")
     place.reaches(3, processes)
-    processes[0].kill()
-    processes[0].communicate()
+    resource.prlimit(processes[0].pid, resource.RLIMIT_FSIZE, SMALL_FILES)
+    status, err = end_of(processes[0])
+    assert status == 1, err
     before = place.steps()[-1]
-    status, err = end_of(place.start(preexec_fn=_small_files)[0])
-    assert status == 1
-    assert f"error: the checkpoint of step {before + 1} was not written" in err
-    assert "Traceback (most recent call last)" not in err.splitlines()[-1]
-    assert place.steps()[-1] == before
+    assert f"the checkpoint of step {before + 1} was not written" in place.log()
+    assert "training goes on (1 of 2 failures in a row)" in place.log()
+    assert err.splitlines()[-1].startswith(f"error: the checkpoint of step {before + 2} was not written")
+    assert "Traceback" not in err
     assert Left.by(place.train()) == gold()
 
 
-def _small_files() -> None:
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, resource.RLIM_INFINITY))
+@pytest.mark.slow
+@TWO
+def test_a_rank_that_cannot_save_for_a_while_ends_no_training(place, gold):
+    settings = ("engine.zero_stage=2", "engine.failed_saves=1000")
+    processes = place.start(*settings, world=2)
+    place.reaches(3, processes)
+    resource.prlimit(processes[1].pid, resource.RLIMIT_FSIZE, SMALL_FILES)
+    assert any("training goes on" in line for line in processes[0].stderr)
+    resource.prlimit(
+        processes[1].pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+    )
+    for process in processes:
+        status, err = end_of(process)
+        assert status == 0, err
+    assert Left.by(place.directory) == gold(2, 2)
+    assert re.fullmatch(r"the checkpoint of step \d+ was not written", place.record["events"][0])
+    assert not list(place.directory.glob("checkpoints/.*"))
+
+
+@pytest.mark.slow
+@ALONE
+def test_a_disk_that_is_full_for_a_while_ends_no_training(tmp_path, shards, gold):
+    """Logs and curves are on it too: its lines are written when there is room again."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1g", "tmpfs", disk], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("a small disk cannot be mounted here")
+    try:
+        place = Place(disk, shards)
+        [process] = place.start("engine.failed_saves=1000", "logging.tensorboard=true")
+        place.reaches(3, [process])
+        said: list[str] = []
+        reader = threading.Thread(target=lambda: said.extend(process.stderr), daemon=True)
+        reader.start()
+        with open(disk / "full", "wb", buffering=0) as filler:
+            while not any("training goes on" in line for line in said):
+                assert process.poll() is None, said
+                with contextlib.suppress(OSError):
+                    while True:  # also what a checkpoint that goes away sets free
+                        filler.write(bytes(4096))
+                time.sleep(0.01)  # between two looks
+        (disk / "full").unlink()
+        reader.join(DEADLINE)
+        assert process.wait(DEADLINE) == 0, said
+        assert Left.by(place.directory) == gold()
+        assert "was not written" in place.record["events"][0]
+        assert "training goes on" in place.log()
+    finally:
+        end_all()
+        subprocess.run(["umount", disk], check=True)
+
+
+SMALL_FILES = (300_000, resource.RLIM_INFINITY)  # bytes: logs fit, a checkpoint does not
 
 
 @pytest.mark.slow

@@ -65,6 +65,7 @@ def _unwrap(stored: Any, path: Path, ema: bool) -> State:
 
 def write_tensors(tensors: State, metadata: dict[str, str], path: Path) -> None:
     """Whole or not at all; safetensors, or a pickle if the name ends in .pth, .pt or .tar."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -72,7 +73,10 @@ def write_tensors(tensors: State, metadata: dict[str, str], path: Path) -> None:
         if path.suffix in (".pth", ".pt", ".tar"):
             torch.save(tensors, temporary)
         else:
-            save_file(tensors, temporary, metadata=metadata)
+            try:
+                save_file(tensors, temporary, metadata=metadata)
+            except SafetensorError as error:  # a full disk
+                raise OSError(f"{path}: {error}") from error
             _sort_metadata(temporary)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())

@@ -1,8 +1,10 @@
 """The logger of a run: what a resumed run leaves, what a person sees, what is never lost or repeated."""
 
+import errno
 import io
 import json
 import logging
+import resource
 import sys
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 
 from pipeline.config.machine import LoggingConfig
 from pipeline.errors import UserError
-from pipeline.runs.log import spent
+from pipeline.runs.log import LineFile, spent
 from pipeline.training import logger as module
 from pipeline.training.logger import RunLogger, RunSize
 
@@ -55,6 +57,41 @@ def test_a_killed_and_resumed_run_leaves_the_same_metrics(tmp_path):
         advance(resumed, resumed_at + 1, 20)
         resumed.close()
         assert (directory / "metrics.jsonl").read_bytes() == (tmp_path / "whole/metrics.jsonl").read_bytes()
+
+
+def test_what_a_full_disk_refuses_is_written_when_there_is_room(tmp_path):
+    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    file = LineFile(tmp_path / "lines")
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (8, most))
+        file.write("fits\nin part\n")
+        file.write("not at all\n")
+        with pytest.raises(OSError, match="File too large"):
+            file.sync()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+    assert (tmp_path / "lines").read_text() == "fits\nin "
+    file.write("again\n")
+    file.sync()
+    file.close()
+    assert (tmp_path / "lines").read_text() == "fits\nin part\nnot at all\nagain\n"
+
+
+def test_curves_that_cannot_be_written_are_given_up_not_the_run(tmp_path):
+    class Full:
+        def add(self, step, values):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        def close(self):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    logger = opened(tmp_path)
+    logger._trackers = [Full()]
+    advance(logger, 1, 4)
+    logger._trackers = [Full()]
+    logger.close()
+    assert (tmp_path / "log.txt").read_text().count("Full gets no more points: No space left") == 1
+    assert [row["step"] for row in rows(tmp_path / "metrics.jsonl")] == [1, 2, 4]
 
 
 def test_metrics_hold_values_by_step_and_no_wall_clock(tmp_path):
