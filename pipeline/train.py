@@ -64,8 +64,9 @@ def main(argv: Sequence[str]) -> int:
         dataset.prepare(config.data)
         fingerprint = dataset.fingerprint(config.data)
         id = run_id(config, fingerprint)
+        attempt: AttemptLog | None = None
         if place.job:
-            interrupt.otherwise(LAST_RESORT, lambda: give_up(place, interrupt))
+            interrupt.otherwise(LAST_RESORT, lambda: give_up(place, interrupt, attempt))
         device = find_device(config.engine.device, place, config.engine.threads)
         with joined(place, device, config.cluster.start_timeout) as ranks:
             umask = os.umask(0o077)  # what a run writes is its owner's alone
@@ -252,12 +253,21 @@ def opened(run: Run) -> Iterator[AttemptLog]:
             raise
 
 
-def give_up(place: Place, interrupt: Interrupt) -> None:
-    """No step ended in time, and the scheduler is about to kill the job: requeue it and exit."""
+def give_up(place: Place, interrupt: Interrupt, attempt: AttemptLog | None) -> None:
+    """No step ended in time, and the scheduler is about to kill the job: requeue it, note that, and exit.
+
+    The note comes last: what keeps the step from ending may be the file system that it is written to.
+    """
     print("error: no step ended in time; the last checkpoint is where the run goes on", file=sys.stderr)
     if place.rank == 0 and (interrupt.received in REQUEUING or preempted(place)):
         requeue(place)
-    os._exit(1)
+    try:
+        if place.rank == 0 and attempt and interrupt.received:
+            attempt.fail(f"no step ended within {LAST_RESORT:.0f} s of {interrupt.received.name}")
+    except OSError as error:
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+    finally:
+        os._exit(1)
 
 
 if __name__ == "__main__":

@@ -49,6 +49,11 @@ class RunConfig:
         for name, (value, source, wanted) in readers.items():
             if value != wanted:
                 raise UserError(f"{name} is {value} but {source} is {wanted}; give {source} alone")
+        if self.cluster.timeout <= self.data.loading.timeout:
+            raise UserError(
+                f"cluster.timeout is {self.cluster.timeout} seconds; it must be above data.loading.timeout, "
+                f"{self.data.loading.timeout}: a rank that waits for a worker is not gone"
+            )
 
 
 def plain(config: RunConfig) -> dict[str, Any]:

@@ -164,10 +164,13 @@ def test_a_signal_while_torch_is_imported_does_not_kill(place):
     assert "ended by SIGTERM after step 0" in place.log()
 
 
+SHORT = ("engine.zero_stage=2", "cluster.timeout=4", "data.loading.timeout=3", "data.loading.workers=0")
+
+
 @pytest.mark.slow
 @TWO
 def test_a_frozen_rank_ends_the_run(place, gold):
-    processes = place.start("engine.zero_stage=2", "cluster.timeout=4", world=2)
+    processes = place.start(*SHORT, world=2)
     place.reaches(2, processes)
     processes[1].send_signal(signal.SIGSTOP)
     status, err = end_of(processes[0])
@@ -383,3 +386,17 @@ def test_the_world_may_change(place, gold):
 def _losses(metrics: bytes) -> list[float]:
     rows = [json.loads(line) for line in metrics.splitlines()]
     return [row["loss"] for row in rows if "lr" in row]
+
+
+def test_a_job_that_is_given_up_says_so_among_its_attempts(tmp_path, monkeypatch):
+    requeued, statuses = [], []
+    monkeypatch.setattr(train, "requeue", requeued.append)
+    monkeypatch.setattr(os, "_exit", statuses.append)
+    here, attempt = places.Place("slurm", job="4711"), AttemptLog(tmp_path, 1)
+    attempt.begin(1, ("node",), here.job, 0)
+    with Interrupt() as interrupt:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert interrupt.wait(DEADLINE)
+        train.give_up(here, interrupt, attempt)
+    assert (requeued, statuses) == ([here], [1])
+    assert last_end(tmp_path) == "no step ended within 90 s of SIGUSR1"

@@ -70,6 +70,10 @@ def test_lists_are_taken_too():
         ("cluster.mem=64GB", "cluster.mem is '64GB'; it must look like 64G"),
         ("cluster.extra=['exclude=node7']", "it must look like --exclude=node7"),
         ("cluster.timeout=0", "cluster.timeout is 0.0; it must be from 1 to 1e6 seconds"),
+        (
+            "cluster.timeout=60",
+            "cluster.timeout is 60.0 seconds; it must be above data.loading.timeout, 60.0",
+        ),
         ("cluster.start_timeout=inf", "cluster.start_timeout is inf; it must be from 1"),
     ],
 )
