@@ -7,7 +7,7 @@ A file of this folder that defines `ABLATION = Ablation(…)` is an ablation; it
 import dataclasses
 import importlib
 import pkgutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ import ablations
 from pipeline.config.identity import science
 from pipeline.config.overrides import compose
 from pipeline.config.run import RunConfig
+from pipeline.config.typed import flattened
 from pipeline.errors import UserError, unknown_name
 from pipeline.launching.plan import RequestedRun
 
@@ -142,15 +143,6 @@ def check(name: str, ablation: Ablation, overrides: Sequence[str] = ()) -> None:
                 f"ablation {name}: cells {first} and {other} differ in {', '.join(wrong)} too, but only "
                 f"{', '.join(allowed)} may vary"
             )
-
-
-def flattened(values: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
-    """Nested settings as (a.b.c, value)."""
-    for name, value in values.items():
-        if isinstance(value, dict):
-            yield from flattened(value, f"{path}{name}.")
-        else:
-            yield f"{path}{name}", value
 
 
 def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
