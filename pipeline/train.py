@@ -6,7 +6,8 @@
     python pipeline/train.py --config runs/<id>/config.yaml     a run as it was asked for before
     python pipeline/train.py scale=demo                         the whole way in two minutes on a laptop
 
-SIGTERM, SIGUSR1 and Ctrl-C end it after the step it is in, with a checkpoint; under Slurm it requeues itself.
+SIGTERM, SIGUSR1 and Ctrl-C end it after the step or the batch of an evaluation it is in, with a checkpoint;
+under Slurm it requeues itself.
 """
 
 import contextlib
@@ -33,7 +34,6 @@ from pipeline.runs import attempts, records
 from pipeline.runs.attempts import AttemptLog
 from pipeline.runs.checkpoints import Checkpoints
 from pipeline.runs.directory import CHECKPOINTS, run_directory, write_config
-from pipeline.runs.provenance import code
 
 if TYPE_CHECKING:
     import torch
@@ -94,22 +94,23 @@ def train(run: Run, device: "torch.device", interrupt: Interrupt, attempt: Attem
         stack.callback(journal.close)
         begin(run, trainer, checkpoints, journal, attempt)
 
-        end = trainer.asked_to_end(interrupt)
+        # An evaluation comes after the checkpoint of its step: it may still have to be done.
+        end = trainer.asked_to_end(interrupt) or not evaluated(trainer, journal, interrupt)
         while not end and trainer.epoch < config.recipe.epochs:
             for done in trainer.steps_of_epoch(interrupt):
                 step, end = trainer.state.step, done.asked_to_end
                 attempt.step = step
                 journal.step(step, done.values if journal.wants(step) else None, done.wait)
-                score = evaluate(trainer, journal) if trainer.evaluation_is_due() else None
-                if end or done.due or score is not None or trainer.checkpoint_is_due():
+                if end or done.due or trainer.checkpoint_is_due():
                     journal.flush()
-                    checkpoints.publish(step, trainer.write, trainer.checkpoint_state(), score)
+                    checkpoints.publish(step, trainer.write, trainer.checkpoint_state(), trainer.state.best)
                     trainer.saved_now()
                     journal.resumed_clock()
+                end = end or not evaluated(trainer, journal, interrupt)
                 if end:
                     break
         interrupt.settle()
-        if trainer.state.step < trainer.steps:
+        if end:
             stop(run, trainer, journal, interrupt, attempt)
         else:
             finish(run, trainer, journal, device_name(device), attempt)
@@ -140,16 +141,23 @@ def begin(
         journal.note(why)
 
 
-def evaluate(trainer: "Trainer", journal: "RunLogger") -> float:
-    """Measure and log; the score of a checkpoint is the top-1 of the moving average where there is one."""
-    measured = trainer.measure()
+def evaluated(trainer: "Trainer", journal: "RunLogger", interrupt: Interrupt) -> bool:
+    """Measure and log where that is due; False where all ranks are to end before it is done."""
+    from pipeline.training.evaluation import EvaluationStopped
+
+    if not trainer.evaluation_is_due():
+        return True
+    try:
+        trainer.measure(interrupt)
+    except EvaluationStopped:
+        return False
     values = {
         f"{kind}_{name}" if kind != "raw" else name: float(getattr(measures, name))
-        for kind, measures in measured.items()
+        for kind, measures in trainer.measured.items()
         for name in ("top1", "top5", "loss")
     }
     journal.evaluation(trainer.epoch, values)
-    return measured["ema" if "ema" in measured else "raw"].top1
+    return True
 
 
 def stop(
@@ -174,30 +182,21 @@ def stop(
 def finish(run: Run, trainer: "Trainer", journal: "RunLogger", device: str, attempt: AttemptLog) -> None:
     from pipeline.training.completion import complete
 
-    weights, measured, state = trainer.final_weights(), trainer.measured(), trainer.state
+    weights = trainer.final_weights()
     journal.flush()
 
     def publish() -> str:
-        starts = attempts.attempts(run.directory)
-        average = trainer.ema.state_dict() if trainer.ema else None
         record = complete(
             run.config,
             run.id,
             run.fingerprint,
             weights=weights,
-            raw=measured["raw"],
-            average=average,
-            ema=measured.get("ema"),
-            steps=state.step,
-            started=starts[0].time,
-            code=code(),
+            average=trainer.ema.state_dict() if trainer.ema else None,
+            measured=trainer.measured,
+            state=trainer.state,
+            damaged_samples=trainer.loader.damaged(),
             device=device,
             world=run.ranks.world,
-            hosts=tuple(sorted({host for start in starts for host in start.hosts})),
-            jobs=tuple(dict.fromkeys(start.job for start in starts if start.job)),
-            skipped_steps=state.skipped,
-            damaged_samples=trainer.damaged_samples(),
-            events=tuple(state.events),
         )
         path = records.record_path(run.config.paths.records, run.id)
         path.chmod(0o666 & ~run.umask)  # unlike the run's directory, it is meant for others

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import UserError, WorkFailed
-from pipeline.files import append_row, flush_directory, rows, sha256
+from pipeline.files import append_row, flush_directory, publish_bytes, rows, sha256
 from pipeline.processes.place import Place
 from pipeline.processes.ranks import Ranks
 
@@ -43,7 +43,6 @@ STEP = re.compile(r"step-(\d{8,})")
 class Checkpoint:
     step: int
     path: Path
-    manifest_hash: str  # SHA-256 of MANIFEST.json, and so of everything
     state: dict[str, Any]
     passed_over: tuple[str, ...] = ()  # newer ones that did not verify, and why
 
@@ -62,10 +61,11 @@ class Checkpoints:
         step: int,
         write: Callable[[Path], list[str]],
         state: dict[str, Any],
-        score: float | None = None,
+        best: int = 0,
     ) -> Path:
-        """Every rank's `write(directory)` writes its files and names them; `state` and `score` are rank 0's.
+        """Every rank's `write(directory)` writes its files and names them; `state` is rank 0's.
 
+        `best`: the step of an earlier checkpoint that is kept beside the newest.
         A run's state at a step is always the same, so a step that is there already is not written again.
         """
         target = self.root / name_of(step)
@@ -83,7 +83,7 @@ class Checkpoints:
                 f"those before it in {self.root} are untouched"
             )
         entries = [files for _, files in outcomes]
-        self.ranks.lead(lambda: self._commit(step, directory, entries, score))
+        self.ranks.lead(lambda: self._commit(step, directory, entries, best))
         return target
 
     def resume(self) -> Checkpoint | None:
@@ -105,27 +105,24 @@ class Checkpoints:
         directory.mkdir(mode=0o700)
         return directory
 
-    def _commit(self, step: int, directory: Path, parts: list[dict[str, Any]], score: float | None) -> None:
+    def _commit(self, step: int, directory: Path, parts: list[dict[str, Any]], best: int) -> None:
         files = {name: entry for part in parts for name, entry in part.items()}
         assert len(files) == sum(map(len, parts)), "two ranks wrote the same file"
-        content = _canonical({"format": FORMAT, "step": step, "score": score, "files": files})
-        _write_through(directory / MANIFEST, content)
+        content = _canonical({"format": FORMAT, "step": step, "files": files})
+        publish_bytes(directory / MANIFEST, content)
+        (directory / MANIFEST).chmod(0o600)
         for folder in [path for path in directory.rglob("*") if path.is_dir()] + [directory]:
             flush_directory(folder)
         os.rename(directory, self.root / name_of(step))
         flush_directory(self.root)
         line = {"step": step, "time": round(time.time(), 3), "manifest": hashlib.sha256(content).hexdigest()}
         append_row(self.root / COMMITS, line)
-        self._retain()
+        self._retain(best)
 
-    def _retain(self) -> None:
-        """Keep the newest, the one with the best score, and the pinned; what goes loses its name first."""
-        steps = {step: _score(path) for step, path in published(self.root)}
-        scores = [(score, step) for step, score in steps.items() if score is not None]
-        kept = {*sorted(steps)[-self.keep :], *([max(scores)[1]] if scores else [])}
-        for step in steps.keys() - kept:
-            path = self.root / name_of(step)
-            if not (path / PINNED).exists():
+    def _retain(self, best: int) -> None:
+        """Keep the newest, the best, and the pinned; what goes loses its name first."""
+        for step, path in sorted(published(self.root))[: -self.keep]:
+            if step != best and not (path / PINNED).exists():
                 trash = self.root / f"{TRASH}{path.name}-{secrets.token_hex(4)}"
                 os.rename(path, trash)
                 shutil.rmtree(trash, ignore_errors=True)
@@ -140,7 +137,7 @@ class Checkpoints:
             problem = problem_with(path)
             if not problem:
                 state = json.loads((path / STATE).read_text())
-                return Checkpoint(step, path, manifest_hash(path), state, tuple(passed_over))
+                return Checkpoint(step, path, state, tuple(passed_over))
             aside = self._move_aside(path)
             passed_over.append(f"checkpoint {path.name}: {problem}; moved aside to {aside.name}")
         committed = len(commits(self.root)) or len(list(self.root.glob(BAD + "*")))
@@ -173,10 +170,6 @@ def published(root: Path) -> Iterator[tuple[int, Path]]:
 def commits(root: Path) -> list[dict[str, Any]]:
     """What was ever published, oldest first."""
     return rows(root / COMMITS)
-
-
-def manifest_hash(path: Path) -> str:
-    return sha256(path / MANIFEST)
 
 
 def problem_with(path: Path) -> str:
@@ -213,7 +206,7 @@ def _written(
     """A rank's part of the manifest, once its files are on the disk."""
     names = write(directory)
     if rank == 0:
-        _write_through(directory / STATE, _canonical(state))
+        publish_bytes(directory / STATE, _canonical(state))
         names = [*names, STATE]
     files = {}
     for name in names:
@@ -240,22 +233,3 @@ def _attempt(work: Callable[[], Any]) -> tuple[str, Any]:
 
 def _canonical(value: Any) -> bytes:
     return (json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False) + "\n").encode()
-
-
-def _score(path: Path) -> float | None:
-    try:
-        score = json.loads((path / MANIFEST).read_bytes())["score"]
-    except (OSError, ValueError, KeyError):
-        return None
-    return float(score) if score is not None else None
-
-
-def _write_through(path: Path, content: bytes) -> None:
-    with open(path, "wb", opener=_private) as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)

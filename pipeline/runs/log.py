@@ -18,7 +18,6 @@ class Spent:
     """What all attempts of a run took together."""
 
     images_per_second: float  # the median of the measured intervals, without evaluation and checkpoints
-    wait_share: float
     device_hours: float
     attempts: int
 
@@ -30,7 +29,7 @@ def metrics(directory: Path) -> list[dict[str, Any]]:
 
 def spent(directory: Path) -> Spent:
     """What the attempts took so far: each from its start to the last line that it wrote."""
-    rates, waits, hours, attempts = [], [], 0.0, 0
+    rates, hours, attempts = [], 0.0, 0
     before = devices = 0.0
     for _, row in _rows(directory / TIMING):
         if "start" in row:
@@ -39,10 +38,7 @@ def spent(directory: Path) -> Spent:
         hours += max(0.0, row["time"] - before) * devices / 3600
         before = row["time"]
         rates.append(row["images_per_second"])
-        waits.append(row["wait_share"])
-    return Spent(
-        statistics.median(rates) if rates else 0.0, statistics.fmean(waits) if waits else 0.0, hours, attempts
-    )
+    return Spent(statistics.median(rates) if rates else 0.0, hours, attempts)
 
 
 def error_line(directory: Path, text: str) -> None:

@@ -9,12 +9,13 @@ from torch import Tensor
 from pipeline.config.identity import science
 from pipeline.config.run import RunConfig
 from pipeline.files import sha256
-from pipeline.runs import records
+from pipeline.runs import attempts, records
 from pipeline.runs.directory import run_directory
 from pipeline.runs.log import spent
-from pipeline.runs.provenance import Code, versions
+from pipeline.runs.provenance import code, versions
 from pipeline.runs.records import Measures, Record
 from pipeline.training import models
+from pipeline.training.trainer import TrainingState
 from tnt.complexity.count import count_macs
 from tnt.complexity.formulas import model_macs
 from tnt.config import TNTConfig
@@ -26,32 +27,23 @@ def complete(
     fingerprint: str,
     *,
     weights: Mapping[str, Tensor],
-    raw: Measures,
-    average: Mapping[str, Tensor] | None = None,
-    ema: Measures | None = None,
-    steps: int,
-    started: float,
-    code: Code,
+    average: Mapping[str, Tensor] | None,
+    measured: Mapping[str, Measures],
+    state: TrainingState,
+    damaged_samples: int,
     device: str,
     world: int,
-    hosts: tuple[str, ...],
-    jobs: tuple[str, ...] = (),
-    skipped_steps: int = 0,
-    damaged_samples: int = 0,
-    events: tuple[str, ...] = (),
 ) -> Record:
     """Called by rank 0 at the end of the run. Where it was killed, the next call writes the same files.
 
     The moving average is exported wherever there is one, even if the raw weights are more accurate: to choose
-    by accuracy would be to choose by the validation images. `started` is the time of the first attempt, in
-    seconds since the epoch.
+    by accuracy would be to choose by the validation images.
     """
-    assert (average is None) == (ema is None), "an average comes with its measures"
-    exported = weights if average is None else average
+    kind, exported = ("raw", weights) if average is None else ("ema", average)
     models.check_finite(exported)
     directory = run_directory(config, id)
-    path = models.export(config, exported, directory, {"id": id, "weights": "raw" if ema is None else "ema"})
-    took = spent(directory)
+    path = models.export(config, exported, directory, {"id": id, "weights": kind})
+    took, starts, made_by = spent(directory), attempts.attempts(directory), code()
     record = Record(
         id=id,
         science=science(config),
@@ -60,28 +52,28 @@ def complete(
         seed=config.seed,
         ablation=config.about.ablation,
         cell=config.about.cell,
-        raw=raw,
-        ema=ema,
-        exported="raw" if ema is None else "ema",
+        raw=measured["raw"],
+        ema=measured.get("ema"),
+        exported=kind,
         weights_sha256=sha256(path),
         params=_params(config),
         macs=_macs(config),
-        steps=steps,
+        steps=state.step,
         images_per_second=round(took.images_per_second, 2),
         device_hours=round(took.device_hours, 5),
         device=device,
         world=world,
-        hosts=hosts,
-        jobs=jobs,
+        hosts=tuple(sorted({host for start in starts for host in start.hosts})),
+        jobs=tuple(dict.fromkeys(start.job for start in starts if start.job)),
         attempts=max(1, took.attempts),
-        commit=code.commit,
-        dirty=code.dirty,
+        commit=made_by.commit,
+        dirty=made_by.dirty,
         versions=versions(),
-        started=_utc(started),
+        started=_utc(starts[0].time),
         ended=_utc(time.time()),
-        skipped_steps=skipped_steps,
+        skipped_steps=state.skipped,
         damaged_samples=damaged_samples,
-        events=events,
+        events=tuple(state.events),
     )
     records.publish(record, config.paths.records)
     return record

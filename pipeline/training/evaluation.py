@@ -21,6 +21,10 @@ Network = Callable[[Tensor], Tensor]
 NAMED = 40  # more classes than these have no room for names
 
 
+class EvaluationStopped(Exception):
+    """All ranks were asked to end before the last batch."""
+
+
 @dataclass(frozen=True, eq=False)
 class Measured:
     measures: Measures
@@ -43,14 +47,20 @@ def measure(
     ranks: Ranks,
     device: torch.device,
     precision: str,
+    asked_to_end: Callable[[], bool] = lambda: False,
 ) -> Measured:
-    """Every rank calls it and gets the same; the network must be in evaluation mode."""
+    """Every rank calls it and gets the same; the network must be in evaluation mode.
+
+    `asked_to_end` is called once a batch and says the same on all ranks; if so, EvaluationStopped is raised.
+    """
     K = answers.outputs
     counts = np.zeros(4)  # images, right, right among five, loss
     confusion = np.zeros((K, K))
     started = time.monotonic()
     for batch in loader:
         loader.agree(batch, ranks)  # what cannot be read ends the evaluation of all ranks together
+        if asked_to_end():
+            raise EvaluationStopped
         right = torch.from_numpy(answers.right(batch.sample))  # B, K
         images = finish_evaluation(batch.images, augmentation, device)
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):

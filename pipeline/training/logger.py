@@ -67,12 +67,14 @@ class RunLogger:
             logging.getLogger("pipeline").addHandler(self._handler)
 
     def rewind(self, step: int) -> None:
-        """Go on after this step: lines about later steps are removed. Called once, before the first step."""
+        """Go on after this step: lines about later steps are removed, and one about its evaluation, which is
+        done again. Called once, before the first step."""
         if self._silent:
             return
         assert self._metrics is None, "rewind is called once, before the first step"
         path = self.directory / METRICS
-        kept = [line for line, row in _rows(path) if row["step"] <= step]
+        found = ((line, row["step"], "evaluated" in row) for line, row in _rows(path))
+        kept = [line for line, at, evaluated in found if at < step or (at == step and not evaluated)]
         publish_bytes(path, b"".join(kept))
         self._metrics = _appending(path)
         timing = self.directory / TIMING

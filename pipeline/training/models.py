@@ -7,7 +7,7 @@ import dataclasses
 import difflib
 import json
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,7 +21,7 @@ from pipeline.config.science import ModelConfig
 from pipeline.data.augmentation.settings import Augmentation
 from pipeline.errors import UserError, WorkFailed
 from pipeline.files import publish_bytes
-from pipeline.runs.directory import WEIGHTS
+from pipeline.runs.directory import WEIGHTS, WEIGHTS_CONFIG
 from tnt.config import TNTConfig
 from tnt.model import TNT
 from tnt.weights.tensors import read_tensors, write_tensors
@@ -59,11 +59,6 @@ def load(model: nn.Module, path: Path, *, new_head: bool = True) -> str:
         raise UserError(str(error)) from error
 
 
-def load_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """A network's own tensors, such as its moving average."""
-    model.load_state_dict(dict(state), strict=True)
-
-
 def export(
     config: RunConfig, state: Mapping[str, Tensor], directory: Path, facts: Mapping[str, Any] | None = None
 ) -> Path:
@@ -72,7 +67,7 @@ def export(
     timm_name = config.model.timm_name
     if isinstance(config.model.network, TNTConfig):
         network = TNT(config.model.network)
-        load_state(network, state)
+        network.load_state_dict(state)
         tnt.weights.save(network, path)
         described: dict[str, Any] = {"network": dataclasses.asdict(config.model.network)}
     else:
@@ -85,7 +80,7 @@ def export(
         "pretrained_cfg": _preprocessing(config.data.augmentation, config.model.network.classes),
         "run": dict(facts or {}),
     }
-    publish_bytes(directory / "config.json", (json.dumps(content, indent=1) + "\n").encode())
+    publish_bytes(directory / WEIGHTS_CONFIG, (json.dumps(content, indent=1) + "\n").encode())
     return path
 
 
@@ -175,11 +170,6 @@ def _load_timm(model: nn.Module, path: Path, new_head: bool) -> str:
         lines = [line.strip() for line in str(error).splitlines()[1:3]]
         raise UserError(f"{path} does not fit {type(model).__name__}: {' '.join(lines)}") from error
     return _said(path, "timm format", bool(fresh), "")
-
-
-def no_decay(model: nn.Module) -> set[str]:
-    """Parameters of several dimensions that a network wants left alone by weight decay."""
-    return set(cast("Callable[[], Collection[str]]", getattr(model, "no_weight_decay", set))())
 
 
 def count_parameters(model: nn.Module) -> int:

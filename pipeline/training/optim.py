@@ -1,7 +1,8 @@
 """AdamW as the recipe asks for it, and a learning rate that is a function of the step alone."""
 
 import math
-from typing import Any
+from collections.abc import Callable, Collection
+from typing import cast
 
 import torch
 from timm.optim import param_groups_weight_decay
@@ -9,17 +10,13 @@ from timm.scheduler import CosineLRScheduler
 from torch import nn
 
 from pipeline.config.science import Recipe
-from pipeline.training.models import no_decay
-
-
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Biases, norms, and what the model names (positions, class token) are not decayed."""
-    return param_groups_weight_decay(model, weight_decay, no_weight_decay_list=no_decay(model))
 
 
 def optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
+    """Biases, norms, and what the model names (positions, class token) are not decayed."""
+    named = cast("Callable[[], Collection[str]]", getattr(model, "no_weight_decay", set))()
     return torch.optim.AdamW(
-        parameter_groups(model, recipe.weight_decay),
+        param_groups_weight_decay(model, recipe.weight_decay, no_weight_decay_list=named),
         lr=recipe.lr,
         betas=(recipe.beta1, recipe.beta2),
         eps=recipe.eps,

@@ -21,9 +21,7 @@ from pipeline.config.run import RunConfig
 from pipeline.config.science import sampling
 from pipeline.data import dataset
 from pipeline.data.augmentation.batch import finish_train
-from pipeline.data.labels import Answers
 from pipeline.data.loading.batch import MicroBatch
-from pipeline.data.loading.loader import EvaluationLoader
 from pipeline.data.randomness import Purpose, philox
 from pipeline.errors import WorkFailed
 from pipeline.processes.interrupt import Interrupt
@@ -44,13 +42,17 @@ PATIENCE = 3  # steps in a row that may come out not finite
 
 @dataclass
 class TrainingState:
-    """What a checkpoint keeps of the trainer beside tensors; there its key is "standing"."""
+    """What a checkpoint keeps of the trainer beside tensors; there its key is "standing".
+
+    A step's checkpoint is published before its evaluation, so `best` is of an earlier step.
+    """
 
     step: int = 0  # updates done
     skipped: int = 0  # of them, not applied because something was not finite
     in_a_row: int = 0
-    measured: dict[str, Any] = field(default_factory=dict)  # the last evaluation
     events: list[str] = field(default_factory=list)
+    best: int = 0  # the step whose weights were the most accurate so far
+    best_top1: float = -1.0
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ class Trainer(ExitStack):
         super().__init__()
         self.config, self.ranks, self.device = config, ranks, device
         self.state = TrainingState()
+        self.measured: dict[str, Measures] = {}  # by the last evaluation
         data, recipe, machine = config.data, config.recipe, config.engine
         order = sampling(data, recipe, config.seed)
         order.check_world(ranks.world)
@@ -121,13 +124,16 @@ class Trainer(ExitStack):
         return self.state.step % self.loader.steps_per_epoch == 0
 
     def evaluation_is_due(self) -> bool:
-        last = self.state.step == self.steps
-        return last or (self.at_end_of_epoch() and self.epoch % self.config.recipe.evaluate_every == 0)
+        return self._ends_epoch_of(self.config.recipe.evaluate_every)
 
     def checkpoint_is_due(self) -> bool:
         """By the step alone; minutes are `StepResult.due`'s."""
-        last = self.state.step == self.steps
-        return last or (self.at_end_of_epoch() and self.epoch % self.config.engine.checkpoint_every == 0)
+        return self.evaluation_is_due() or self._ends_epoch_of(self.config.engine.checkpoint_every)
+
+    def _ends_epoch_of(self, every: int) -> bool:
+        """Whether the step is the last of every `every`th epoch, or of the run."""
+        step = self.state.step
+        return step == self.steps or (step > 0 and self.at_end_of_epoch() and self.epoch % every == 0)
 
     def saved_now(self) -> None:
         self._saved = time.monotonic()
@@ -154,25 +160,38 @@ class Trainer(ExitStack):
                 yield self._finish(losses, bad, wait, interrupt)
                 losses, bad, wait = 0.0, [], 0.0
 
-    def measure(self) -> dict[str, Measures]:
-        """The weights as they are, and their moving average, on the validation split."""
+    def measure(self, interrupt: Interrupt) -> None:
+        """The weights as they are, and their moving average, on the validation split.
+
+        EvaluationStopped at the next batch where some rank is asked to end.
+        """
         config, ranks = self.config, self.ranks
         loader, answers = dataset.evaluation_batches(
             config.data, batch=config.engine.evaluation_batch, rank=ranks.rank, world=ranks.world
         )
+
+        def measured() -> Measures:
+            return measure(
+                self.network,
+                loader,
+                answers,
+                config.data.augmentation,
+                ranks,
+                self.device,
+                config.precision,
+                lambda: self.asked_to_end(interrupt),
+            ).measures
+
         with loader:
             with self.engine.weights() as weights:
-                models.load_state(self.network, weights)
-            measured = {"raw": self._measure(loader, answers)}
+                self.network.load_state_dict(weights)
+            self.measured = {"raw": measured()}
             if self.ema:
-                models.load_state(self.network, self.ema.state_dict())
-                measured["ema"] = self._measure(loader, answers)
-        self.state.measured = {name: dataclasses.asdict(one) for name, one in measured.items()}
-        return measured
-
-    def measured(self) -> dict[str, Measures]:
-        """The last evaluation's; also that of an earlier attempt."""
-        return {name: Measures(**values) for name, values in self.state.measured.items()}
+                self.network.load_state_dict(self.ema.state_dict())
+                self.measured["ema"] = measured()
+        top1 = self.measured["ema" if self.ema else "raw"].top1
+        if top1 >= self.state.best_top1:
+            self.state.best, self.state.best_top1 = self.state.step, top1
 
     def write(self, directory: Path) -> list[str]:
         """This rank's files of a checkpoint."""
@@ -196,16 +215,15 @@ class Trainer(ExitStack):
         self.engine.load(checkpoint.path, checkpoint.state["layout"])
         if self.ema:
             self.ema.load_state_dict(read_tensors(checkpoint.path / EMA, ema=True)[0])
-        self.state = TrainingState(**checkpoint.state["standing"])
+        standing = checkpoint.state["standing"]
+        standing.pop("measured", None)  # which older versions of the code kept
+        self.state = TrainingState(**standing)
         assert self.state.step == checkpoint.step, "the step of another checkpoint"
         self.state.events += checkpoint.passed_over
 
     def final_weights(self) -> dict[str, Tensor]:
         with self.engine.weights() as weights:
             return {name: tensor.cpu().clone() for name, tensor in weights.items()}
-
-    def damaged_samples(self) -> int:
-        return self.loader.damaged()
 
     def _accumulate(self, batch: MicroBatch) -> float:
         config = self.config
@@ -261,7 +279,3 @@ class Trainer(ExitStack):
                 "The newest checkpoint is sound; a lower recipe.lr, or recipe.clip, may help"
             )
         state.events.append(f"step {state.step} was not finite and is skipped ({shown})")
-
-    def _measure(self, loader: EvaluationLoader, answers: Answers) -> Measures:
-        aug, precision = self.config.data.augmentation, self.config.precision
-        return measure(self.network, loader, answers, aug, self.ranks, self.device, precision).measures

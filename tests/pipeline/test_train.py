@@ -96,6 +96,37 @@ def test_a_signal_loses_no_step(place, gold, number):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("world", "stage"), [pytest.param(1, 0, marks=ALONE), pytest.param(2, 2, marks=TWO)])
+def test_a_signal_ends_an_evaluation_which_is_done_again(place, gold, world, stage):
+    """Its step's checkpoint is there already; one rank hears of it, all end at the same batch."""
+    slow = ("engine.checkpoint_minutes=0", "engine.evaluation_batch=1", f"engine.zero_stage={stage}")
+    processes = place.start(*slow, world=world)
+    place.reaches(14, processes)
+    processes[-1].send_signal(signal.SIGTERM)
+    for process in processes:
+        status, err = end_of(process)
+        assert status == 0, err
+    assert "ended by SIGTERM after step 14" in place.log()
+    assert place.steps() == [14]
+    assert '"evaluated"' not in (place.directory / "metrics.jsonl").read_text()
+    assert Left.by(place.train(f"engine.zero_stage={stage}", world=world)) == gold(world, stage)
+
+
+@pytest.mark.slow
+@ALONE
+def test_a_failed_evaluation_costs_no_step(place, gold, shards, tmp_path):
+    copy = tmp_path / "digits"
+    shutil.copytree(shards, copy)
+    [shard] = copy.glob("validation-*.tar")
+    shard.rename(tmp_path / "elsewhere")
+    status, err = end_of(place.start(f"data.root={copy}", "engine.checkpoint_minutes=0")[0])
+    assert (status, place.steps()) == (1, [14]), err
+    assert "the validation shards" in err
+    (tmp_path / "elsewhere").rename(shard)
+    assert Left.by(place.train(f"data.root={copy}")) == gold()
+
+
+@pytest.mark.slow
 def test_two_ranks_end_together_and_the_job_is_requeued(place, tmp_path):
     log, scontrol = tmp_path / "scontrol.log", tmp_path / "bin/scontrol"
     scontrol.parent.mkdir()

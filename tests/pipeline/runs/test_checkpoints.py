@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import UserError, WorkFailed
+from pipeline.files import sha256
 from pipeline.processes.ranks import Ranks
 from pipeline.runs.checkpoints import (
     BAD,
@@ -47,8 +48,8 @@ def writer(step: int, rank: int = 0, size: int = 2000):
     return write
 
 
-def publish(checkpoints: Checkpoints, step: int, score: float | None = None, size: int = 2000) -> Path:
-    return checkpoints.publish(step, writer(step, size=size), {"step": step}, score)
+def publish(checkpoints: Checkpoints, step: int, best: int = 0, size: int = 2000) -> Path:
+    return checkpoints.publish(step, writer(step, size=size), {"step": step}, best)
 
 
 def steps(root: Path) -> list[int]:
@@ -105,7 +106,7 @@ def test_what_is_published_is_what_comes_back(tmp_path):
     found = Checkpoints(tmp_path).resume()
     assert (found.step, found.path, found.state) == (40, path, {"step": 40})
     assert (path / "engine/rank-0.bin").read_bytes() == payload(40)
-    assert [line["manifest"] for line in commits(tmp_path)] == [found.manifest_hash]
+    assert [line["manifest"] for line in commits(tmp_path)] == [sha256(path / MANIFEST)]
 
 
 def test_a_run_without_checkpoints_begins_from_zero(tmp_path):
@@ -127,8 +128,8 @@ def test_only_the_owner_can_read_it(tmp_path):
 
 def test_newest_best_and_pinned_are_kept(tmp_path):
     checkpoints = Checkpoints(tmp_path, keep=2)
-    for step, score in [(1, 0.1), (2, None), (3, 0.9), (4, 0.5), (5, None), (6, 0.2)]:
-        publish(checkpoints, step, score)
+    for step, best in [(1, 0), (2, 1), (3, 1), (4, 3), (5, 3), (6, 3)]:
+        publish(checkpoints, step, best)
         if step == 2:
             (tmp_path / name_of(2) / PINNED).touch()
     assert steps(tmp_path) == [2, 3, 5, 6]
@@ -346,7 +347,7 @@ def saver(root: Path, said: int) -> int:
         os.write(said, b"ready\n")
         while True:
             step += 1
-            publish(checkpoints, step, score=random.random(), size=30_000)
+            publish(checkpoints, step, best=random.randrange(step), size=30_000)
             os.write(said, f"{step}\n".encode())
     finally:
         os._exit(1)

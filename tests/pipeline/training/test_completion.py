@@ -1,5 +1,6 @@
 """What a finished run leaves."""
 
+import dataclasses
 import hashlib
 
 import pytest
@@ -9,25 +10,16 @@ import tnt
 from pipeline.config.identity import run_id
 from pipeline.config.overrides import compose
 from pipeline.errors import UserError
+from pipeline.files import append_row
 from pipeline.runs import records
-from pipeline.runs.directory import run_directory
-from pipeline.runs.provenance import Code
+from pipeline.runs.attempts import Attempt
+from pipeline.runs.directory import ATTEMPTS, run_directory
 from pipeline.runs.records import Measures
 from pipeline.training import models
 from pipeline.training.completion import complete
+from pipeline.training.trainer import TrainingState
 
-FACTS = {
-    "steps": 40,
-    "started": 1e9,
-    "code": Code("c" * 40, False),
-    "device": "a processor",
-    "world": 2,
-    "hosts": ("one", "two"),
-    "jobs": ("17", "18"),
-    "skipped_steps": 1,
-    "damaged_samples": 2,
-    "events": ("said",),
-}
+STATE = TrainingState(step=40, skipped=1, events=["said"])
 RAW, EMA = Measures(90.0, 99.0, 0.3, 360), Measures(89.0, 99.0, 0.4, 360)
 SMALL = ["scale=demo", "model.depth=1", "model.patch_dim=32", "model.outer_heads=2", "model.inner_heads=2"]
 
@@ -39,8 +31,12 @@ def finished(tmp_path, *overrides, **more):
     torch.manual_seed(0)
     weights = models.create(config.model).state_dict()
     average = {name: tensor + 1 for name, tensor in weights.items()}
-    more = {"raw": RAW, "average": average, "ema": EMA} | more
-    return config, complete(config, id, "f" * 64, weights=weights, **FACTS, **more), weights, average
+    for job, host in (("17", "one"), ("18", "two")):
+        row = dataclasses.asdict(Attempt(0, 1e9, 2, (host,), job))
+        append_row(run_directory(config, id) / ATTEMPTS, row)
+    more = {"average": average, "measured": {"raw": RAW, "ema": EMA}} | more
+    about = {"state": STATE, "damaged_samples": 2, "device": "a processor", "world": 2}
+    return config, complete(config, id, "f" * 64, weights=weights, **about, **more), weights, average
 
 
 def test_weights_and_record_belong_together(tmp_path):
@@ -53,11 +49,12 @@ def test_weights_and_record_belong_together(tmp_path):
     assert record.params == models.count_parameters(model)
     models.load(model, path)
     assert torch.equal(model.head.weight, average["head.weight"])
-    assert (record.jobs, record.started) == (("17", "18"), "2001-09-09T01:46:40Z")
+    assert (record.hosts, record.jobs) == (("one", "two"), ("17", "18"))
+    assert (record.started, record.steps, record.events) == ("2001-09-09T01:46:40Z", 40, ("said",))
 
 
 def test_without_an_average_the_weights_themselves_are_left(tmp_path):
-    config, record, weights, _ = finished(tmp_path, *SMALL, average=None, ema=None)
+    config, record, weights, _ = finished(tmp_path, *SMALL, average=None, measured={"raw": RAW})
     model = models.create(config.model)
     models.load(model, run_directory(config, record.id) / "model.safetensors")
     assert torch.equal(model.head.weight, weights["head.weight"])

@@ -28,8 +28,12 @@ def advance(logger: RunLogger, first: int, last: int) -> None:
     for step in range(first, last + 1):
         values = {"loss": 1 / step, "lr": 1e-3} if logger.wants(step) else None
         logger.step(step, values, wait=0.0)
-        if step % 5 == 0:
-            logger.evaluation(step // 5, {"top1": 100 - step, "ema_top1": float("nan")})
+        evaluate(logger, step)
+
+
+def evaluate(logger: RunLogger, step: int) -> None:
+    if step and step % 5 == 0:
+        logger.evaluation(step // 5, {"top1": 100 - step, "ema_top1": float("nan")})
 
 
 def rows(path: Path) -> list[dict]:
@@ -40,13 +44,14 @@ def test_a_killed_and_resumed_run_leaves_the_same_metrics(tmp_path):
     whole = opened(tmp_path / "whole")
     advance(whole, 1, 20)
     whole.close()
-    for killed_at, resumed_at in ((13, 10), (7, 0), (19, 19), (20, 12)):
+    for killed_at, resumed_at in ((13, 10), (7, 0), (19, 19), (20, 12), (20, 20)):
         directory = tmp_path / f"{killed_at}-{resumed_at}"
         killed = opened(directory)
         advance(killed, 1, killed_at)
         with open(directory / "metrics.jsonl", "a") as torn:
             torn.write('{"step": 21, "lo')
         resumed = opened(directory, resumed_at)
+        evaluate(resumed, resumed_at)
         advance(resumed, resumed_at + 1, 20)
         resumed.close()
         assert (directory / "metrics.jsonl").read_bytes() == (tmp_path / "whole/metrics.jsonl").read_bytes()
@@ -81,7 +86,8 @@ def test_attempts_add_up_with_the_work_that_was_lost(tmp_path, monkeypatch):
     assert total.attempts == 2
     assert total.device_hours == pytest.approx(2 * 15 * 36 / 3600)
     assert total.images_per_second == pytest.approx(32 / 36, abs=0.01)
-    assert total.wait_share == pytest.approx(0.25)
+    shares = [row["wait_share"] for row in rows(tmp_path / "timing.jsonl") if "start" not in row]
+    assert shares == [pytest.approx(0.25)] * 15
 
 
 def test_evaluation_and_checkpoints_are_no_training_time(tmp_path, monkeypatch):

@@ -29,7 +29,7 @@ def test_every_network_has_the_interface(make):
     model = models.create(make().model)
     model.set_grad_checkpointing(True)
     names = {name for name, _ in model.named_parameters()}
-    assert set(models.no_decay(model)) & names
+    assert set(model.no_weight_decay()) & names
     out = model(torch.randn(2, 3, 32, 32))
     assert out.shape == (2, 3)
     out.sum().backward()

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pipeline.config.science import Recipe
-from pipeline.training.optim import Schedule, optimizer, parameter_groups
+from pipeline.training.optim import Schedule, optimizer
 from tnt.config import TNTConfig
 from tnt.model import TNT
 
@@ -19,7 +19,8 @@ SMALL = TNTConfig(
 def test_only_matrices_and_kernels_are_decayed():
     model = TNT(SMALL)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
-    groups = {g["weight_decay"]: {names[id(p)] for p in g["params"]} for g in parameter_groups(model, 0.05)}
+    adam = optimizer(model, Recipe(weight_decay=0.05))
+    groups = {g["weight_decay"]: {names[id(p)] for p in g["params"]} for g in adam.param_groups}
     assert set(groups) == {0.0, 0.05}
     expected = {
         name
