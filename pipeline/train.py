@@ -181,8 +181,10 @@ def stop(
 
 def finish(run: Run, trainer: "Trainer", journal: "RunLogger", device: str, attempt: AttemptLog) -> None:
     from pipeline.training.completion import complete
+    from pipeline.training.layout import run_layout
 
     weights = trainer.final_weights()
+    layout = run_layout(trainer)
     journal.flush()
 
     def publish() -> str:
@@ -197,9 +199,11 @@ def finish(run: Run, trainer: "Trainer", journal: "RunLogger", device: str, atte
             damaged_samples=trainer.loader.damaged(),
             device=device,
             world=run.ranks.world,
+            layout=layout,
         )
         path = records.record_path(run.config.paths.records, run.id)
-        path.chmod(0o666 & ~run.umask)  # unlike the run's directory, it is meant for others
+        for each in (path, records.packages_path(path.parent, layout)):
+            each.chmod(0o666 & ~run.umask)  # unlike the run's directory, they are meant for others
         attempt.end(attempts.FINISHED)
         return f"run {run.id}: top-1 {record.best.top1:.2f} %; weights in {run.directory}, record in {path}"
 

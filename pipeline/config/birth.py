@@ -1,7 +1,7 @@
 """Birth values: for each setting that decides numbers, what the code did before the setting existed.
 
-They never change (birth.json): a new setting or default changes no id (identity.py), and this code reads what an
-earlier one wrote.
+They never change (birth.json): a new setting or default changes no id (identity.py), and this code can read
+what an earlier one wrote.
 """
 
 import json

@@ -62,7 +62,7 @@ class RunLayout:
     driver: str  # of the GPU; "" here and below where there is none
     cuda: str
     cudnn: str
-    packages: str  # SHA-256 of all packages with their versions; `packages-<first 12>.txt` beside the record
+    packages: str  # SHA-256 of the list of all packages with their versions, which is `packages_path`
 
 
 @dataclass(frozen=True)
@@ -148,6 +148,11 @@ def publish(record: Record, directory: Path | str) -> Path:
 
 def record_path(directory: Path | str, id: str) -> Path:
     return Path(directory) / f"{id}.json"
+
+
+def packages_path(directory: Path | str, layout: RunLayout) -> Path:
+    """Beside the records, as one list is that of many runs."""
+    return Path(directory) / f"packages-{layout.packages[:12]}.txt"
 
 
 def exists(directory: Path | str, id: str) -> bool:
