@@ -55,9 +55,10 @@ class Run:
     umask: int  # the user's
 
 
-def main(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str], config: RunConfig | None = None) -> int:
+    """`config`: one that the caller has read, in place of a command line."""
     with Interrupt() as interrupt:
-        config = from_command_line(argv, __doc__ or "")
+        config = config or from_command_line(argv, __doc__ or "")
         if config is None:
             return 0
         place = find_place()
