@@ -16,6 +16,7 @@ action=submit        start what is not done (the default); after that the comman
        rehearse      a few steps, a real signal, and the same weights as without it
 seeds=0,1,2          of each cell; cells=a,b takes some of them
 max_gpu_hours=N      refuse to start more than that
+fresh=true           run again what is done or has begun; what it left is kept under earlier/
 json=true            for programs, on standard output; yes=true answers every question with yes
 a.b=c                any setting of a run; cluster=slurm|local|auto, or a profile that you wrote
 """
@@ -34,6 +35,7 @@ from pipeline.config.machine import Paths
 from pipeline.config.overrides import compose, groups_help
 from pipeline.config.run import RunConfig
 from pipeline.errors import UserError, WorkFailed, command
+from pipeline.files import move_aside
 from pipeline.launching import local, overview
 from pipeline.launching.arguments import LaunchRequest, again, parse
 from pipeline.launching.cost import Cost, cost, local_device
@@ -96,6 +98,9 @@ def status(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
 def start(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
     """`submit` starts what is not done, `retry` what broke."""
     found = statuses(runs, jobs_of(runs))
+    if request.fresh:
+        set_aside(runs, found)
+        found = statuses(runs, {})
     without = [run for run, at in zip(runs, found, strict=True) if at.state == "no data"]
     for reason in dict.fromkeys(run.obstacle for run in without):
         stuck = ", ".join(overview.cells(run) for run in without if run.obstacle == reason)
@@ -110,6 +115,22 @@ def start(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
     if on_slurm(runs):
         return submit(request, runs, todo, len(without))
     return run_here(request, runs, todo, len(without))
+
+
+def set_aside(runs: Sequence[PlannedRun], found: Sequence[RunStatus]) -> None:
+    """Put records and directories where they do not count, so that the runs begin again."""
+    alive = [at for at in found if at.state in ("running", "pending")]
+    if alive:
+        raise UserError(f"fresh=true: {overview.state_line(alive[0])}; action=cancel ends it")
+    for run, at in zip(runs, found, strict=True):
+        if at.state not in ("done", "broken"):
+            continue
+        print(f"{overview.state_line(at)}; it begins anew", file=sys.stderr)
+        for path in (
+            run_directory(run.config, run.id),
+            records.record_path(run.config.paths.records, run.id),
+        ):
+            move_aside(path)
 
 
 def run_here(
@@ -131,6 +152,8 @@ def run_here(
         retry = again(request, "retry")
         print(f"action=logs shows what they printed, {retry} starts them again", file=sys.stderr)
     elif request.ablation:
+        for line in spec.expectations(runs):
+            print(line)
         print(f"the tables: {report_command(runs[0].config)}", file=sys.stderr)
     return 1 if work.failed or without else 0
 

@@ -75,7 +75,9 @@ def main(argv: Sequence[str], config: RunConfig | None = None) -> int:
                 with opened(run) as attempt, peer_errors(ranks.world):
                     train(run, device, interrupt, attempt)
             elif ranks.rank == 0:
-                print(f"run {id} has finished: {records.record_path(config.paths.records, id)}")
+                path = records.record_path(config.paths.records, id)
+                record = records.read(path)
+                print(f"run {id} has finished, {', '.join(record.hosts)}, {record.ended[:10]}: {path}")
         if interrupt.received is signal.SIGINT:
             raise KeyboardInterrupt
     return 0

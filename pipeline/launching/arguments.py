@@ -17,7 +17,7 @@ OWN: dict[str, tuple[str, str, Callable[[str], Any]]] = {
     "seeds": (r"\d+(, ?\d+)*", "0,1,2", lambda text: tuple(map(int, text.split(",")))),
     "cells": (r"[^, ]+(, ?[^, ]+)*", "a,b", lambda text: tuple(text.replace(" ", "").split(","))),
     "max_gpu_hours": (r"\d*\.?\d+(e-?\d+)?", "100", float),
-    **dict.fromkeys(("json", "watch", "yes"), ("true|false", "true", lambda text: text == "true")),
+    **dict.fromkeys(("fresh", "json", "watch", "yes"), ("true|false", "true", lambda text: text == "true")),
 }
 
 
@@ -30,6 +30,7 @@ class LaunchRequest:
     seeds: tuple[int, ...] = ()
     cells: tuple[str, ...] = ()
     max_gpu_hours: float | None = None
+    fresh: bool = False
     json: bool = False
     watch: bool = False
     yes: bool = False

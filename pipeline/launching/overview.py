@@ -99,6 +99,11 @@ def for_programs(
     return {"runs": values, "counts": counted(found)}
 
 
+def state_line(at: RunStatus) -> str:
+    """As: inner_heads/4 (6e6bbc9f1629) is done: node17, 2026-11-21."""
+    return f"{', '.join(at.labels) or 'run'} ({at.id}) is {at.state}{at.where and f': {at.where}'}"
+
+
 def cells(run: PlannedRun) -> str:
     return ", ".join(run.labels) or f"{run.config.model.name} on {run.config.data.name}"
 

@@ -37,7 +37,7 @@ class RunStatus:
     top1: float | None = None  # percent; the last measured, of what counts
     seconds_left: float | None = None
     attempts: int = 0
-    where: str = ""  # who holds it, or its job
+    where: str = ""  # who holds it, or its job; of one that is done, where and when
     error: str = ""  # the last one, of a run that is not done
 
 
@@ -79,6 +79,7 @@ def _finished(run: PlannedRun) -> RunStatus:
         top1=record.best.top1,
         seconds_left=0.0,
         attempts=record.attempts,
+        where=f"{', '.join(record.hosts)}, {record.ended[:10]}",
     )
 
 
