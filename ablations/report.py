@@ -62,7 +62,13 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--strict", action="store_true", help="exit 1 where a record does not count")
     parser.add_argument("--refresh", action="store_true", help="count parameters and multiply-adds again")
     folders = parser.add_argument_group("folders")
-    folders.add_argument("--records", default="results/records", metavar="FOLDER")
+    folders.add_argument(
+        "--records",
+        nargs="+",
+        default=["results/shipped", "results/records"],
+        metavar="FOLDER",
+        help="one or more; default: those that came with the code, and yours",
+    )
     folders.add_argument("--results", default="results", metavar="FOLDER", help="where tables go")
     folders.add_argument(
         "--runs", default="runs", metavar="FOLDER", help="where runs lie, for --verify and curves"

@@ -7,16 +7,19 @@ A file of this folder that defines `ABLATION = Ablation(…)` is an ablation; it
 import dataclasses
 import importlib
 import pkgutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import ablations
+from ablations.reporting.verdicts import judge_range
 from pipeline.config.identity import science
 from pipeline.config.overrides import compose
 from pipeline.config.run import RunConfig
+from pipeline.config.typed import flattened
 from pipeline.errors import UserError, unknown_name
-from pipeline.launching.plan import RequestedRun
+from pipeline.launching.plan import PlannedRun, RequestedRun
+from pipeline.runs import records
 
 ALL = "all"
 NO_ABLATIONS = ("spec", "report", "reporting")
@@ -123,6 +126,20 @@ def seeded(config: RunConfig, seed: int | None) -> RunConfig:
     return config if seed is None else dataclasses.replace(config, seed=seed)
 
 
+def expectations(runs: Iterable[PlannedRun]) -> Iterator[str]:
+    """A line for each finished run whose cell says where its top-1 must lie."""
+    for run in runs:
+        for ablation, _, name in (label.partition("/") for label in run.labels):
+            cell = load(ablation)[ablation].cell(name)
+            path = records.record_path(run.config.paths.records, run.id)
+            if cell.within and path.exists():
+                top1, (low, high) = records.read(path).best.top1, cell.within
+                yield (
+                    f"{ablation}/{name}, {cell.label}: top-1 {top1:.2f} %, "
+                    f"{judge_range([top1], cell.within)} ({low:g} to {high:g})"
+                )
+
+
 def check(name: str, ablation: Ablation, overrides: Sequence[str] = ()) -> None:
     """Refuse cells that differ in settings other than those that the ablation varies."""
     for cell in ablation.cells:
@@ -142,15 +159,6 @@ def check(name: str, ablation: Ablation, overrides: Sequence[str] = ()) -> None:
                 f"ablation {name}: cells {first} and {other} differ in {', '.join(wrong)} too, but only "
                 f"{', '.join(allowed)} may vary"
             )
-
-
-def flattened(values: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
-    """Nested settings as (a.b.c, value)."""
-    for name, value in values.items():
-        if isinstance(value, dict):
-            yield from flattened(value, f"{path}{name}.")
-        else:
-            yield f"{path}{name}", value
 
 
 def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:

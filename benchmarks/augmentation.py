@@ -30,8 +30,7 @@ from pipeline.data.augmentation.draws import ViewDraws, draw_batch, draw_views
 from pipeline.data.augmentation.policy import OPERATIONS
 from pipeline.data.augmentation.randaugment import apply_operation, use_one_thread
 from pipeline.data.augmentation.settings import Augmentation
-from pipeline.data.images.decode import StoredImage, decode, decode_with_pillow
-from pipeline.data.images.jpeg import ImageKind
+from pipeline.data.images.decode import ImageKind, StoredImage, decode, decode_with_pillow
 from pipeline.data.images.resample import resize_into
 from tests.pipeline.data.augmentation import oracle
 

@@ -15,6 +15,7 @@ import json
 import os
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -72,6 +73,14 @@ def flush_directory(path: Path) -> None:
 def publish_bytes(path: Path, data: bytes | memoryview) -> None:
     with published(path) as file:
         file.write(data)
+
+
+def move_aside(path: Path) -> None:
+    """Move a file or a folder, if there is one, into `earlier/` beside it, under its name and the time."""
+    if path.exists():
+        folder = path.parent / "earlier"
+        folder.mkdir(exist_ok=True)
+        path.rename(folder / f"{path.stem}-{time.time_ns()}{path.suffix}")
 
 
 class LockedElsewhere(Exception):

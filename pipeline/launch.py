@@ -16,10 +16,12 @@ action=submit        start what is not done (the default); after that the comman
        rehearse      a few steps, a real signal, and the same weights as without it
 seeds=0,1,2          of each cell; cells=a,b takes some of them
 max_gpu_hours=N      refuse to start more than that
+fresh=true           run again what is done or has begun; what it left is kept under earlier/
 json=true            for programs, on standard output; yes=true answers every question with yes
 a.b=c                any setting of a run; cluster=slurm|local|auto, or a profile that you wrote
 """
 
+import contextlib
 import dataclasses
 import json
 import shlex
@@ -33,6 +35,7 @@ from pipeline.config.machine import Paths
 from pipeline.config.overrides import compose, groups_help
 from pipeline.config.run import RunConfig
 from pipeline.errors import UserError, WorkFailed, command
+from pipeline.files import move_aside
 from pipeline.launching import local, overview
 from pipeline.launching.arguments import LaunchRequest, again, parse
 from pipeline.launching.cost import Cost, cost, local_device
@@ -68,43 +71,36 @@ def requested_runs(request: LaunchRequest) -> list[RequestedRun]:
 def plan(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
     found = statuses(runs, jobs_of(runs))
     costs = costs_of(runs, found)
-    over = ""
-    try:
-        check_budget(request, costs)
-    except UserError as error:
-        over = str(error)
     if request.json:
         print(json.dumps(overview.for_programs(runs, found, costs)))
     else:
         show_table(overview.PLAN, overview.plan_rows(runs, found, costs), overview.plan_totals(found, costs))
-    if over:
-        raise UserError(over)
+    check_budget(request, costs)
     return 0
 
 
 def status(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
-    if request.watch and not request.json and sys.stdout.isatty():
-        with live_table(sys.stdout) as screen:
-            while True:
-                found = statuses(runs, jobs_of(runs))
-                screen.draw(overview.STATUS, overview.status_rows(runs, found), overview.summary(found))
-                if all(at.state == "done" for at in found):
-                    return 0
-                time.sleep(WATCH_EVERY)
-    while True:
-        found = statuses(runs, jobs_of(runs))
-        if request.json:
-            print(json.dumps(overview.for_programs(runs, found)), flush=True)
-        else:
-            show_table(overview.STATUS, overview.status_rows(runs, found), overview.summary(found))
-        if not request.watch or all(at.state == "done" for at in found):
-            return 1 if any(at.state == "broken" for at in found) else 0
-        time.sleep(WATCH_EVERY)
+    with contextlib.ExitStack() as stack:
+        draw = show_table
+        if request.watch and not request.json and sys.stdout.isatty():
+            draw = stack.enter_context(live_table(sys.stdout)).draw
+        while True:
+            found = statuses(runs, jobs_of(runs))
+            if request.json:
+                print(json.dumps(overview.for_programs(runs, found)), flush=True)
+            else:
+                draw(overview.STATUS, overview.status_rows(runs, found), overview.summary(found))
+            if not request.watch or all(at.state == "done" for at in found):
+                return 1 if any(at.state == "broken" for at in found) else 0
+            time.sleep(WATCH_EVERY)
 
 
 def start(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
     """`submit` starts what is not done, `retry` what broke."""
     found = statuses(runs, jobs_of(runs))
+    if request.fresh:
+        set_aside(runs, found)
+        found = statuses(runs, {})
     without = [run for run, at in zip(runs, found, strict=True) if at.state == "no data"]
     for reason in dict.fromkeys(run.obstacle for run in without):
         stuck = ", ".join(overview.cells(run) for run in without if run.obstacle == reason)
@@ -112,12 +108,29 @@ def start(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
     if len(without) == len(runs):
         raise UserError("none of these runs has its data; nothing was started")
     states = ("broken",) if request.action == "retry" else ("running", "pending", "broken", "missing")
-    todo = [run for run, at in zip(runs, found, strict=True) if at.state in states]
-    costs = dict(zip([run.id for run in runs], costs_of(runs, found), strict=True))
-    check_budget(request, [costs[run.id] for run in todo])
+    chosen = [(run, at) for run, at in zip(runs, found, strict=True) if at.state in states]
+    todo = [run for run, _ in chosen]
+    if request.max_gpu_hours is not None:
+        check_budget(request, costs_of(todo, [at for _, at in chosen]))
     if on_slurm(runs):
         return submit(request, runs, todo, len(without))
     return run_here(request, runs, todo, len(without))
+
+
+def set_aside(runs: Sequence[PlannedRun], found: Sequence[RunStatus]) -> None:
+    """Put records and directories where they do not count, so that the runs begin again."""
+    alive = [at for at in found if at.state in ("running", "pending")]
+    if alive:
+        raise UserError(f"fresh=true: {overview.state_line(alive[0])}; action=cancel ends it")
+    for run, at in zip(runs, found, strict=True):
+        if at.state not in ("done", "broken"):
+            continue
+        print(f"{overview.state_line(at)}; it begins anew", file=sys.stderr)
+        for path in (
+            run_directory(run.config, run.id),
+            records.record_path(run.config.paths.records, run.id),
+        ):
+            move_aside(path)
 
 
 def run_here(
@@ -129,18 +142,18 @@ def run_here(
         with overview.watched(todo, runs[0].config.logging.seconds) as (tell, show):
             work = local.train(todo, tell, show)
     status(dataclasses.replace(request, watch=False), runs)
-    if work.left:
+    if len(work.done) + len(work.failed) < len(todo):
         print("stopped; the same command goes on from there", file=sys.stderr)
         return 130
     for run in todo:
         if run.id in work.failed:
             print(f"failed: {local.name(run)}: {work.failed[run.id]}", file=sys.stderr)
     if work.failed:
-        print(
-            f"action=logs shows what they printed, {again(request, 'retry')} starts them again",
-            file=sys.stderr,
-        )
+        retry = again(request, "retry")
+        print(f"action=logs shows what they printed, {retry} starts them again", file=sys.stderr)
     elif request.ablation:
+        for line in spec.expectations(runs):
+            print(line)
         print(f"the tables: {report_command(runs[0].config)}", file=sys.stderr)
     return 1 if work.failed or without else 0
 
@@ -211,10 +224,8 @@ def rehearse(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
     ready = [run for run in runs if run.id and not run.after]
     if not ready:
         raise UserError("none of these runs can be rehearsed: " + "; ".join(run.obstacle for run in runs))
-    start_copy: rehearsal.Start = rehearsal.LocalRun
-    if on_slurm(runs):
-        from pipeline.launching.slurm.rehearsal import SlurmRun as start_copy
-    said = rehearsal.rehearse(ready[0], start_copy)
+    kind = rehearsal.SlurmCopy if on_slurm(runs) else rehearsal.LocalCopy
+    said = rehearsal.rehearse(ready[0], kind)
     print(json.dumps({"run": ready[0].id, "said": said}) if request.json else said)
     return 0
 
@@ -245,10 +256,9 @@ def costs_of(runs: Sequence[PlannedRun], found: Sequence[RunStatus]) -> list[Cos
         if at.state == "done":
             costs.append(Cost.none("done"))
             continue
-        site = run.config.cluster
-        chosen = slurm and run.config.engine.device != "cpu" and site.gpu_request != "none"
-        devices = resources.allocation(run.config).world if slurm else site.gpus or 1
-        costs.append(cost(run, known, "" if chosen else local_device(run.config), devices))
+        devices = resources.allocation(run.config).world if slurm else run.config.cluster.gpus or 1
+        device = "" if slurm and resources.on_gpus(run.config) else local_device(run.config)
+        costs.append(cost(run, known, device, devices))
     return costs
 
 

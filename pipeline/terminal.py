@@ -4,7 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -13,20 +13,6 @@ if TYPE_CHECKING:
 
 LINE_EVERY = 5.0  # seconds
 UNWRAPPED = 10_000  # columns: what is not a terminal is not wrapped
-
-
-class Display(Protocol):
-    def show(self, step: int, text: str) -> None:
-        """How far the work is; `text` says the rest."""
-
-    def say(self, text: str) -> None:
-        """A line that stays."""
-
-    def close(self) -> None: ...
-
-
-def open_display(total: int, step: int, seconds: float, what: str = "step") -> Display:
-    return Bar(total, step, what) if sys.stderr.isatty() else Lines(total, seconds, what)
 
 
 @contextmanager
@@ -52,17 +38,21 @@ def progress(total: int, what: str) -> Iterator[Callable[[int], None]]:
 
 
 class Lines:
+    """How far some work is, in plain lines."""
+
     def __init__(self, total: int, seconds: float, what: str) -> None:
         self._total, self._seconds, self._what = total, seconds, what
         self._said = time.monotonic()
 
     def show(self, step: int, text: str) -> None:
+        """`text` says the rest."""
         now = time.monotonic()
         if now - self._said >= self._seconds:
             self._said = now
             self.say(f"{self._what} {step:,} of {self._total:,}  {text}")
 
     def say(self, text: str) -> None:
+        """A line that stays."""
         print(text, file=sys.stderr, flush=True)
 
     def close(self) -> None:
@@ -70,6 +60,8 @@ class Lines:
 
 
 class Bar:
+    """The same on a terminal."""
+
     def __init__(self, total: int, step: int, what: str) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -100,6 +92,13 @@ class Bar:
     def close(self) -> None:
         self._bar.refresh()
         self._bar.stop()
+
+
+Display = Lines | Bar
+
+
+def open_display(total: int, step: int, seconds: float, what: str = "step") -> Display:
+    return Bar(total, step, what) if sys.stderr.isatty() else Lines(total, seconds, what)
 
 
 def clock(seconds: float) -> str:

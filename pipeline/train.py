@@ -55,9 +55,10 @@ class Run:
     umask: int  # the user's
 
 
-def main(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str], config: RunConfig | None = None) -> int:
+    """`config`: one that the caller has read, in place of a command line."""
     with Interrupt() as interrupt:
-        config = from_command_line(argv, __doc__ or "")
+        config = config or from_command_line(argv, __doc__ or "")
         if config is None:
             return 0
         place = find_place()
@@ -75,7 +76,9 @@ def main(argv: Sequence[str]) -> int:
                 with opened(run) as attempt, peer_errors(ranks.world):
                     train(run, device, interrupt, attempt)
             elif ranks.rank == 0:
-                print(f"run {id} has finished: {records.record_path(config.paths.records, id)}")
+                path = records.record_path(config.paths.records, id)
+                record = records.read(path)
+                print(f"run {id} has finished, {', '.join(record.hosts)}, {record.ended[:10]}: {path}")
         if interrupt.received is signal.SIGINT:
             raise KeyboardInterrupt
     return 0
@@ -201,8 +204,10 @@ def stop(
 
 def finish(run: Run, trainer: "Trainer", journal: "RunLogger", device: str, attempt: AttemptLog) -> None:
     from pipeline.training.completion import complete
+    from pipeline.training.layout import run_layout
 
     weights = trainer.final_weights()
+    layout = run_layout(trainer)
     run.ranks.lead(journal.flush)
 
     def publish() -> str:
@@ -217,9 +222,11 @@ def finish(run: Run, trainer: "Trainer", journal: "RunLogger", device: str, atte
             damaged_samples=trainer.loader.damaged(),
             device=device,
             world=run.ranks.world,
+            layout=layout,
         )
         path = records.record_path(run.config.paths.records, run.id)
-        path.chmod(0o666 & ~run.umask)  # unlike the run's directory, it is meant for others
+        for each in (path, records.packages_path(path.parent, layout)):
+            each.chmod(0o666 & ~run.umask)  # unlike the run's directory, they are meant for others
         attempt.end(attempts.FINISHED)
         return f"run {run.id}: top-1 {record.best.top1:.2f} %; weights in {run.directory}, record in {path}"
 

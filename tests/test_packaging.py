@@ -12,6 +12,7 @@ ROOT = Path(__file__).parent.parent
 FILES = {
     "tnt/imagenet_classes.txt",
     "ablations/reporting/sizes.json",
+    "pipeline/config/birth.json",
     "pipeline/launching/slurm/rank.sh",
     *(f"ablations/reporting/page/page.{kind}" for kind in ("css", "js", "html.j2")),
     *(f"{package}/py.typed" for package in ("tnt", "pipeline", "ablations")),

@@ -9,6 +9,7 @@ from ablations import spec
 from ablations.spec import Ablation, Cell
 from pipeline.config.identity import science
 from pipeline.config.run import RunConfig
+from pipeline.config.typed import flattened
 from tnt.config import TNTConfig
 
 # They follow from settings of another section, so they are no difference of their own.
@@ -28,14 +29,10 @@ class Science:
         return cls(
             frozenset(
                 (name, tuple(value) if isinstance(value, list) else value)
-                for name, value in spec.flattened(values)
+                for name, value in flattened(values)
                 if name not in APART
             )
         )
-
-    @property
-    def names(self) -> set[str]:
-        return {name for name, _ in self.settings}
 
     def changes(self, other: "Science") -> dict[str, Any]:
         """The settings of `other` that differ from these."""

@@ -1,23 +1,19 @@
 """Puts records into the tables of a scale, and lists those that belong to none."""
 
-import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ablations.reporting.cells import CellConfigs, Science, cells_of
+from ablations.reporting.cells import CellConfigs, cells_of
 from ablations.reporting.judging import judge_table
 from ablations.reporting.matching import ComparedRecord, place
 from ablations.reporting.settings import SettingTable, setting_tables
 from ablations.reporting.sizes import KEPT, Sizes, sizes
 from ablations.reporting.tables import Table
 from pipeline.config.overrides import choices
-from pipeline.config.science import TIMM, TimmConfig
 from pipeline.errors import unknown_name
 from pipeline.runs import records
 from pipeline.runs.records import Record
-
-TIMM_SETTINGS = {"model.name", *(f"model.{field.name}" for field in dataclasses.fields(TimmConfig))}
 
 
 @dataclass(frozen=True)
@@ -33,13 +29,16 @@ class Report:
 
 
 def collect(
-    directory: Path | str, scale: str = "paper", *, counted: Path = KEPT, refresh: bool = False
+    directories: Sequence[Path | str], scale: str = "paper", *, counted: Path = KEPT, refresh: bool = False
 ) -> Report:
-    """A table for each ablation of the scale, and one more for each other protocol under which it was run."""
+    """A table for each ablation of the scale, and one more for each other protocol under which it was run.
+
+    Where two folders hold records of one run, the later folder's counts.
+    """
     if scale not in choices("scale"):
         raise unknown_name("scale", scale, choices("scale"))
     configs = cells_of(scale)
-    known, problems = _read(Path(directory), configs)
+    known, problems = _read(directories)
     places, repeated = place(known, scale, configs)
     networks = [each.network for _, cells in configs.values() for each in cells if each.network is not None]
     counts = sizes(networks, counted, refresh)
@@ -55,7 +54,7 @@ def collect(
         problems=(*problems, *repeated),
         settings=_settings(configs, counts) if scale == "paper" else (),
         others=tuple(id for id, each in known.items() if each.record.scale == scale and id not in used),
-        notes=counts.notes if Path(directory).is_dir() else (*counts.notes, f"there is no {directory} yet"),
+        notes=(*counts.notes, *_absent(directories)),
         records={id: each.record for id, each in known.items()},
         configs=configs,
     )
@@ -67,29 +66,18 @@ def _settings(configs: CellConfigs, counts: Sizes) -> tuple[SettingTable, ...]:
     return setting_tables(pretraining.config, every, counts)
 
 
-def _read(directory: Path, configs: CellConfigs) -> tuple[dict[str, ComparedRecord], list[str]]:
-    """The records that count, by id; a record with other settings than this code has is a problem."""
-    found, problems = records.read_all(directory)
-    cells = next(cells for _, cells in configs.values())
-    ours = cells[0].science.names
-    known = {}
-    for record in found:
-        each = ComparedRecord.of(record)
-        wrong = _setting_differences(each.science, ours)
-        if wrong:
-            problems.append(f"record {record.id} was made by other code: {wrong}; run it again")
-        else:
-            known[record.id] = each
+def _read(directories: Sequence[Path | str]) -> tuple[dict[str, ComparedRecord], list[str]]:
+    """The records that count, by id, and a line for each file that does not."""
+    known: dict[str, ComparedRecord] = {}
+    problems: list[str] = []
+    for directory in directories:
+        found, wrong = records.read_all(directory)
+        known |= {record.id: ComparedRecord.of(record) for record in found}
+        problems += wrong
     return known, problems
 
 
-def _setting_differences(science: Science, ours: set[str]) -> str:
-    """How the names of settings differ from those of a config made now; networks of timm have fewer."""
-    names = science.names
-    if any(name == "model.name" and str(value).startswith(TIMM) for name, value in science.settings):
-        ours = {name for name in ours if not name.startswith("model.")} | TIMM_SETTINGS
-    if names == ours:
-        return ""
-    parts = [f"it has no {name}" for name in sorted(ours - names)]
-    parts += [f"{name} is unknown" for name in sorted(names - ours)]
-    return ", ".join(parts)
+def _absent(directories: Sequence[Path | str]) -> list[str]:
+    if any(Path(directory).is_dir() for directory in directories):
+        return []
+    return [f"there is no {' and no '.join(map(str, directories))} yet"]

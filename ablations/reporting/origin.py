@@ -78,6 +78,7 @@ def command(report: Report, cell: CellConfig, seeds: Sequence[int], record: Reco
     """The command that starts a cell's runs, or repeats a record's run with its own settings."""
     ablation, _ = report.configs[cell.ablation]
     change = {} if record is None else cell.science.changes(Science.of(record.science))
+    change = {name: value for name, value in change.items() if not name.startswith("revisions.")}
     words = [f"ablation={cell.ablation}", f"cells={cell.cell.name}", f"seeds={','.join(map(str, seeds))}"]
     words += [*scale_overrides(ablation, report.scale), *overrides_of(change)]
     return " ".join([LAUNCH, *map(shlex.quote, words)])

@@ -1,27 +1,50 @@
-"""Which run a config is: the same science and the same data are the same run, on every machine."""
+"""Which run a config is: the same science and the same data are the same run, on every machine and for ever.
 
+An id is made of the settings that differ from their birth values (birth.py). To add a setting, add its birth
+value; to rename one, name the new and the old in RENAMED; a setting that goes stays in birth.json. Where the
+code comes to give other numbers for the same settings, its part gets the next revision in REVISIONS.
+"""
+
+import functools
 import hashlib
 import json
 import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.config.run import RunConfig, plain
+from pipeline.config.birth import BIRTH, RENAMED, canonical, filled
+from pipeline.config.run import SCIENCE, RunConfig, plain
+from pipeline.config.science import TIMM
+from pipeline.config.typed import flattened, nested
 from pipeline.errors import UserError
 from pipeline.files import sha256
 
 RUN_ID = re.compile(r"[0-9a-f]{12}")
-# Of the data section: where the shards lie and how they are read. Their content is the fingerprint's part.
-NOT_SCIENCE = ("root", "stage", "loading", "damage")
+# Of the sections SCIENCE, what cannot change the numbers. The shards' content is the fingerprint's part.
+NOT_SCIENCE = ("data.root", "data.stage", "data.loading", "data.damage", "recipe.evaluate_every")
+OF_LANES = ("data.lanes", "data.window")  # nothing reads them in another order
+OF_TIMM = ("model.name",)  # the settings of a network of ours say all of it
+# Parts of the code that came to give other numbers: the revision, and which runs it concerns.
+REVISIONS: dict[str, tuple[int, Callable[[RunConfig], bool]]] = {
+    # 2: masks by the views' positions, not by a generator that depends on the micro-batch
+    "drop_path": (2, lambda config: config.recipe.drop_path > 0),
+    # 2: repeated views under different lambdas; cutmix's box as timm cuts it
+    "mixing": (2, lambda config: _mixed_otherwise(config)),
+}
 
 
 def science(config: RunConfig) -> dict[str, Any]:
     """What decides the numbers. Weights to start from are named by a run's id or by their content."""
-    values = plain(config)
-    data = {name: value for name, value in values["data"].items() if name not in NOT_SCIENCE}
-    recipe = values["recipe"] | {"init": _origin(config.recipe.init)}
-    chosen = {name: values[name] for name in ("model", "seed", "scale", "precision")}
-    return chosen | {"data": data, "recipe": recipe}
+    values = _settings(config)
+    for name, (revision, concerns) in REVISIONS.items():
+        values[f"revisions.{name}"] = revision if concerns(config) else 1
+    return nested(_deciding(values | {"recipe.init": _origin(config.recipe.init)}))
+
+
+def completed(science: Mapping[str, Any]) -> dict[str, Any]:
+    """The science that an earlier code wrote, in the words of this one."""
+    return nested(_deciding(filled(science, _names())))
 
 
 def run_id(config: RunConfig, fingerprint: str) -> str:
@@ -29,14 +52,52 @@ def run_id(config: RunConfig, fingerprint: str) -> str:
     return id_of(science(config), fingerprint)
 
 
-def id_of(science: dict[str, Any], fingerprint: str) -> str:
-    content = {"science": science, "data": fingerprint}
+def id_of(science: Mapping[str, Any], fingerprint: str) -> str:
+    content = {"science": _differing(science), "data": fingerprint}
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def is_run_id(text: str) -> bool:
     return RUN_ID.fullmatch(text) is not None
+
+
+@functools.cache
+def _names() -> tuple[str, ...]:
+    return (*_settings(RunConfig()), *(f"revisions.{name}" for name in REVISIONS))
+
+
+def _settings(config: RunConfig) -> dict[str, Any]:
+    values = plain(config)
+    return dict(flattened({section: values[section] for section in SCIENCE}))
+
+
+def _deciding(values: Mapping[str, Any]) -> dict[str, Any]:
+    without: tuple[str, ...] = NOT_SCIENCE
+    without += () if values.get("data.order") == "lane" else OF_LANES
+    without += () if str(values.get("model.name")).startswith(TIMM) else OF_TIMM
+    return {
+        name: value
+        for name, value in values.items()
+        if not any(name == other or name.startswith(f"{other}.") for other in without)
+    }
+
+
+def _differing(science: Mapping[str, Any]) -> dict[str, Any]:
+    """What differs from birth, by the names at birth."""
+    found = {}
+    for name, value in flattened(science):
+        born = RENAMED.get(name, name)
+        if born not in BIRTH:
+            raise UserError(f"setting {name} is unknown: pipeline/config/birth.json has no value for it")
+        if canonical(value) != canonical(BIRTH[born]):
+            found[born] = canonical(value)
+    return found
+
+
+def _mixed_otherwise(config: RunConfig) -> bool:
+    augmentation = config.data.augmentation
+    return augmentation.mixes and (config.recipe.repeats > 1 or augmentation.cutmix > 0)
 
 
 def _origin(init: str) -> str:

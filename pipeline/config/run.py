@@ -5,19 +5,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipeline.config.birth import filled
 from pipeline.config.machine import About, ClusterConfig, EngineConfig, LoggingConfig, Paths
 from pipeline.config.science import TIMM, ModelConfig, Recipe, TimmConfig
-from pipeline.config.typed import build, listed, typed
+from pipeline.config.typed import build, flattened, listed, nested, typed
 from pipeline.data.settings import DataConfig
 from pipeline.errors import UserError, unknown_name
 from tnt.config import TNTConfig
 
+SCIENCE = ("model", "data", "recipe", "seed", "scale", "precision")  # they decide the numbers
 PRECISIONS = ("bf16", "fp32")
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """The first six decide the numbers; the rest say where and how fast."""
+    """The first six are SCIENCE; the rest say where and how fast."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
@@ -80,6 +82,7 @@ def write(config: RunConfig, path: Path) -> None:
 
 
 def read(path: Path) -> RunConfig:
+    """A config as this code or an earlier one wrote it."""
     import yaml
 
     try:
@@ -90,8 +93,11 @@ def read(path: Path) -> RunConfig:
         raise UserError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
     if not isinstance(values, dict):
         raise UserError(f"{path} is damaged: it holds no config")
+    for section in SCIENCE:
+        if section not in values:
+            raise UserError(f"{path}: {section} is missing")
     try:
-        return from_plain(values)
+        return from_plain(nested(filled(values, dict(flattened(plain(RunConfig()))))))
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
 

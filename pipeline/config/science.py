@@ -4,10 +4,11 @@ from dataclasses import dataclass, field
 
 from pipeline.data.loading.sampler import Sampling
 from pipeline.data.settings import DataConfig
-from pipeline.errors import UserError
+from pipeline.errors import UserError, unknown_name
 from tnt.config import TNTConfig
 
 TIMM = "timm:"
+RATE_CHANGES = ("step", "epoch")
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ class Recipe:
     min_lr: float = 1e-5  # at the end of the run
     warmup_epochs: float = 5.0
     warmup_lr: float = 1e-6  # at the first step
+    cooldown_epochs: int = 0  # of the epochs, the last ones, all at min_lr
+    lr_changes: str = "step"  # or "epoch": an epoch keeps the rate of its first step
     weight_decay: float = 0.05  # of matrices and kernels
     beta1: float = 0.9
     beta2: float = 0.999
@@ -59,7 +62,7 @@ class Recipe:
         for name in ("lr", "eps"):
             if not getattr(self, name) > 0:
                 raise UserError(f"recipe.{name} is {getattr(self, name)}; it must be above 0")
-        for name in ("min_lr", "warmup_epochs", "warmup_lr", "weight_decay", "clip"):
+        for name in ("min_lr", "warmup_epochs", "warmup_lr", "cooldown_epochs", "weight_decay", "clip"):
             if not getattr(self, name) >= 0:
                 raise UserError(f"recipe.{name} is {getattr(self, name)}; it must not be negative")
         for name in ("beta1", "beta2", "ema", "drop_path"):
@@ -67,9 +70,12 @@ class Recipe:
                 raise UserError(f"recipe.{name} is {getattr(self, name)}; it must lie in [0, 1)")
         if not 0 < self.ema_share <= 1:
             raise UserError(f"recipe.ema_share is {self.ema_share}; it must lie in (0, 1]")
-        if self.warmup_epochs >= self.epochs:
+        if self.lr_changes not in RATE_CHANGES:
+            raise unknown_name("recipe.lr_changes", self.lr_changes, RATE_CHANGES)
+        if self.warmup_epochs + self.cooldown_epochs >= self.epochs:
             raise UserError(
-                f"recipe.warmup_epochs is {self.warmup_epochs:g}, not below recipe.epochs={self.epochs}"
+                f"recipe.warmup_epochs={self.warmup_epochs:g} and recipe.cooldown_epochs={self.cooldown_epochs} "
+                f"leave nothing of recipe.epochs={self.epochs}"
             )
 
 

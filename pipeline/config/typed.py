@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import types
 import typing
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
 from pipeline.errors import UserError, unknown_name
@@ -12,7 +13,7 @@ T = TypeVar("T")
 
 
 def build(kind: type[T], values: Any, path: str, **made: Any) -> T:
-    """A dataclass from a dict, each field checked against its annotation."""
+    """A dataclass from a dict: each field is checked against its annotation, or has its default."""
     if not isinstance(values, dict):
         raise UserError(f"{path}={values!r} is no section; set its values one by one")
     hints = _hints(typing.cast(Any, kind))
@@ -20,12 +21,11 @@ def build(kind: type[T], values: Any, path: str, **made: Any) -> T:
     for name in values:
         if name not in hints:
             raise unknown_name(f"setting of {path}" if path else "setting", str(name), hints)
-    for name, hint in hints.items():
-        if name in made:
-            continue
-        if name not in values:
-            raise UserError(f"{prefix}{name} is missing")
-        made[name] = typed(hint, values[name], prefix + name)
+    for field in dataclasses.fields(typing.cast(Any, kind)):
+        if field.name in values:
+            made.setdefault(field.name, typed(hints[field.name], values[field.name], prefix + field.name))
+        elif field.default is field.default_factory is dataclasses.MISSING and field.name not in made:
+            raise UserError(f"{prefix}{field.name} is missing")
     try:
         return kind(**made)
     except UserError:
@@ -72,3 +72,24 @@ def listed(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: listed(item) for key, item in value.items()}
     return [listed(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def flattened(values: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested settings as (a.b.c, value)."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from flattened(value, f"{path}{name}.")
+        else:
+            yield f"{path}{name}", value
+
+
+def nested(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The reverse of `flattened`."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        *sections, last = name.split(".")
+        node = found
+        for section in sections:
+            node = node.setdefault(section, {})
+        node[last] = value
+    return found

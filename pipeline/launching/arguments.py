@@ -1,16 +1,24 @@
 """The command line of launch.py: its own arguments, and the overrides of a run's config."""
 
+import re
 import shlex
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pipeline.config.overrides import top_level
 from pipeline.errors import UserError, unknown_name
 
 ACTIONS = ("submit", "plan", "status", "logs", "cancel", "retry", "rehearse")
-OWN = ("ablation", "action", "seeds", "cells", "max_gpu_hours", "json", "watch", "yes")
-TRUTH = {"true": True, "false": False}
+# The launcher's own words: the form of the value, an example, and what reads it.
+OWN: dict[str, tuple[str, str, Callable[[str], Any]]] = {
+    "ablation": (".*", "se", str),
+    "action": (".*", "plan", str),
+    "seeds": (r"\d+(, ?\d+)*", "0,1,2", lambda text: tuple(map(int, text.split(",")))),
+    "cells": (r"[^, ]+(, ?[^, ]+)*", "a,b", lambda text: tuple(text.replace(" ", "").split(","))),
+    "max_gpu_hours": (r"\d*\.?\d+(e-?\d+)?", "100", float),
+    **dict.fromkeys(("fresh", "json", "watch", "yes"), ("true|false", "true", lambda text: text == "true")),
+}
 
 
 @dataclass(frozen=True)
@@ -22,41 +30,34 @@ class LaunchRequest:
     seeds: tuple[int, ...] = ()
     cells: tuple[str, ...] = ()
     max_gpu_hours: float | None = None
+    fresh: bool = False
     json: bool = False
     watch: bool = False
     yes: bool = False
-    overrides: tuple[str, ...] = field(default=())
+    overrides: tuple[str, ...] = ()
 
 
 def parse(argv: Sequence[str]) -> LaunchRequest:
-    own: dict[str, str] = {}
+    own: dict[str, Any] = {}
     overrides = []
     for text in argv:
         key, equals, value = text.partition("=")
         if not equals or key.startswith("-"):
             raise UserError(f"{text!r} is no setting; write name=value, as in action=plan, or --help")
         if key in OWN:
+            form, example, read = OWN[key]
             if key in own:
-                raise UserError(f"{key} is given twice: {own[key]} and {value}")
-            own[key] = value
+                raise UserError(f"{key} is given twice; {text} is the second")
+            if not re.fullmatch(form, value):
+                raise UserError(f"{text} cannot be read; write {key}={example}")
+            own[key] = read(value)
         elif "." not in key and key not in (*top_level(), "init"):
             raise unknown_name("setting", key, [*OWN, *top_level()])
         else:
             overrides.append(text)
-    action = own.get("action", "submit")
-    if action not in ACTIONS:
-        raise unknown_name("action", action, ACTIONS)
-    request = LaunchRequest(
-        ablation=own.get("ablation", ""),
-        action=action,
-        seeds=tuple(_number("seeds", part, int) for part in _parts(own.get("seeds", ""))),
-        cells=tuple(_parts(own.get("cells", ""))),
-        max_gpu_hours=_number("max_gpu_hours", own["max_gpu_hours"], float)
-        if "max_gpu_hours" in own
-        else None,
-        overrides=tuple(overrides),
-        **{name: _truth(name, own.get(name, "false")) for name in ("json", "watch", "yes")},
-    )
+    request = LaunchRequest(overrides=tuple(overrides), **own)
+    if request.action not in ACTIONS:
+        raise unknown_name("action", request.action, ACTIONS)
     if request.seeds and any(text.startswith("seed=") for text in overrides):
         raise UserError("seed= and seeds= are both given; seeds=0,1,2 is a run of each cell for each of them")
     if request.cells and not request.ablation:
@@ -70,24 +71,3 @@ def again(request: LaunchRequest, action: str) -> str:
     own += [f"seeds={','.join(map(str, request.seeds))}"] if request.seeds else []
     own += [f"cells={','.join(request.cells)}"] if request.cells else []
     return shlex.join(["python", "pipeline/launch.py", *own, *request.overrides, f"action={action}"])
-
-
-def _parts(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
-
-
-def _number(name: str, text: str, kind: type[int] | type[float]) -> Any:
-    try:
-        value = kind(text)
-    except ValueError:
-        value = -1
-    if not 0 <= value < float("inf"):
-        example = "0,1,2" if kind is int else "100"
-        raise UserError(f"{name}={text} cannot be read; write {name}={example}")
-    return value
-
-
-def _truth(name: str, text: str) -> bool:
-    if text not in TRUTH:
-        raise unknown_name(f"value of {name}", text, TRUTH)
-    return TRUTH[text]

@@ -10,13 +10,12 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 from pipeline.config.run import RunConfig
 from pipeline.errors import UserError
@@ -24,7 +23,6 @@ from pipeline.files import PACKAGE
 from pipeline.launching.plan import PlannedRun
 from pipeline.processes.device import cores, gpus
 from pipeline.runs import attempts, records
-from pipeline.runs.attempts import Lease
 from pipeline.runs.directory import OUTPUT, run_directory, write_config
 from pipeline.runs.log import printed_error
 
@@ -35,21 +33,25 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @dataclass
 class LocalRuns:
-    """The state of each run, by id."""
+    """The state of the runs, by id."""
 
     active: dict[str, "RunProcess"] = field(default_factory=dict)
-    elsewhere: dict[str, Lease] = field(default_factory=dict)  # who holds it
-    done: list[str] = field(default_factory=list)
+    elsewhere: set[str] = field(default_factory=set)  # trained by processes of others
+    done: set[str] = field(default_factory=set)
     failed: dict[str, str] = field(default_factory=dict)  # why
-    left: list[str] = field(default_factory=list)  # not begun or not finished, as we were asked to end
+    stopping: bool = False  # we were asked to end
 
 
-@dataclass
+@dataclass(frozen=True)
 class RunProcess:
     process: subprocess.Popen[bytes]
     slot: int
     started: float
-    asked: bool = False  # to end
+
+    def send(self, number: signal.Signals) -> None:
+        """Signal all processes of the run."""
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, number)
 
 
 @dataclass(frozen=True)
@@ -89,23 +91,22 @@ def train(
     """Train what is not done. `tell` gets a line for each event; `show` is called a few times a second."""
     work, space = LocalRuns(), capacity(runs[0].config)
     waiting = list(runs)
-    with _Stop(work) as stop:
-        while waiting or work.active:
+    with _requests_passed_on(work):
+        while work.active or (waiting and not work.stopping):
             waiting = [run for run in waiting if not _settled(run, work, tell)]
-            for run in waiting if not stop.asked else ():
-                if len(work.active) < space.slots and run.id not in work.elsewhere and _ready(run, work):
-                    work.active[run.id] = _start(run, space, _free(work, space))
+            for run in waiting if not work.stopping else ():
+                if len(work.active) < space.slots and run.id not in work.elsewhere and _ready(run):
+                    slot = min(set(range(space.slots)) - {child.slot for child in work.active.values()})
+                    work.active[run.id] = child = start(run, space, slot)
+                    if work.stopping:  # asked in this moment
+                        child.send(signal.SIGTERM)
                     tell(
                         f"{name(run)} starts; {run_directory(run.config, run.id) / OUTPUT} has what it prints"
                     )
             waiting = [run for run in waiting if run.id not in work.active]
-            waiting += _collect(runs, work, stop.asked, tell)
-            if stop.asked and not work.active:
-                work.left += [run.id for run in waiting]
-                return work
-            stop.pass_on()
+            waiting += _collect(runs, work, tell)
             show(work)
-            stop.wait(LOOK_EVERY)
+            time.sleep(LOOK_EVERY)
     return work
 
 
@@ -128,11 +129,31 @@ def ask_to_end(directory: Path) -> str:
     return str(holder)
 
 
+def start(run: PlannedRun, space: Capacity, slot: int) -> RunProcess:
+    """Start its process in a new session: Ctrl-C at the terminal does not reach it, and is passed on."""
+    path = write_config(run.config, run.id)
+    command = [sys.executable, "-u"]
+    if space.ranks > 1:
+        command += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={space.ranks}"]
+    command += [str(TRAIN), "--config", str(path)]
+    env, started = {**os.environ, **space.environment(slot)}, attempts.now()
+    with open(path.parent / OUTPUT, "ab", opener=lambda name, flags: os.open(name, flags, 0o600)) as output:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=env,
+            start_new_session=True,
+        )
+    return RunProcess(process, slot, started)
+
+
 def _settled(run: PlannedRun, work: LocalRuns, tell: Callable[[str], None]) -> bool:
     """Whether a waiting run is done or can never start; a process elsewhere that trains it is noted."""
     if records.exists(run.config.paths.records, run.id):
-        work.elsewhere.pop(run.id, None)
-        work.done.append(run.id)
+        work.elsewhere.discard(run.id)
+        work.done.add(run.id)
         return True
     if run.after in work.failed:
         work.failed[run.id] = f"waits for run {run.after}, which has failed"
@@ -140,63 +161,31 @@ def _settled(run: PlannedRun, work: LocalRuns, tell: Callable[[str], None]) -> b
     holder = attempts.holder(run_directory(run.config, run.id))
     if holder and run.id not in work.elsewhere:
         tell(f"{name(run)} is being trained by {holder}; waiting for that process")
-    if holder:
-        work.elsewhere[run.id] = holder
-    elif work.elsewhere.pop(run.id, None):
+        work.elsewhere.add(run.id)
+    elif not holder and run.id in work.elsewhere:
         tell(f"{name(run)} was not finished there; it continues here")
+        work.elsewhere.remove(run.id)
     return False
 
 
-def _ready(run: PlannedRun, work: LocalRuns) -> bool:
+def _ready(run: PlannedRun) -> bool:
     return not run.after or records.exists(run.config.paths.records, run.after)
 
 
-def _free(work: LocalRuns, space: Capacity) -> int:
-    return min(set(range(space.slots)) - {child.slot for child in work.active.values()})
-
-
-def _start(run: PlannedRun, space: Capacity, slot: int) -> RunProcess:
-    """Start its process in a new session: Ctrl-C at the terminal does not reach it, `_Stop` passes it on."""
-    path = write_config(run.config, run.id)
-    command = [sys.executable, "-u"]
-    if space.ranks > 1:
-        command += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={space.ranks}"]
-    command += [str(TRAIN), "--config", str(path)]
-    output = os.open(path.parent / OUTPUT, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    started = attempts.now()
-    try:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            env={**os.environ, **space.environment(slot)},
-            start_new_session=True,
-        )
-    finally:
-        os.close(output)
-    return RunProcess(process, slot, started)
-
-
-def _collect(
-    runs: Sequence[PlannedRun], work: LocalRuns, stopping: bool, tell: Callable[[str], None]
-) -> list[PlannedRun]:
-    """Note which processes have ended; returns the runs that another launch has started first."""
+def _collect(runs: Sequence[PlannedRun], work: LocalRuns, tell: Callable[[str], None]) -> list[PlannedRun]:
+    """Note which processes have ended; returns the runs to go on with: another launch has them, or we end."""
     again = []
-    for run in [run for run in runs if run.id in work.active]:
-        status = work.active[run.id].process.poll()
-        if status is None:
+    for run in runs:
+        if run.id not in work.active or (status := work.active[run.id].process.poll()) is None:
             continue
         started = work.active.pop(run.id).started
         directory = run_directory(run.config, run.id)
         if records.exists(run.config.paths.records, run.id):
-            work.done.append(run.id)
+            work.done.add(run.id)
             record = records.read(records.record_path(run.config.paths.records, run.id))
             tell(f"{name(run)} is done: top-1 {record.best.top1:.2f} %")
-        elif attempts.holder(directory):
-            again.append(run)  # another launch came first
-        elif stopping:
-            work.left.append(run.id)
+        elif work.stopping or attempts.holder(directory):
+            again.append(run)
         else:
             work.failed[run.id] = _why(status, directory, started)
             tell(f"{name(run)} failed: {work.failed[run.id]}")
@@ -212,51 +201,20 @@ def _why(status: int, directory: Path, started: float) -> str:
     return said or f"status {status}; see {directory / OUTPUT}"
 
 
-class _Stop:
-    """Passes Ctrl-C or a request to end to the runs, which write a checkpoint and end; a second one kills."""
+@contextmanager
+def _requests_passed_on(work: LocalRuns) -> Iterator[None]:
+    """Pass Ctrl-C or a request to end to the runs, which write a checkpoint and end; a second one kills."""
 
-    def __init__(self, work: LocalRuns) -> None:
-        self._work, self._event = work, threading.Event()
-        self._before: dict[signal.Signals, Any] = {}
+    def handle(number: int, frame: FrameType | None) -> None:
+        for child in work.active.values():
+            child.send(signal.SIGKILL if work.stopping else signal.SIGTERM)
+        work.stopping = True
 
-    @property
-    def asked(self) -> bool:
-        return self._event.is_set()
-
-    def wait(self, seconds: float) -> None:
-        """Returns early at the first signal."""
-        if self.asked:
-            time.sleep(seconds)
-        else:
-            self._event.wait(seconds)
-
-    def __enter__(self) -> "_Stop":
-        for number in ENDING:
-            self._before[number] = signal.signal(number, self._handle)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self._before.items():
+    before = {number: signal.signal(number, handle) for number in ENDING}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
             signal.signal(number, handler)
-        for child in self._work.active.values():  # after an error here, no run continues unseen
-            _send(child, signal.SIGTERM)
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
-            for child in self._work.active.values():
-                _send(child, signal.SIGKILL)
-        self._event.set()
-        self.pass_on()
-
-    def pass_on(self) -> None:
-        """Ask each run once, also one that was just starting when the signal came."""
-        for child in self._work.active.values() if self.asked else ():
-            if not child.asked:
-                child.asked = True
-                _send(child, signal.SIGTERM)
-
-
-def _send(child: RunProcess, number: signal.Signals) -> None:
-    """Signal all processes of a run."""
-    if child.process.poll() is None:
-        os.killpg(child.process.pid, number)
+        for child in work.active.values():  # after an error here, no run continues unseen
+            child.send(signal.SIGTERM)

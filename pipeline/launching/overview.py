@@ -7,7 +7,7 @@ import dataclasses
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from pipeline.launching.cost import Cost
@@ -18,7 +18,13 @@ from pipeline.terminal import clock, live_table
 
 PLAN = ("run", "cells", "seed", "state", "images", "device-hours", "time", "disk", "known from")
 STATUS = ("run", "cells", "state", "step", "epoch", "images/s", "top-1", "left", "attempts", "", "last error")
-PROGRESS = ("run", "step", "epoch", "images/s", "top-1", "left")
+WORDS = {
+    "step": "step {}",
+    "epoch": "epoch {}",
+    "images/s": "{} images/s",
+    "top-1": "top-1 {} %",
+    "left": "{} left",
+}
 REDRAW_EVERY = 1.0  # seconds
 UNITS = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 
@@ -37,11 +43,7 @@ def plan_rows(
             at.state,
             "" if cost.images is None else f"{cost.images:,}",
             hours(cost.device_hours),
-            ""
-            if cost.seconds is None
-            else f"{clock(cost.seconds)} on {cost.devices}"
-            if cost.seconds
-            else "",
+            f"{clock(cost.seconds)} on {cost.devices}" if cost.seconds else "",
             size(cost.disk),
             cost.basis if at.state == "no data" else at.error or cost.basis,
         ]
@@ -97,6 +99,11 @@ def for_programs(
     return {"runs": values, "counts": counted(found)}
 
 
+def state_line(at: RunStatus) -> str:
+    """As: inner_heads/4 (6e6bbc9f1629) is done: node17, 2026-11-21."""
+    return f"{', '.join(at.labels) or 'run'} ({at.id}) is {at.state}{at.where and f': {at.where}'}"
+
+
 def cells(run: PlannedRun) -> str:
     return ", ".join(run.labels) or f"{run.config.model.name} on {run.config.data.name}"
 
@@ -119,65 +126,45 @@ def size(value: int | None) -> str:
 @contextmanager
 def watched(runs: Sequence[PlannedRun], seconds: float) -> Iterator[tuple[Tell, Show]]:
     """Two functions that show events and progress; without a terminal, lines come every `seconds`."""
-    if not sys.stderr.isatty():
-        yield _say, _rarely(seconds, lambda work: _lines(runs, work))
-        return
-    with live_table() as screen:
+    with live_table() if sys.stderr.isatty() else nullcontext() as screen:
+        shown = time.monotonic()
 
-        def draw(work: LocalRuns) -> None:
-            screen.draw(PROGRESS, [_row(run, at) for run, at in _at_work(runs, work)], _counts(runs, work))
+        def tell(text: str) -> None:
+            if screen:
+                screen.say(text)
+            else:
+                print(text, file=sys.stderr, flush=True)
 
-        yield screen.say, _rarely(REDRAW_EVERY, draw)
-
-
-def _rarely(seconds: float, show: Show) -> Show:
-    shown = time.monotonic()
-
-    def sometimes(work: LocalRuns) -> None:
-        nonlocal shown
-        if time.monotonic() - shown >= seconds:
+        def show(work: LocalRuns) -> None:
+            nonlocal shown
+            if time.monotonic() - shown < (REDRAW_EVERY if screen else seconds):
+                return
             shown = time.monotonic()
-            show(work)
+            going_on = [run for run in runs if run.id in work.active or run.id in work.elsewhere]
+            found = [dataclasses.replace(status_of(run), state="running", error="") for run in going_on]
+            rows = status_rows(going_on, found)
+            if screen:
+                screen.draw(STATUS, rows, _counts(runs, work))
+            else:
+                for run, row in zip(going_on, rows, strict=True):
+                    tell(f"{name(run)}: {_line(row)}")
+                tell(_counts(runs, work))
 
-    return sometimes
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
-def _lines(runs: Sequence[PlannedRun], work: LocalRuns) -> None:
-    for run, at in _at_work(runs, work):
-        step, epoch, rate, top1, left = _row(run, at)[1:6]
-        parts = [f"step {step}" if step else "", f"epoch {epoch}" if epoch else ""]
-        parts += [f"{rate} images/s" if rate else "", f"top-1 {top1} %" if top1 else ""]
-        parts += [f"{left} left" if left else ""]
-        _say(f"{name(run)}: {', '.join(part for part in parts if part) or 'starting'}")
-    _say(_counts(runs, work))
+        yield tell, show
 
 
-def _at_work(runs: Sequence[PlannedRun], work: LocalRuns) -> list[tuple[PlannedRun, RunStatus]]:
-    return [(run, status_of(run)) for run in runs if run.id in work.active or run.id in work.elsewhere]
-
-
-def _row(run: PlannedRun, at: RunStatus) -> list[str]:
-    return [
-        name(run),
-        f"{at.step:,} of {at.steps:,}" if at.steps else "",
-        "" if at.epoch is None else f"{at.epoch:g}",
-        "" if at.images_per_second is None else f"{at.images_per_second:,.0f}",
-        "" if at.top1 is None else f"{at.top1:.2f}",
-        clock(at.seconds_left) if at.seconds_left else "",
-    ]
+def _line(row: Sequence[str]) -> str:
+    """A row of the table of status in words."""
+    values = dict(zip(STATUS, row, strict=True))
+    return ", ".join(text.format(values[key]) for key, text in WORDS.items() if values[key]) or "starting"
 
 
 def _counts(runs: Sequence[PlannedRun], work: LocalRuns) -> str:
-    waiting = len(runs) - len(work.done) - len(work.failed) - len(work.active) - len(work.elsewhere)
     counts = {
         "done": len(work.done),
         "at work": len(work.active),
         "elsewhere": len(work.elsewhere),
         "failed": len(work.failed),
-        "waiting": waiting,
     }
+    counts["waiting"] = len(runs) - sum(counts.values())
     return f"of {len(runs)} runs: " + ", ".join(f"{count} {word}" for word, count in counts.items() if count)

@@ -8,57 +8,101 @@ every step must be equal to the last digit. The run itself and its record are no
 import dataclasses
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
 from pipeline.config.machine import Paths
 from pipeline.errors import WorkFailed
-from pipeline.files import PACKAGE
+from pipeline.launching import local
 from pipeline.launching.plan import PlannedRun
+from pipeline.launching.slurm import commands, resources, submission
+from pipeline.launching.status import status_of
 from pipeline.runs import attempts
-from pipeline.runs.directory import OUTPUT, run_directory, write_config
-from pipeline.runs.log import metrics, printed_error
+from pipeline.runs.directory import run_directory
+from pipeline.runs.log import metrics
 
 FOLDER = ".rehearsals"  # among the runs
 STEPS = 5  # before the signal, and after it
 PATIENCE = 1800.0  # seconds for those steps, with the time in a queue
-LOOK_EVERY = 0.1
+LOOK_EVERY = 0.1  # seconds between two looks at a run's files
+ASK_EVERY = 10  # looks between two questions to the scheduler
 
 
-class RehearsedRun(Protocol):
-    """A copy of the run while it trains."""
+class LocalCopy:
+    """A copy of a run, trained on this machine by one process."""
+
+    def __init__(self, run: PlannedRun) -> None:
+        self.run = run
+        self._start()
+
+    def _start(self) -> None:
+        self._process = local.start(self.run, local.Capacity(1, (), 1), 0).process
 
     def interrupt(self) -> None:
-        """Send the scheduler's signal, and start the copy again if the scheduler does not."""
+        self._process.send_signal(signal.SIGUSR1)
+        self._process.wait(PATIENCE)
+        self._start()
+
+    def alive(self) -> bool:
+        return self._process.poll() is None
 
     def end(self) -> None:
-        """Stop it."""
-
-    def problem(self) -> str:
-        """Why it does not train any more; "" while it does."""
+        self._process.kill()
+        self._process.wait()
 
 
-Start = Callable[[PlannedRun], RehearsedRun]
+class SlurmCopy:
+    """A copy of a run, trained by a job, which requeues itself after the signal."""
+
+    def __init__(self, run: PlannedRun) -> None:
+        self.run, self._runs = run, Path(run.config.paths.runs)
+        [submitted] = submission.submit([run])
+        self._job = submitted.job
+
+    def interrupt(self) -> None:
+        """As Slurm does before a time limit, and before a preemption where it is set up so."""
+        commands.signal(self._job, resources.SIGNAL)
+
+    def alive(self) -> bool:
+        job = commands.jobs([self._job]).get(self._job)
+        return job is not None and job.live
+
+    def end(self) -> None:
+        submission.cancel(self._runs, [self.run.id])
+        deadline = time.monotonic() + PATIENCE
+        while self.alive():
+            if time.monotonic() > deadline:
+                raise WorkFailed(f"job {self._job} does not end; scancel {self._job}")
+            time.sleep(LOOK_EVERY * ASK_EVERY)
 
 
-def rehearse(run: PlannedRun, start: Start, steps: int = STEPS) -> str:
+Copy = LocalCopy | SlurmCopy
+
+
+def rehearse(run: PlannedRun, start: type[Copy], steps: int = STEPS) -> str:
     """What was shown, in one line; a failure says what differs and keeps both copies."""
     folder = Path(run.config.paths.runs).absolute() / FOLDER / run.id
     shutil.rmtree(folder, ignore_errors=True)
-    left_alone, disturbed = (_copy(run, folder / name) for name in ("left-alone", "interrupted"))
-    at = _interrupted(disturbed, start, steps)
-    goal = at + steps
+    left_alone, disturbed = (_copied(run, folder / name) for name in ("left-alone", "interrupted"))
+    copy = start(disturbed)
+    try:
+        _reaches(copy, steps)
+        copy.interrupt()
+        _until(copy, lambda: len(_starts(disturbed)) > 1, "it was not started again after the signal")
+        at = _starts(disturbed)[1].step
+        if at < steps:
+            raise WorkFailed(f"after the signal the run began again at step {at}, and had done {steps}")
+        _reaches(copy, at + steps)
+    finally:
+        copy.end()
     copy = start(left_alone)
     try:
-        _reaches(left_alone, copy, goal)
+        _reaches(copy, at + steps)
     finally:
         copy.end()
     expected, found = _losses(left_alone), _losses(disturbed)
-    for step in range(1, goal + 1):
+    for step in range(1, at + steps + 1):
         if step not in found or expected[step] != found[step]:
             raise WorkFailed(
                 f"step {step} is {found.get(step)} in the interrupted run and {expected[step]} in the other, "
@@ -66,28 +110,12 @@ def rehearse(run: PlannedRun, start: Start, steps: int = STEPS) -> str:
             )
     shutil.rmtree(folder)
     return (
-        f"run {run.id} was interrupted after step {at} and went on to step {goal}: loss and gradient norm "
-        "of every step are those of a run left alone, to the last digit"
+        f"run {run.id} was interrupted after step {at} and went on to step {at + steps}: loss and gradient "
+        "norm of every step are those of a run left alone, to the last digit"
     )
 
 
-def _interrupted(run: PlannedRun, start: Start, steps: int) -> int:
-    """Interrupt the run and let it continue; the step after which it was interrupted."""
-    copy = start(run)
-    try:
-        _reaches(run, copy, steps)
-        copy.interrupt()
-        _until(lambda: len(_starts(run)) > 1, copy, run, "it was not started again after the signal")
-        at = _starts(run)[1].step
-        if at < steps:
-            raise WorkFailed(f"after the signal the run began again at step {at}, and had done {steps}")
-        _reaches(run, copy, at + steps)
-    finally:
-        copy.end()
-    return at
-
-
-def _copy(run: PlannedRun, folder: Path) -> PlannedRun:
+def _copied(run: PlannedRun, folder: Path) -> PlannedRun:
     """The same run with other paths, which logs every step."""
     paths = Paths(runs=str(folder), records=str(folder / "records"), data=run.config.paths.data)
     logging = dataclasses.replace(run.config.logging, every=1, tensorboard=False, wandb="")
@@ -97,19 +125,19 @@ def _copy(run: PlannedRun, folder: Path) -> PlannedRun:
     )
 
 
-def _reaches(run: PlannedRun, copy: RehearsedRun, step: int) -> None:
-    _until(lambda: max(_losses(run), default=0) >= step, copy, run, f"it did not reach step {step}")
+def _reaches(copy: Copy, step: int) -> None:
+    _until(copy, lambda: max(_losses(copy.run), default=0) >= step, f"it did not reach step {step}")
 
 
-def _until(condition: Callable[[], bool], copy: RehearsedRun, run: PlannedRun, otherwise: str) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        problem = copy.problem()
-        if problem and not condition():
-            raise WorkFailed(f"{otherwise}: {problem}; see {run_directory(run.config, run.id)}")
-        if time.monotonic() > deadline:
-            raise WorkFailed(f"{otherwise} within {PATIENCE / 60:g} minutes")
+def _until(copy: Copy, condition: Callable[[], bool], otherwise: str) -> None:
+    for look in range(int(PATIENCE / LOOK_EVERY)):
+        if condition():
+            return
+        if look % ASK_EVERY == 0 and not copy.alive() and not condition():
+            why = status_of(copy.run).error or "it has ended"
+            raise WorkFailed(f"{otherwise}: {why}; see {copy.run.config.paths.runs}")
         time.sleep(LOOK_EVERY)
+    raise WorkFailed(f"{otherwise} within {PATIENCE / 60:g} minutes")
 
 
 def _losses(run: PlannedRun) -> dict[int, tuple[float, float]]:
@@ -119,40 +147,3 @@ def _losses(run: PlannedRun) -> dict[int, tuple[float, float]]:
 
 def _starts(run: PlannedRun) -> list[attempts.Attempt]:
     return attempts.attempts(run_directory(run.config, run.id))
-
-
-class LocalRun:
-    """A copy that runs on this machine."""
-
-    SIGNAL = signal.SIGUSR1
-
-    def __init__(self, run: PlannedRun) -> None:
-        self._run = run
-        self._path = write_config(run.config, run.id)
-        self._process = self._start()
-
-    def interrupt(self) -> None:
-        self._process.send_signal(self.SIGNAL)
-        status = self._process.wait(PATIENCE)
-        if status:
-            raise WorkFailed(
-                f"the run ended with status {status} on {self.SIGNAL.name}; see {self._path.parent}"
-            )
-        self._process = self._start()
-
-    def end(self) -> None:
-        self._process.kill()
-        self._process.wait()
-
-    def problem(self) -> str:
-        status, directory = self._process.poll(), self._path.parent
-        if status is None:
-            return ""
-        return attempts.last_end(directory) or printed_error(directory) or f"it ended with status {status}"
-
-    def _start(self) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-u", str(PACKAGE / "train.py"), "--config", str(self._path)]
-        with open(self._path.parent / OUTPUT, "ab") as output:
-            return subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
-            )

@@ -37,37 +37,30 @@ class RunStatus:
     top1: float | None = None  # percent; the last measured, of what counts
     seconds_left: float | None = None
     attempts: int = 0
-    where: str = ""  # who holds it, or its job
+    where: str = ""  # who holds it, or its job; of one that is done, where and when
     error: str = ""  # the last one, of a run that is not done
 
 
 def status_of(run: PlannedRun, job: Job | None = None) -> RunStatus:
     if not run.id:
         return RunStatus("", run.labels, "no data", error=run.obstacle)
-    directory = run_directory(run.config, run.id)
     if records.exists(run.config.paths.records, run.id):
         return _finished(run)
-    holder = attempts.holder(directory)
-    starts = len(attempts.attempts(directory))
-    began = starts or (directory / LOG).exists() or _said(directory / OUTPUT)
-    if holder or (job and job.live and job.state != "pending"):
-        state, where = "running", str(holder or _named(job))
-    elif job and job.live:
-        state, where = "pending", _named(job)
-    else:
-        tried = began or (job and job.state != "cancelled")
-        state, where = "broken" if tried else "missing", ""
-    error = ""
-    if state == "broken":
-        error = (
-            attempts.last_end(directory)
-            or printed_error(directory)
-            or (f"job {job.id}: {job.state}" if job else "")
-        )
+    directory = run_directory(run.config, run.id)
+    holder, starts = attempts.holder(directory), len(attempts.attempts(directory))
+    state = where = error = ""
+    if holder or (job and job.live):
+        state = "pending" if not holder and job and job.state == "pending" else "running"
+        where = str(holder or _named(job))
+    elif starts or _printed(directory) or (job and job.state != "cancelled"):
+        state, said = "broken", f"job {job.id}: {job.state}" if job else ""
+        error = attempts.last_end(directory) or printed_error(directory) or said
     come = _progress(run.config, directory)
     if state != "running":
         come.pop("seconds_left", None)
-    return RunStatus(run.id, run.labels, state, attempts=starts, where=where, error=error, **come)
+    return RunStatus(
+        run.id, run.labels, state or "missing", attempts=starts, where=where, error=error, **come
+    )
 
 
 def _finished(run: PlannedRun) -> RunStatus:
@@ -86,19 +79,17 @@ def _finished(run: PlannedRun) -> RunStatus:
         top1=record.best.top1,
         seconds_left=0.0,
         attempts=record.attempts,
+        where=f"{', '.join(record.hosts)}, {record.ended[:10]}",
     )
 
 
 def _progress(config: RunConfig, directory: Path) -> dict[str, Any]:
     """How far it has come, from the last lines that it wrote."""
     timing, metrics = newest_rows(directory / TIMING), newest_rows(directory / METRICS)
-    found: dict[str, Any] = {}
-    last = max((row for row in (*timing, *metrics)), key=lambda row: row["step"], default=None)
-    if timing:  # after a kill it may have gone back to an earlier step
-        last = timing[-1]
-    if last is None:
-        return found
-    found["step"] = last["step"]
+    if not timing:
+        return {}
+    last = timing[-1]  # after a kill it may have gone back to an earlier step
+    found: dict[str, Any] = {"step": last["step"]}
     size = next((row for row in reversed(timing) if "steps" in row), None)
     rate = next((row["images_per_second"] for row in reversed(timing) if "images_per_second" in row), None)
     scored = next((row for row in reversed(metrics) if "evaluated" in row), None)
@@ -107,11 +98,11 @@ def _progress(config: RunConfig, directory: Path) -> dict[str, Any]:
     if size:
         found["steps"] = size["steps"]
         found["epoch"] = round(config.recipe.epochs * last["step"] / size["steps"], 2)
-        if rate:
-            found["images_per_second"] = rate
-            behind = max(0.0, time.time() - last["time"]) if "time" in last else 0.0
-            left = (size["steps"] - last["step"]) * size["images"] / rate
-            found["seconds_left"] = round(max(0.0, left - behind), 1)
+    if size and rate:
+        found["images_per_second"] = rate
+        behind = max(0.0, time.time() - last["time"]) if "time" in last else 0.0
+        left = (size["steps"] - last["step"]) * size["images"] / rate
+        found["seconds_left"] = round(max(0.0, left - behind), 1)
     return found
 
 
@@ -126,10 +117,9 @@ def statuses(runs: Iterable[PlannedRun], jobs: Mapping[str, Job]) -> list[RunSta
 
 
 def _named(job: Job | None) -> str:
-    if job is None:
-        return ""
-    return f"job {job.id}{f' ({job.reason})' if job.reason else ''}"
+    return f"job {job.id}{f' ({job.reason})' if job.reason else ''}" if job else ""
 
 
-def _said(path: Path) -> bool:
-    return path.exists() and path.stat().st_size > 0
+def _printed(directory: Path) -> bool:
+    files = (directory / name for name in (LOG, OUTPUT))
+    return any(path.exists() and path.stat().st_size > 0 for path in files)

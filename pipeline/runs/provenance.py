@@ -1,10 +1,12 @@
 """Which code produced a number: the commit, and the versions of the packages it uses."""
 
+import functools
+import hashlib
 import json
 import platform
 import subprocess
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 
 from pipeline.files import PACKAGE
@@ -45,6 +47,17 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+@functools.cache
+def packages() -> str:
+    """Every installed package with its version, a line each, as `pip freeze` has them."""
+    found = {(one.metadata["Name"] or "").lower(): one.version for one in distributions()}
+    return "".join(f"{name}=={found[name]}\n" for name in sorted(found))
+
+
+def packages_hash() -> str:
+    return hashlib.sha256(packages().encode()).hexdigest()
 
 
 def _git(root: Path, *arguments: str) -> bytes | None:

@@ -1,24 +1,32 @@
 """The record of a finished run: one small file, published whole and once, and checked when it is read.
 
 A record has a hash of itself, and its id is the hash of its science and data: a damaged or edited record does
-not match them.
+not match them. Settings that an earlier code did not know have their birth values, fields of a record the
+defaults below.
+
+    python -m pipeline.runs.records migrate results/records --runs runs
+
+brings the records of schema 1, whose ids named every setting, to this one.
 """
 
+import argparse
 import dataclasses
 import hashlib
 import json
 import os
 import re
-from dataclasses import dataclass, field
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.config.identity import id_of, is_run_id
-from pipeline.config.typed import build, listed
-from pipeline.errors import UserError, WorkFailed
+from pipeline.config.identity import completed, id_of, is_run_id
+from pipeline.config.typed import build, listed, typed
+from pipeline.errors import UserError, WorkFailed, command
 from pipeline.files import flush_directory, partial_name
 
-SCHEMA = 1
+SCHEMA = 2  # 1: ids named every setting, whether or not it differed from its birth value
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 
 
@@ -38,6 +46,23 @@ class Measures:
     def __post_init__(self) -> None:
         if not 0 <= self.top1 <= self.top5 <= 100 or not self.loss >= 0 or self.images < 1:
             raise BadRecord(f"{self} cannot be: 0 ≤ top1 ≤ top5 ≤ 100, loss ≥ 0, images ≥ 1")
+
+
+@dataclass(frozen=True)
+class RunLayout:
+    """How a run was laid out: on the same layout its numbers are the same bits, on another up to rounding."""
+
+    micro_batch: int  # views of a rank at a time
+    accumulation: int  # micro-batches of a step
+    kernels: str  # fused or torch
+    compiled: bool
+    deterministic: bool
+    threads: int  # of a process's arithmetic on the CPU
+    processor: str
+    driver: str  # of the GPU; "" here and below where there is none
+    cuda: str
+    cudnn: str
+    packages: str  # SHA-256 of the list of all packages with their versions, which is `packages_path`
 
 
 @dataclass(frozen=True)
@@ -70,7 +95,8 @@ class Record:
     ended: str
     skipped_steps: int = 0  # not finite
     damaged_samples: int = 0  # replaced by others
-    events: tuple[str, ...] = field(default=())  # what else went wrong and was put right
+    events: tuple[str, ...] = ()  # what else went wrong and was put right
+    layout: RunLayout | None = None  # None: of schema 1
 
     def __post_init__(self) -> None:
         if not is_run_id(self.id) or self.id != id_of(self.science, self.fingerprint):
@@ -124,6 +150,11 @@ def record_path(directory: Path | str, id: str) -> Path:
     return Path(directory) / f"{id}.json"
 
 
+def packages_path(directory: Path | str, layout: RunLayout) -> Path:
+    """Beside the records, as one list is that of many runs."""
+    return Path(directory) / f"packages-{layout.packages[:12]}.txt"
+
+
 def exists(directory: Path | str, id: str) -> bool:
     return record_path(directory, id).is_file()
 
@@ -137,19 +168,30 @@ def read(path: Path) -> Record:
         raise BadRecord(f"{path} is damaged: {error}") from error
     if not isinstance(values, dict) or "schema" not in values:
         raise BadRecord(f"{path} is no record")
+    if values["schema"] == 1:
+        raise BadRecord(
+            f"{path} has schema 1, this code reads {SCHEMA}; "
+            f"python -m pipeline.runs.records migrate {shlex.quote(str(path.parent))}"
+        )
     if values["schema"] != SCHEMA:
-        raise BadRecord(f"{path} has schema {values['schema']}, this code reads {SCHEMA}; run it again")
-    digest = values.pop("sha256", None)
-    if digest != _digest(values):
-        raise BadRecord(f"{path} was edited or damaged: it does not match its own sha256; run it again")
-    del values["schema"]
+        raise BadRecord(f"{path} has schema {values['schema']}, this code reads {SCHEMA}; update the code")
+    _check_hash(values, path)
     try:
+        values["science"] = completed(typed(dict[str, Any], values.get("science"), "science"))
         record = build(Record, values, "")
     except UserError as error:
         raise BadRecord(f"{path}: {error}") from error
     if path.name != f"{record.id}.json":
         raise BadRecord(f"{path} holds the record of {record.id}; a copy under another name does not count")
     return record
+
+
+def _check_hash(values: dict[str, Any], path: Path) -> None:
+    """Take away the file's schema and its hash of itself, and refuse it if the hash is not of the rest."""
+    digest = values.pop("sha256", None)
+    if digest != _digest(values):
+        raise BadRecord(f"{path} was edited or damaged: it does not match its own sha256; run it again")
+    del values["schema"]
 
 
 def read_all(directory: Path | str) -> tuple[list[Record], list[str]]:
@@ -172,3 +214,63 @@ def _encoded(record: Record) -> bytes:
 def _digest(values: dict[str, Any]) -> str:
     text = json.dumps(values, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def migrate(folder: Path, runs: Path | None = None) -> dict[str, str]:
+    """Write each record of schema 1 under its present id; returns the ids, old to new.
+
+    A run that starts from another has that one's id in its own.
+    """
+    old = {path.stem: values for path in sorted(folder.glob("*.json")) if (values := _schema_1(path))}
+    ids: dict[str, str] = {}
+
+    def renamed(id: str) -> str:
+        if id in old and id not in ids:
+            science = old[id]["science"]
+            science["recipe"]["init"] = renamed(science["recipe"]["init"])
+            ids[id] = id_of(completed(science), old[id]["fingerprint"])
+        return ids.get(id, id)
+
+    for id, values in old.items():
+        values |= {"id": renamed(id), "science": completed(values["science"])}
+        values["events"] = [*values["events"], f"its id was {id} in schema 1"]
+        publish(build(Record, values, ""), folder)
+    for id in old:  # now that all are written
+        if runs and (runs / id).is_dir():
+            (runs / id).rename(runs / ids[id])
+        record_path(folder, id).unlink()
+    return ids
+
+
+def _schema_1(path: Path) -> dict[str, Any] | None:
+    """What it holds; None for one of another schema."""
+    try:
+        values = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is damaged: {error}") from error
+    if not isinstance(values, dict) or values.get("schema") != 1:
+        return None
+    _check_hash(values, path)
+    if path.name != f"{values['id']}.json":
+        raise UserError(f"{path} holds the record of {values['id']}; give it that name")
+    return values
+
+
+def main(argv: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.runs.records",
+        description="Bring records of schema 1, whose ids named every setting, to the present one.",
+    )
+    parser.add_argument("action", choices=("migrate",))
+    parser.add_argument("records", type=Path, help="the folder of the records")
+    parser.add_argument("--runs", type=Path, help="the folder of their runs, which get the new ids too")
+    options = parser.parse_args(argv)
+    if not options.records.is_dir():
+        raise UserError(f"there is no folder {options.records}")
+    for old, new in migrate(options.records, options.runs).items():
+        print(f"{old} -> {new}")
+    return 0
+
+
+if __name__ == "__main__":
+    command(main)

@@ -8,12 +8,12 @@ from torch import Tensor
 
 from pipeline.config.identity import science
 from pipeline.config.run import RunConfig
-from pipeline.files import sha256
+from pipeline.files import publish_bytes, sha256
 from pipeline.runs import attempts, records
 from pipeline.runs.directory import run_directory
 from pipeline.runs.log import spent
-from pipeline.runs.provenance import code, versions
-from pipeline.runs.records import Measures, Record
+from pipeline.runs.provenance import code, packages, versions
+from pipeline.runs.records import Measures, Record, RunLayout
 from pipeline.training import models
 from pipeline.training.trainer import TrainingState
 from tnt.complexity.count import count_macs
@@ -33,6 +33,7 @@ def complete(
     damaged_samples: int,
     device: str,
     world: int,
+    layout: RunLayout,
 ) -> Record:
     """Called by rank 0 at the end of the run. Where it was killed, the next call writes the same files.
 
@@ -74,8 +75,10 @@ def complete(
         skipped_steps=state.skipped,
         damaged_samples=damaged_samples,
         events=tuple(state.events),
+        layout=layout,
     )
     records.publish(record, config.paths.records)
+    publish_bytes(records.packages_path(config.paths.records, layout), packages().encode())
     return record
 
 

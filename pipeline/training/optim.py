@@ -25,14 +25,14 @@ def optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
 
 
 class Schedule:
-    """Linear warm-up, then a cosine over the whole run, as timm's; a function of the step, so stateless."""
+    """Linear warm-up, a cosine, then the cool-down, as timm's; a function of the step, so stateless."""
 
     def __init__(self, recipe: Recipe, steps_per_epoch: int) -> None:
-        self.steps = recipe.epochs * steps_per_epoch
+        self._rounded_to = steps_per_epoch if recipe.lr_changes == "epoch" else 1
         dummy = torch.optim.SGD([nn.Parameter(torch.zeros(()))], lr=recipe.lr)
         self._timm = CosineLRScheduler(
             dummy,
-            t_initial=self.steps,
+            t_initial=(recipe.epochs - recipe.cooldown_epochs) * steps_per_epoch,
             lr_min=recipe.min_lr,
             warmup_t=math.floor(recipe.warmup_epochs * steps_per_epoch),
             warmup_lr_init=recipe.warmup_lr,
@@ -41,7 +41,7 @@ class Schedule:
 
     def lr(self, step: int) -> float:
         """The rate of the step-th update, counted from 0."""
-        self._timm.step_update(step)
+        self._timm.step_update(step // self._rounded_to * self._rounded_to)
         return float(self._timm.optimizer.param_groups[0]["lr"])
 
     def apply(self, optimizer: torch.optim.Optimizer, step: int) -> float:

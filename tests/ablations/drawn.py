@@ -46,7 +46,7 @@ def scene(folder: Path) -> Scene:
 
 
 def gather(folder: Path, scale: str = "paper") -> Report:
-    return collect(folder / "results" / "records", scale, counted=folder / "results" / "sizes.json")
+    return collect([folder / "results" / "records"], scale, counted=folder / "results" / "sizes.json")
 
 
 def leave_journal(run: Path, top1: float, epochs: int = 300) -> None:

@@ -28,6 +28,7 @@ def test_a_switch_named_in_an_ablation_reaches_the_trained_network(tmp_path):
         timeout=LIMIT,
     )
     assert done.returncode == 0, done.stderr
+    assert done.stdout.count("as expected") - done.stdout.count("not as expected") == 2
     found, problems = records.read_all(tmp_path / "records")
     assert not problems
     by_cell = {record.cell: record for record in found}

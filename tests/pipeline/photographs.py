@@ -7,8 +7,7 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from pipeline.data.images.decode import StoredImage
-from pipeline.data.images.jpeg import ImageKind
+from pipeline.data.images.decode import ImageKind, StoredImage
 
 NAMES = ("china.jpg", "flower.jpg")
 

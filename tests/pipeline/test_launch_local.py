@@ -2,6 +2,7 @@
 
 import json
 import signal
+import socket
 import subprocess
 import time
 from dataclasses import dataclass
@@ -142,6 +143,24 @@ def test_logs_end_with_what_happened(place, broken, capsys):
 
 
 @pytest.mark.slow
+def test_a_finished_run_begins_anew_only_when_asked(place, broken, capsys):
+    """It says where and when the record was made that answers; what is set aside is kept."""
+    one = ("recipe.epochs=1", "cells=none")
+    [at] = place.status(capsys, *one)
+    record = place.folder / "records" / f"{at['id']}.json"
+    before = record.read_bytes()
+    assert at["where"] == f"{socket.gethostname()}, {json.loads(before)['ended'][:10]}"
+    assert place.launch(*one)[0] == 0
+    assert record.read_bytes() == before
+    status, _, err = place.launch(*one, "fresh=true")
+    assert (status, err.count(f"is done: {at['where']}; it begins anew")) == (0, 1)
+    assert record.read_bytes() != before
+    (kept,) = (place.folder / "records/earlier").iterdir()
+    assert kept.read_bytes() == before
+    (directory,) = (place.folder / "runs/earlier").iterdir()
+    assert (directory / "model.safetensors").exists()
+
+
 def test_ctrl_c_loses_nothing_and_a_second_launch_takes_over(place, capsys):
     """Two launches at once: one trains, the other waits, and goes on where the first was stopped."""
     more = ("recipe.epochs=5", "cells=both")

@@ -11,26 +11,40 @@ image that Pillow cannot decode completely is damaged.
 
 import io
 import warnings
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.data.images.jpeg import ImageKind, NotJpeg, read_frame
 from pipeline.errors import WorkFailed
 
+if TYPE_CHECKING:
+    from PIL.ImageFile import ImageFile
+
+
+class ImageKind(IntEnum):
+    """Which decoder a payload takes."""
+
+    JPEG = 0  # three components, sequential, 8 bit
+    PROGRESSIVE = 1
+    CMYK = 2  # four components, CMYK or YCCK
+    GREY = 3  # a JPEG of one component
+    PNG = 4
+    OTHER = 5  # any other form that Pillow decodes (GIF, BMP, …), and files that simplejpeg refuses
+
+
 FAST = (ImageKind.JPEG, ImageKind.GREY, ImageKind.PROGRESSIVE)  # decoded by simplejpeg, all others by Pillow
-PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 # Without PostScript and similar formats, for which Pillow starts another program.
 PILLOW_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
 MAX_PIXELS = 100_000_000
+ORIENTATION = 0x0112  # EXIF's tag; 1 is upright
 
 
 class DecodeError(WorkFailed):
-    """The bytes are not an image, or not the image that the manifest recorded."""
-
-
-class DamagedImage(Exception):
-    """The payload is not an image that can be decoded; the message says why."""
+    """The bytes are not an image that can be decoded, or not the image that the manifest recorded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +78,8 @@ def decode(image: StoredImage) -> np.ndarray:
 
 
 def decode_with_pillow(image: StoredImage) -> np.ndarray:
-    from PIL import Image
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about broken EXIF; an image that cannot be decoded raises
-        try:
-            with Image.open(io.BytesIO(image.payload), formats=PILLOW_FORMATS) as opened:
-                return np.array(opened.convert("RGB"))  # a copy: torch needs a writable array
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise DecodeError(f"the image cannot be decoded: {error}") from None
+    with _opened(image.payload) as opened:
+        return np.array(opened.convert("RGB"))  # a copy: torch needs a writable array
 
 
 def _decode_with_simplejpeg(payload: bytes | memoryview) -> np.ndarray:
@@ -84,46 +91,56 @@ def _decode_with_simplejpeg(payload: bytes | memoryview) -> np.ndarray:
         raise DecodeError(f"the image cannot be decoded: {error}") from None
 
 
-def inspect_image(payload: bytes) -> Inspection:
-    """Decode a payload completely; DamagedImage if that fails."""
-    if not payload:
-        raise DamagedImage("it is empty")
-    if payload[:2] != b"\xff\xd8":
-        return _inspect_with_pillow(
-            payload, ImageKind.PNG if payload.startswith(PNG_MAGIC) else ImageKind.OTHER
-        )
-    try:
-        frame = read_frame(payload)
-    except NotJpeg as error:
-        raise DamagedImage(str(error)) from None
-    if frame.width * frame.height > MAX_PIXELS:
-        raise DamagedImage(f"{frame.width}×{frame.height} pixels are more than {MAX_PIXELS}")
-    turned = frame.orientation != 1
-    if frame.kind not in FAST:
-        return _inspect_with_pillow(payload, frame.kind, turned=turned)
-    import simplejpeg
-
-    try:
-        shape = simplejpeg.decode_jpeg(payload, strict=True).shape
-    except ValueError as error:
-        return _inspect_with_pillow(payload, ImageKind.OTHER, flaw=str(error), turned=turned)
-    assert shape == (frame.height, frame.width, 3), (shape, frame)
-    return Inspection(frame.kind, frame.width, frame.height, turned=turned)
-
-
-def _inspect_with_pillow(payload: bytes, kind: ImageKind, flaw: str = "", turned: bool = False) -> Inspection:
+@contextmanager
+def _opened(payload: bytes | memoryview) -> Iterator["ImageFile"]:
+    """By Pillow; DecodeError for whatever it says of the bytes while they are read."""
     from PIL import Image
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about broken EXIF; an image that cannot be decoded raises
         try:
             with Image.open(io.BytesIO(payload), formats=PILLOW_FORMATS) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise DamagedImage(f"{image.width}×{image.height} pixels are more than {MAX_PIXELS}")
-                pixels = image.convert("RGB")
-        except DamagedImage:
+                yield image
+        except DecodeError:
             raise
         except Exception as error:  # a decoder may raise anything on damaged bytes
             reason = str(error).split(" <_io")[0] or type(error).__name__
-            raise DamagedImage(f"{reason} ({flaw})" if flaw else reason) from None
-    return Inspection(kind, pixels.width, pixels.height, flaw, turned)
+            raise DecodeError(f"the image cannot be decoded: {reason}") from None
+
+
+def identify(payload: bytes) -> Inspection:
+    """What the headers say; DecodeError if they are not those of an image, or of one too large to decode."""
+    if not payload:
+        raise DecodeError("it is empty")
+    with _opened(payload) as image:
+        if image.width * image.height > MAX_PIXELS:
+            raise DecodeError(f"{image.width}×{image.height} pixels are more than {MAX_PIXELS}")
+        if image.format not in ("JPEG", "MPO"):
+            kind = ImageKind.PNG if image.format == "PNG" else ImageKind.OTHER
+            return Inspection(kind, image.width, image.height)
+        sequential = ImageKind.PROGRESSIVE if "progressive" in image.info else ImageKind.JPEG
+        kind = {"L": ImageKind.GREY, "CMYK": ImageKind.CMYK}.get(image.mode, sequential)
+        return Inspection(kind, image.width, image.height, turned="exif" in image.info and _is_turned(image))
+
+
+def _is_turned(image: "ImageFile") -> bool:
+    try:
+        return image.getexif().get(ORIENTATION) in range(2, 9)
+    except Exception:  # many files carry broken EXIF, which says nothing about the pixels
+        return False
+
+
+def inspect_image(payload: bytes) -> Inspection:
+    """Decode a payload completely; DecodeError if that fails."""
+    found = identify(payload)
+    if found.kind in FAST:
+        import simplejpeg
+
+        try:
+            shape = simplejpeg.decode_jpeg(payload, strict=True).shape
+            assert shape == (found.height, found.width, 3), (shape, found)
+            return found
+        except ValueError as error:
+            found = replace(found, kind=ImageKind.OTHER, flaw=str(error))
+    decode(StoredImage(payload, found.kind, found.width, found.height))
+    return found

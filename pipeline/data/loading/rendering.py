@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from pipeline.data.augmentation.settings import Augmentation
-from pipeline.data.images.jpeg import ImageKind
+from pipeline.data.images.decode import ImageKind
 from pipeline.data.shards.manifest import Manifest
 from pipeline.data.shards.reader import PAUSES, ShardFiles, Unreadable
 

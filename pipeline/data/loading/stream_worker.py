@@ -1,7 +1,6 @@
 """Micro-batches from streamed shards, in a worker process: webdataset's door for reading."""
 
 import hashlib
-import io
 import itertools
 import logging
 import os
@@ -16,8 +15,7 @@ import numpy as np
 
 from pipeline.data.augmentation.draws import draw_views
 from pipeline.data.augmentation.settings import Augmentation
-from pipeline.data.images.decode import FAST, DecodeError, StoredImage
-from pipeline.data.images.jpeg import ImageKind, NotJpeg, read_frame
+from pipeline.data.images.decode import FAST, DecodeError, ImageKind, StoredImage, identify
 from pipeline.data.loading.sampler import Sampling
 from pipeline.data.loading.worker import IGNORED
 from pipeline.data.randomness import Purpose, philox
@@ -182,21 +180,9 @@ def _stored(sample: dict[str, Any]) -> Sample:
         raise UserError(f"{name} has no image ({'|'.join(IMAGES)}) with a label (cls); it holds {held}")
     if not sample["cls"].strip().isdigit():
         raise UserError(f"{name} has the label {sample['cls'][:20]!r}; it must be a number of decimal digits")
-    kind, width, height = _form(payload)
-    return StoredImage(payload, kind, width, height), int(sample["cls"]), name
-
-
-def _form(payload: bytes) -> tuple[int, int, int]:
-    """Kind, width and height by the headers."""
-    from PIL import Image, UnidentifiedImageError
-
     try:
-        frame = read_frame(payload)
-        return frame.kind, frame.width, frame.height
-    except NotJpeg:
-        pass  # then Pillow knows it, or nobody
-    try:
-        with Image.open(io.BytesIO(payload)) as image:
-            return ImageKind.OTHER, *image.size
-    except (UnidentifiedImageError, OSError):
-        return ImageKind.OTHER, 1, 1  # decoding refuses it by name
+        found = identify(payload)
+        image = StoredImage(payload, found.kind, found.width, found.height)
+    except DecodeError:
+        image = StoredImage(payload, ImageKind.OTHER, 1, 1)  # decoding refuses it by name
+    return image, int(sample["cls"]), name

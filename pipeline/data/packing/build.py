@@ -16,8 +16,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from pipeline.data.images.decode import DamagedImage, inspect_image
-from pipeline.data.images.jpeg import ImageKind
+from pipeline.data.images.decode import DecodeError, ImageKind, inspect_image
 from pipeline.data.packing.fork_pool import Advance, ForkPool
 from pipeline.data.packing.shard_rows import (
     Notes,
@@ -164,7 +163,7 @@ class _ShardWriter:
         payload = self.source.read(split, sample)
         try:
             image = inspect_image(payload)
-        except DamagedImage as error:
+        except DecodeError as error:
             collector.skipped[key.decode(errors="replace")] = str(error)
             return
         # Extensions by content, because webdataset's readers look for .jpg and .png.

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.data.images.decode import PILLOW_FORMATS
-from pipeline.data.images.jpeg import ImageKind
+from pipeline.data.images.decode import PILLOW_FORMATS, ImageKind
 from pipeline.data.shards.manifest import Manifest, splits_of
 from pipeline.errors import UserError, WorkFailed
 from pipeline.files import publish_bytes

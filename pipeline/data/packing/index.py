@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.data.images.decode import DamagedImage, inspect_image
+from pipeline.data.images.decode import DecodeError, inspect_image
 from pipeline.data.packing.build import Outcome
 from pipeline.data.packing.fork_pool import Advance, ForkPool
 from pipeline.data.packing.shard_rows import Notes, RowCollector, ShardRows, join_shards
@@ -88,7 +88,7 @@ def index_tar(path: Path, advance: Advance) -> ShardRows:
             advance(1)
             try:
                 collector.add(sample.key, label, image.offset, payload, inspect_image(payload))
-            except DamagedImage as error:
+            except DecodeError as error:
                 collector.skipped[f"{path.name}: {sample.key.decode(errors='replace')}"] = str(error)
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return collector.rows(path.name, size, digest)

@@ -17,7 +17,7 @@ from typing import Any, Self
 import numpy as np
 import xxhash
 
-from pipeline.data.images.jpeg import ImageKind
+from pipeline.data.images.decode import ImageKind
 from pipeline.errors import UserError, WorkFailed
 from pipeline.files import publish_bytes
 

@@ -17,11 +17,6 @@ READ_FROM = "1.5.4"
 
 
 class ArrayExecutor(SlurmExecutor):
-    def script(self, command: str, tasks: int) -> str:
-        """The batch script of an array with so many tasks."""
-        self.parameters["map_count"] = tasks
-        return self._make_submission_file_text(command, "")
-
     def submit_tasks(self, command: str, tasks: int) -> str:
         """The id of the array's job."""
         self.parameters["map_count"] = tasks

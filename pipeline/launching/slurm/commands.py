@@ -1,10 +1,11 @@
-"""Slurm's own commands: list jobs, cancel, signal and requeue them; without torch.
+"""Slurm's own commands: list jobs, cancel and signal them; without torch.
 
 A controller that is restarting or busy is asked again for a while. Accounting (`sacct`) is used where a site
 has it, but not needed: the files of a run also show how it ended.
 """
 
 import functools
+import os
 import re
 import shutil
 import subprocess
@@ -25,17 +26,13 @@ FOREIGN = re.compile(
     r"(?!SLURM_CONF$)((SLURMD?|SRUN|SUBMITIT|TORCHELASTIC|MASTER)_|(RANK|WORLD_SIZE|LOCAL_RANK)$)"
 )
 JOB = re.compile(r"\d+(_\d+)?")
-COLUMNS = "%i|%j|%T|%N|%M|%r"
 
 
 @dataclass(frozen=True)
 class Job:
     id: str  # as 17, or 17_3 in an array
-    name: str
     state: str  # Slurm's word in small letters: pending, running, completed, failed, timeout, …
     reason: str = ""  # why it is pending, or what ended it
-    nodes: str = ""
-    elapsed: float = 0.0  # seconds since its last start
 
     @property
     def live(self) -> bool:
@@ -47,14 +44,10 @@ def available() -> bool:
     """Whether this machine belongs to a cluster; Slurm's commands may be installed where none is set up."""
     if not shutil.which("sbatch"):
         return False
-    ping = ["scontrol", "ping"]  # names the controllers, whether or not they answer
-    try:
-        said = subprocess.run(
-            ping, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE
-        )
+    try:  # it names the controllers, whether or not they answer
+        return "slurmctld" in run("scontrol", "ping").stdout.lower()
     except (OSError, subprocess.TimeoutExpired):
         return True
-    return "slurmctld" in said.stdout.lower()
 
 
 def jobs(ids: Iterable[str]) -> dict[str, Job]:
@@ -63,16 +56,15 @@ def jobs(ids: Iterable[str]) -> dict[str, Job]:
     arrays = sorted({id.partition("_")[0] for id in wanted}, key=int)
     found: dict[str, Job] = {}
     for start in range(0, len(arrays), AT_ONCE):
-        some = ",".join(arrays[start : start + AT_ONCE])
-        found |= {job.id: job for job in _listed("--jobs", some) if job.id in wanted}
+        found |= _listed("--jobs", ",".join(arrays[start : start + AT_ONCE]))
     if missed := sorted(wanted - found.keys()):
-        found |= {job.id: job for job in _accounted(missed) if job.id in wanted}
-    return found
+        found |= _accounted(missed)
+    return {id: job for id, job in found.items() if id in wanted}
 
 
-def named(name: str) -> list[Job]:
-    """The jobs of this name that Slurm has not forgotten."""
-    return _listed("--name", name)
+def named(name: str) -> list[str]:
+    """The ids of the jobs of this name that Slurm has not forgotten."""
+    return list(_listed("--name", name))
 
 
 def cancel(ids: Sequence[str]) -> None:
@@ -84,10 +76,6 @@ def cancel(ids: Sequence[str]) -> None:
 def signal(id: str, name: str) -> None:
     """Send a signal to the ranks of a job, as Slurm does before it takes the nodes away."""
     ask("scancel", f"--signal={name}", _checked(id))
-
-
-def requeue(id: str) -> None:
-    ask("scontrol", "requeue", _checked(id))
 
 
 def settings() -> dict[str, str]:
@@ -105,15 +93,13 @@ def ask(*command: str) -> str:
     """Standard output of one of Slurm's commands."""
     deadline = time.monotonic() + PATIENCE
     while True:
-        complaint = ""
+        passing = False
         try:
-            done = subprocess.run(
-                command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE
-            )
+            done = run(*command)
         except FileNotFoundError:
             raise WorkFailed(f"there is no {command[0]} here; run this where Slurm's commands are") from None
         except subprocess.TimeoutExpired:
-            complaint, passing = f"no answer within {PATIENCE:g} s", False
+            complaint = f"no answer within {PATIENCE:g} s"
         else:
             if done.returncode == 0:
                 return done.stdout
@@ -125,42 +111,46 @@ def ask(*command: str) -> str:
         time.sleep(PAUSE)
 
 
+def run(*command: str, timeout: float = PATIENCE) -> subprocess.CompletedProcess[str]:
+    """One try. Inside of a job, the command is not told of it: else it would act on that job."""
+    env = {name: value for name, value in os.environ.items() if not FOREIGN.match(name)}
+    return subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=env, timeout=timeout
+    )
+
+
 def last_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1] if lines else ""
 
 
-def _listed(*which: str) -> list[Job]:
-    command = ("squeue", "--noheader", "--array", "--all", "--states=all", f"--format={COLUMNS}", *which)
+def _listed(*which: str) -> dict[str, Job]:
     try:
-        said = ask(*command)
+        return _read(
+            ask("squeue", "--noheader", "--array", "--all", "--states=all", "--format=%i|%T|%r", *which)
+        )
     except WorkFailed as error:
         if "invalid job id" in str(error).lower():  # said where all of one job's tasks are forgotten
-            return []
+            return {}
         raise
-    found = []
-    for line in said.splitlines():
-        id, name, state, nodes, elapsed, reason = line.split("|", 5)
-        known = "" if reason == "None" else reason
-        found.append(Job(id.strip(), name, state.lower(), known, nodes, seconds(elapsed)))
-    return found
 
 
-def _accounted(ids: Sequence[str]) -> list[Job]:
+def _accounted(ids: Sequence[str]) -> dict[str, Job]:
     """Jobs that ended earlier, where the site has accounting; else none."""
-    columns = "JobID,JobName,State,NodeList,ElapsedRaw,Reason"
-    command = ["sacct", "-X", "--noheader", "--parsable2", f"--format={columns}", "--jobs", ",".join(ids)]
+    columns = "--format=JobID,State,Reason"
     try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE
-        )
+        done = run("sacct", "-X", "--noheader", "--parsable2", columns, "--jobs", ",".join(ids))
     except (OSError, subprocess.TimeoutExpired):
-        return []
-    found = []
-    for line in done.stdout.splitlines() if done.returncode == 0 else ():
-        id, name, state, nodes, elapsed, reason = line.split("|", 5)
-        word = state.split()[0].lower()  # "CANCELLED by 1000"
-        found.append(Job(id, name, word, "" if reason == "None" else reason, nodes, float(elapsed or 0)))
+        return {}
+    return {} if done.returncode else _read(done.stdout)
+
+
+def _read(lines: str) -> dict[str, Job]:
+    found = {}
+    for line in lines.splitlines():
+        id, state, reason = (part.strip() for part in line.split("|", 2))
+        word = state.split()[0].lower()  # of "CANCELLED by 1000"
+        found[id] = Job(id, word, "" if reason == "None" else reason)
     return found
 
 
@@ -168,15 +158,3 @@ def _checked(id: str) -> str:
     if not JOB.fullmatch(id):
         raise WorkFailed(f"{id!r} is no job id of Slurm")
     return id
-
-
-def seconds(elapsed: str) -> float:
-    """1-02:03:04 as seconds; what is not known counts as none."""
-    days, _, clock = elapsed.rpartition("-")
-    parts = clock.split(":")
-    if not all(part.isdigit() for part in [*parts, days or "0"]):
-        return 0.0
-    total = 0
-    for part in parts:
-        total = 60 * total + int(part)
-    return float(total + 86400 * int(days or 0))

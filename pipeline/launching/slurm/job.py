@@ -6,7 +6,6 @@ The launch's file names the run of each task of the array, and the run's directo
 checkpoints. So the command is the same however often the job is started again.
 """
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,24 +14,22 @@ from pipeline.config import run as configs
 from pipeline.config.identity import is_run_id
 from pipeline.config.run import RunConfig
 from pipeline.errors import UserError, WorkFailed, command
-from pipeline.launching.slurm import commands, launches
-from pipeline.processes.place import find_place
+from pipeline.launching.slurm import launches
+from pipeline.processes.place import find_place, requeue
 from pipeline.runs import attempts, records
 from pipeline.runs.directory import CONFIG, WEIGHTS, run_directory
 
 
 def main(argv: Sequence[str]) -> int:
-    if len(argv) != 1:
-        raise UserError("one argument: the directory of a launch")
+    array, _, task = find_place().job.partition("_")
+    if len(argv) != 1 or not task:
+        raise UserError("this is started by the jobs of launch.py; `pipeline/train.py` starts a run")
     launch = launches.read(Path(argv[0]))
-    array, task = _place()
     if launch.settle(array) != array:
-        print(f"{launch.name} was given up, or is job {launch.job or 'none'}: job {array} does nothing")
+        print(f"{launch.directory.name} was given up, or is job {launch.job}: job {array} does nothing")
         return 0
-    path = Path(launch.runs_directory) / launch.runs[task] / CONFIG
-    if waits_for_its_origin(configs.read(path)):
-        return 0
-    return train.main(["--config", str(path)])
+    config = configs.read(launch.directory.parents[1] / launch.runs[int(task)] / CONFIG)
+    return 0 if waits_for_its_origin(config) else train.main((), config)
 
 
 def waits_for_its_origin(config: RunConfig) -> bool:
@@ -58,18 +55,9 @@ def waits_for_its_origin(config: RunConfig) -> bool:
             "same launch again submits both"
         )
     print(f"this starts from run {origin}, which is still at work; job {place.job} is queued again")
-    commands.requeue(place.job)
+    if not requeue(place):
+        raise WorkFailed(f"Slurm did not queue job {place.job} again; the same launch submits the run again")
     return True
-
-
-def _place() -> tuple[str, int]:
-    """The array's job and the number of this task in it."""
-    try:
-        return os.environ["SLURM_ARRAY_JOB_ID"], int(os.environ["SLURM_ARRAY_TASK_ID"])
-    except (KeyError, ValueError):
-        raise UserError(
-            "this is started by the jobs of launch.py; `pipeline/train.py` starts a run"
-        ) from None
 
 
 if __name__ == "__main__":

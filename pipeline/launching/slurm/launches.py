@@ -9,6 +9,7 @@ A job has the name of its launch. For a launch without a job, Slurm is asked for
 nothing is submitted twice after a submitter was killed in between, or sbatch submitted but could not answer.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -16,7 +17,7 @@ import secrets
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import UserError
@@ -33,35 +34,24 @@ LOST = "none"  # in the file of the job: Slurm knows no job of that name
 
 @dataclass(frozen=True)
 class Launch:
-    name: str
+    directory: Path  # its name is that of the job
     runs: tuple[str, ...]  # ids, by the array's index
-    code: str  # the directory of the code that they run
-    runs_directory: str
 
     @classmethod
-    def new(cls, runs: Iterable[str], code: Path, runs_directory: Path) -> "Launch":
-        return cls(f"tnt-{secrets.token_hex(5)}", tuple(runs), str(code), str(runs_directory))
+    def begin(cls, runs_directory: Path, runs: Iterable[str]) -> "Launch":
+        launch = cls(runs_directory / FOLDER / f"tnt-{secrets.token_hex(5)}", tuple(runs))
+        launch.directory.mkdir(parents=True, mode=0o700)
+        publish_bytes(launch.directory / LAUNCH, (json.dumps({"runs": launch.runs}) + "\n").encode())
+        return launch
 
     @property
-    def directory(self) -> Path:
-        return Path(self.runs_directory) / FOLDER / self.name
-
-    @property
-    def job(self) -> str:
-        """Of the array; empty before sbatch has answered, and where nothing came of it."""
+    def job(self) -> str | None:
+        """Of the array; None before sbatch has answered, "" where nothing came of it."""
         path = self.directory / JOB
-        said = path.read_text().strip() if path.exists() else ""
+        said = path.read_text().strip() if path.exists() else None
         return "" if said == LOST else said
 
-    @property
-    def settled(self) -> bool:
-        return (self.directory / JOB).exists()
-
-    def begin(self) -> None:
-        self.directory.mkdir(parents=True, mode=0o700)
-        publish_bytes(self.directory / LAUNCH, (json.dumps(asdict(self), indent=1) + "\n").encode())
-
-    def settle(self, job: str) -> str:
+    def settle(self, job: str) -> str | None:
         """Note its job unless one is noted already; returns the noted one.
 
         The submitter, a later launch, and the job itself may call this. The first one decides; a job that is
@@ -70,12 +60,9 @@ class Launch:
         path = self.directory / JOB
         partial = partial_name(path)
         partial.write_text(f"{job}\n")
-        try:
+        with contextlib.suppress(FileExistsError):
             os.link(partial, path)
-        except FileExistsError:
-            pass
-        finally:
-            partial.unlink()
+        partial.unlink()
         return self.job
 
     def task(self, id: str) -> str:
@@ -94,14 +81,12 @@ def submitting(runs: Path) -> Iterator[None]:
 
 
 def read(directory: Path) -> Launch:
+    if not NAME.fullmatch(directory.name):
+        raise UserError(f"{directory} is no launch: a copy, or a renamed one, does not count")
     try:
-        values = json.loads((directory / LAUNCH).read_text())
-        launch = Launch(**{**values, "runs": tuple(values["runs"])})
+        return Launch(directory, tuple(json.loads((directory / LAUNCH).read_text())["runs"]))
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(f"{directory} is no launch: {error}") from error
-    if not NAME.fullmatch(launch.name) or launch.name != directory.name:
-        raise UserError(f"{directory} holds the launch {launch.name!r}; a renamed one does not count")
-    return launch
 
 
 def read_all(runs: Path) -> list[Launch]:
@@ -114,38 +99,30 @@ def adopt(runs: Path) -> list[str]:
     """Find and note the jobs of launches whose submitter was killed before; a line for each."""
     said = []
     for launch in read_all(runs):
-        if launch.settled:
-            continue
-        arrays = sorted({job.id.partition("_")[0] for job in commands.named(launch.name)}, key=int)
-        if job := launch.settle(arrays[0] if arrays else LOST):
-            said.append(f"job {job} was submitted as {launch.name} but not noted; it is now")
+        if launch.job is None:
+            name = launch.directory.name
+            arrays = sorted({id.partition("_")[0] for id in commands.named(name)}, key=int)
+            if job := launch.settle(arrays[0] if arrays else LOST):
+                said.append(f"job {job} was submitted as {name} but not noted; it is now")
     return said
 
 
-def known_jobs(runs: Path, ids: Iterable[str]) -> dict[str, list[str]]:
-    """The jobs that each run has had, the newest last: those launched, and those of batch scripts."""
-    wanted = {id: [attempt.job for attempt in attempts(runs / id) if attempt.job] for id in ids}
-    for launch in read_all(runs):
-        for id in wanted.keys() & set(launch.runs):
-            if task := launch.task(id):
-                wanted[id].append(task)
-    return {id: sorted(set(found), key=_age) for id, found in wanted.items() if found}
-
-
 def jobs(runs: Path, ids: Iterable[str]) -> dict[str, Job]:
-    """The job of each run: the live one, else the newest that Slurm remembers."""
-    known = known_jobs(runs, ids)
+    """The job of each run, of launches and of batch scripts: the live one, else the newest known."""
+    known = {id: {attempt.job for attempt in attempts(runs / id) if attempt.job} for id in ids}
+    for launch in read_all(runs):
+        for id in known.keys() & set(launch.runs) if launch.job else ():
+            known[id].add(launch.task(id))
     states = commands.jobs(job for found in known.values() for job in found)
     chosen = {}
-    for id, found in known.items():
-        remembered = [states[job] for job in found if job in states]
+    for id, found in known.items():  # Slurm numbers its jobs in their order
+        remembered = sorted((states[job] for job in found if job in states), key=lambda job: _number(job.id))
         if remembered:
             chosen[id] = next((job for job in remembered if job.live), remembered[-1])
     return chosen
 
 
-def _age(job: str) -> tuple[int, ...]:
-    """Slurm numbers its jobs in their order."""
+def _number(job: str) -> tuple[int, ...]:
     return tuple(map(int, job.split("_")))
 
 

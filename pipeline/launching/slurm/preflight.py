@@ -3,7 +3,6 @@
 It asks the scheduler and looks at files; with `cluster.probe=true` a small job looks at a node too.
 """
 
-import os
 import shlex
 import subprocess
 import sys
@@ -18,7 +17,6 @@ from pipeline.launching.plan import PlannedRun
 from pipeline.launching.slurm import commands, resources
 
 NODE_ANSWERS = 300  # seconds until a node must have answered
-NODE_OPTIONS = ("partition", "account", "qos", "constraint")
 # What sbatch says, and what helps.
 CURES = {
     "partition": "cluster.partition=NAME; `sinfo -s` lists them",
@@ -36,7 +34,7 @@ def check(runs: Sequence[PlannedRun]) -> dict[str, str]:
     if not commands.available():
         raise UserError("there is no sbatch here; go to a login node, or use cluster=local")
     settings = commands.settings()
-    problems = [f"{', '.join(run.labels) or 'the run'}: {run.obstacle}" for run in runs if run.obstacle]
+    problems = []
     kinds: dict[str, RunConfig] = {}
     for run in runs:
         try:
@@ -46,8 +44,10 @@ def check(runs: Sequence[PlannedRun]) -> dict[str, str]:
     for config in kinds.values():
         problems += refused(config)
         problems += too_long(config)
-    sets = {(run.config.data.root, split): None for run in runs if not run.obstacle for split in _splits(run)}
-    for root, split in sets:
+    datas = [run.config.data for run in runs]
+    for root, split in sorted(
+        {(data.root, name) for data in datas for name in (data.train, data.validation)}
+    ):
         problems += incomplete(root, split)
     paths = [run.config.paths for run in runs]
     for path in sorted({Path(path).absolute() for one in paths for path in (one.runs, one.records)}):
@@ -72,16 +72,16 @@ def remarks(settings: dict[str, str]) -> list[str]:
 
 def refused(config: RunConfig) -> list[str]:
     """What sbatch says to the same options without submitting anything."""
-    options = []
-    for name, value in resources.parameters(config).items():
-        options.append(f"--{name}" if value is True else f"--{name}={value}")
-    command = ["sbatch", "--test-only", *options, "--wrap", "true"]
+    options = [
+        f"--{name}" if value is True else f"--{name}={value}"
+        for name, value in resources.parameters(config).items()
+    ]
     try:
-        commands.ask(*command)
+        commands.ask("sbatch", "--test-only", *options, "--wrap", "true")
     except WorkFailed as error:
         said = str(error).removeprefix("sbatch: ")
-        cure = next((cure for word, cure in CURES.items() if word in said.lower()), "")
-        return [f"sbatch refuses: {said}" + (f" → {cure}" if cure else "")]
+        cure = next((f" → {cure}" for word, cure in CURES.items() if word in said.lower()), "")
+        return [f"sbatch refuses: {said}{cure}"]
     return []
 
 
@@ -109,14 +109,12 @@ def minutes(time: str) -> float | None:
     """As Slurm reads a time: minutes[:seconds], hours:minutes:seconds, days-hours[:minutes[:seconds]]."""
     days, dash, clock = time.rpartition("-")
     parts = clock.split(":")
-    if not time or not all(part.isdigit() for part in [*parts, days or "0"]):
-        return None  # also UNLIMITED
-    values = [float(part) for part in parts]
-    if dash:
-        hours, least, seconds = (*values, 0.0, 0.0)[:3]
-        return 1440 * int(days) + 60 * hours + least + seconds / 60
-    hours, least, seconds = (values if len(values) == 3 else [0.0, *values, 0.0])[:3]
-    return 60 * hours + least + seconds / 60
+    if not all(part.isdigit() for part in [*parts, days or "0"]):
+        return None  # "", or UNLIMITED
+    if not dash and len(parts) < 3:
+        parts = ["0", *parts]
+    hours, least, seconds = (*map(float, parts), 0.0, 0.0)[:3]
+    return 1440 * int(days or 0) + 60 * hours + least + seconds / 60
 
 
 def incomplete(root: str, split: str) -> list[str]:
@@ -152,29 +150,10 @@ def lacking(config: RunConfig) -> list[str]:
     }
     script = "; ".join(f"({test}) || echo lacks {number}" for number, test in enumerate(needs))
     options = resources.parameters(config)
-    place = [f"--{name}={options[name]}" for name in NODE_OPTIONS if name in options]
-    command = [
-        "srun",
-        *place,
-        "--nodes=1",
-        "--ntasks=1",
-        "--time=5",
-        f"--immediate={NODE_ANSWERS}",
-        "sh",
-        "-c",
-        script,
-    ]
-    # Within another job it would become a step of that one.
-    env = {name: value for name, value in os.environ.items() if not commands.FOREIGN.match(name)}
+    place = [f"--{name}={options[name]}" for name in resources.NODE if name in options]
+    job = ("--nodes=1", "--ntasks=1", "--time=5", f"--immediate={NODE_ANSWERS}")
     try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            env=env,
-            timeout=2 * NODE_ANSWERS,
-        )
+        done = commands.run("srun", *place, *job, "sh", "-c", script, timeout=2 * NODE_ANSWERS)
     except subprocess.TimeoutExpired:
         return [
             f"no node has answered within {2 * NODE_ANSWERS} s → cluster.probe=false submits all the same"
@@ -183,7 +162,3 @@ def lacking(config: RunConfig) -> list[str]:
         return [f"a job on a node failed: {commands.last_line(done.stderr)}"]
     missed = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("lacks ")]
     return [f"on a node, {list(needs.values())[int(number)]}" for number in missed]
-
-
-def _splits(run: PlannedRun) -> tuple[str, str]:
-    return run.config.data.train, run.config.data.validation

@@ -22,15 +22,13 @@ from pipeline.runs.directory import write_config
 
 # Paths go into lines of the batch script, where % and \\ have a meaning for Slurm.
 PATH = re.compile(r"[^\x00-\x1f\x7f%\\'\"`$]+")
-
-
 RANK = "pipeline/launching/slurm/rank.sh"  # in the folder of the code
 
 
 @dataclass(frozen=True)
 class Submitted:
     id: str
-    job: str
+    job: str  # "" where a process outside of Slurm trains it
     new: bool  # False where another launch has submitted it, or a batch script trains it
 
 
@@ -38,25 +36,25 @@ def submit(runs: Sequence[PlannedRun]) -> list[Submitted]:
     """Submit the runs that are neither finished nor in the queue; the jobs of all unfinished runs."""
     if not runs:
         return []
-    directory = Path(runs[0].config.paths.runs).absolute()
+    directory, ids = Path(runs[0].config.paths.runs).absolute(), [run.id for run in runs]
     for path in (directory, Path(sys.executable)):
         check_path(path)
     with launches.submitting(directory):
         for line in launches.adopt(directory):
             print(line, file=sys.stderr)
-        jobs = live(directory, [run.id for run in runs])
-        found = [Submitted(id, job, new=False) for id, job in jobs.items()]
-        missing = [run for run in runs if run.id not in jobs and not finished(run)]
+        jobs = {id: job.id for id, job in launches.jobs(directory, ids).items() if job.live}
+        jobs |= {id: "" for id in ids if id not in jobs and attempts.holder(directory / id)}
+        before = set(jobs)
+        missing = [
+            run for run in runs if run.id not in jobs and not records.exists(run.config.paths.records, run.id)
+        ]
         if missing:
             largest = int(preflight.check(missing).get("MaxArraySize", "1001"))
             code = snapshot.take(directory)
             for group in groups(missing, largest):
-                launch = Launch.new([run.id for run in group], code, directory)
-                _give(launch, group, jobs.get(group[0].after, ""))
+                launch = _give(group, code, jobs.get(group[0].after, ""))
                 jobs |= {run.id: launch.task(run.id) for run in group}
-                found += [Submitted(run.id, jobs[run.id], new=True) for run in group]
-    order = {run.id: index for index, run in enumerate(runs)}
-    return sorted(found, key=lambda one: order[one.id])
+    return [Submitted(id, jobs[id], id not in before) for id in ids if id in jobs]
 
 
 def cancel(runs: Path, ids: Sequence[str]) -> list[str]:
@@ -67,16 +65,6 @@ def cancel(runs: Path, ids: Sequence[str]) -> list[str]:
         jobs = [job.id for job in launches.jobs(runs, ids).values() if job.live]
         commands.cancel(jobs)
     return jobs
-
-
-def live(runs: Path, ids: Sequence[str]) -> dict[str, str]:
-    """The jobs of the runs that wait or run; "" for a run that is trained outside of Slurm."""
-    jobs = {id: job.id for id, job in launches.jobs(runs, ids).items() if job.live}
-    return jobs | {id: "" for id in ids if id not in jobs and attempts.holder(runs / id)}
-
-
-def finished(run: PlannedRun) -> bool:
-    return records.exists(run.config.paths.records, run.id)
 
 
 def groups(runs: Sequence[PlannedRun], largest: int) -> list[list[PlannedRun]]:
@@ -91,26 +79,34 @@ def groups(runs: Sequence[PlannedRun], largest: int) -> list[list[PlannedRun]]:
     ]
 
 
-def batch(launch: Launch, runs: Sequence[PlannedRun], dependency: str = "") -> tuple[ArrayExecutor, str]:
+def batch(
+    launch: Launch, runs: Sequence[PlannedRun], code: Path, dependency: str = ""
+) -> tuple[ArrayExecutor, str]:
     """The executor with its options, and the command of a task."""
-    config, folder = runs[0].config, launch.directory
-    executor = ArrayExecutor(folder)
+    config = runs[0].config
+    options = resources.parameters(config)
+    executor = ArrayExecutor(launch.directory)
     executor.update_parameters(
-        job_name=launch.name,
+        job_name=launch.directory.name,
         time=None,  # the site's, or among the others
         wckey=None,
         dependency=f"afterany:{dependency}" if dependency else None,
         array_parallelism=config.cluster.max_parallel or len(runs),
         stderr_to_stdout=True,
-        srun_args=resources.steps(config),
+        # A rank that fails ends all, and each rank gets the cores that sbatch was asked for.
+        srun_args=[
+            "--kill-on-bad-exit=1",
+            "--open-mode=append",
+            f"--cpus-per-task={options['cpus-per-task']}",
+        ],
         setup=[
             *(f"module load {name}" for name in config.cluster.modules),
             f"export PYTHON={shlex.quote(sys.executable)}",
-            f"cd {shlex.quote(launch.code)}",
+            f"cd {shlex.quote(str(code))}",
         ],
-        additional_parameters=resources.parameters(config),
+        additional_parameters=options,
     )
-    return executor, f"sh {RANK} -m pipeline.launching.slurm.job {shlex.quote(str(folder))}"
+    return executor, f"sh {RANK} -m pipeline.launching.slurm.job {shlex.quote(str(launch.directory))}"
 
 
 def check_path(path: Path) -> None:
@@ -120,16 +116,16 @@ def check_path(path: Path) -> None:
         )
 
 
-def _give(launch: Launch, runs: Sequence[PlannedRun], dependency: str) -> None:
+def _give(runs: Sequence[PlannedRun], code: Path, dependency: str) -> Launch:
     """Note the launch, then call sbatch; after any failure the launch's name shows whether there is a job."""
     for run in runs:
         write_config(run.config, run.id)
-    launch.begin()
-    executor, command = batch(launch, runs, dependency)
+    directory = Path(runs[0].config.paths.runs).absolute()
+    launch = Launch.begin(directory, [run.id for run in runs])
+    executor, command = batch(launch, runs, code, dependency)
     try:
-        job = executor.submit_tasks(command, len(runs))
+        launch.settle(executor.submit_tasks(command, len(runs)))
     except WorkFailed:
-        if not launches.adopt(Path(launch.runs_directory)):
+        if not launches.adopt(directory):
             raise
-    else:
-        launch.settle(job)
+    return launch

@@ -8,6 +8,7 @@ import pytest
 
 from pipeline.config.identity import is_run_id, run_id, science
 from pipeline.config.overrides import compose
+from pipeline.config.run import SCIENCE
 from pipeline.errors import UserError
 from pipeline.runs.directory import run_directory
 
@@ -21,7 +22,8 @@ def id_of(*overrides: str, fingerprint: str = DATA) -> str:
 @pytest.mark.parametrize(
     "override",
     ["paths.runs=/x", "paths.data=/y", "data.root=/z", "engine.zero_stage=2", "engine.micro_batch=8",
-     "logging.every=3", "cluster=slurm", "data.loading.workers=0", "about.cell=4", "model=tnt_s"],
+     "logging.every=3", "cluster=slurm", "data.loading.workers=0", "about.cell=4", "model=tnt_s",
+     "recipe.evaluate_every=7", "data.lanes=8", "data.window=2"],
 )  # fmt: skip
 def test_where_and_how_fast_is_not_part_of_it(override):
     assert id_of(override) == id_of()
@@ -54,8 +56,21 @@ def test_it_is_the_same_in_another_process_with_another_hash_seed():
         assert done.stdout.strip() == id_of()
 
 
-def test_numbers_written_otherwise_are_the_same_run():
-    assert id_of("recipe.lr=0.001", "recipe.warmup_epochs=5") == id_of("recipe.lr=1e-3")
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [(["recipe.lr=0.001", "recipe.warmup_epochs=5"], ["recipe.lr=1e-3"]),
+     (["model.word_dim=24"], ["model.word_dim=null"]),
+     (["data.augmentation.mean=[0.5,0.5,0.5]"], ["data.augmentation.mean=[5e-1,.5,0.5]"]),
+     (["model=tnt_b"], ["model.patch_dim=640", "model.word_dim=40", "model.outer_heads=10"]),
+     (["recipe=finetune_384"], ["data.image_size=384", "recipe.epochs=30", "recipe.global_batch=512",
+       "recipe.lr=5e-6", "recipe.min_lr=5e-6", "recipe.warmup_epochs=0", "recipe.weight_decay=1e-8"])],
+)  # fmt: skip
+def test_two_spellings_are_one_run(one, other):
+    assert id_of(*one) == id_of(*other)
+
+
+def test_lanes_count_where_there_are_lanes():
+    assert id_of("data.order=lane", "data.lanes=8") != id_of("data.order=lane")
 
 
 def test_weights_to_start_from_are_named_by_content(tmp_path):
@@ -73,4 +88,4 @@ def test_an_id_is_a_directorys_name(tmp_path):
     assert is_run_id(run_id(config, DATA))
     assert run_directory(config, run_id(config, DATA)).parent == tmp_path
     assert not is_run_id("../../etc/pa")
-    assert set(science(config)) == {"model", "data", "recipe", "seed", "scale", "precision"}
+    assert set(science(config)) == {*SCIENCE, "revisions"}

@@ -86,10 +86,10 @@ def family(tmp_path):
 
 def test_a_run_waits_for_the_one_that_it_starts_from(family, tmp_path):
     parent, child = family
-    assert _ready(parent, LocalRuns())
-    assert not _ready(child, LocalRuns())
+    assert _ready(parent)
+    assert not _ready(child)
     records.publish(record(), tmp_path / "records")
-    assert _ready(child, LocalRuns())
+    assert _ready(child)
 
 
 def test_what_starts_from_a_failed_run_is_said_and_not_started(family):
@@ -105,7 +105,7 @@ def test_a_finished_run_is_not_started(family, tmp_path):
     records.publish(record(), tmp_path / "records")
     work = LocalRuns()
     assert _settled(parent, work, print)
-    assert work.done == [parent.id]
+    assert work.done == {parent.id}
 
 
 def test_the_end_of_a_process_is_told_in_a_line(tmp_path):

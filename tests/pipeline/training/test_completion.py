@@ -14,13 +14,15 @@ from pipeline.files import append_row
 from pipeline.runs import records
 from pipeline.runs.attempts import Attempt
 from pipeline.runs.directory import ATTEMPTS, run_directory
-from pipeline.runs.records import Measures
+from pipeline.runs.provenance import packages_hash
+from pipeline.runs.records import Measures, RunLayout
 from pipeline.training import models
 from pipeline.training.completion import complete
 from pipeline.training.trainer import TrainingState
 
 STATE = TrainingState(step=40, skipped=1, events=["said"])
 RAW, EMA = Measures(90.0, 99.0, 0.3, 360), Measures(89.0, 99.0, 0.4, 360)
+LAYOUT = RunLayout(8, 2, "torch", False, False, 1, "a processor, AVX2", "", "", "", packages_hash())
 SMALL = ["scale=demo", "model.depth=1", "model.patch_dim=32", "model.outer_heads=2", "model.inner_heads=2"]
 
 
@@ -35,7 +37,7 @@ def finished(tmp_path, *overrides, **more):
         row = dataclasses.asdict(Attempt(0, 1e9, 2, (host,), job))
         append_row(run_directory(config, id) / ATTEMPTS, row)
     more = {"average": average, "measured": {"raw": RAW, "ema": EMA}} | more
-    about = {"state": STATE, "damaged_samples": 2, "device": "a processor", "world": 2}
+    about = {"state": STATE, "damaged_samples": 2, "device": "a processor", "world": 2, "layout": LAYOUT}
     return config, complete(config, id, "f" * 64, weights=weights, **about, **more), weights, average
 
 
@@ -67,7 +69,7 @@ def test_done_again_it_leaves_the_same(tmp_path):
     before = path.read_bytes()
     assert finished(tmp_path, *SMALL)[1].weights_sha256 == record.weights_sha256
     assert path.read_bytes() == before
-    assert len(list((tmp_path / "records").iterdir())) == 1
+    assert len(list((tmp_path / "records").glob("*.json"))) == 1
 
 
 def test_a_network_of_timm_is_counted_too(tmp_path):
@@ -83,3 +85,10 @@ def test_no_weights_with_nan_are_left(tmp_path):
         finished(tmp_path, *SMALL, average=bad)
     assert not list(tmp_path.rglob("*.safetensors"))
     assert not (tmp_path / "records").exists()
+
+
+def test_the_packages_lie_beside_the_record(tmp_path):
+    _, record, _, _ = finished(tmp_path, *SMALL)
+    path = records.packages_path(tmp_path / "records", record.layout)
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == record.layout.packages
+    assert f"torch=={record.versions['torch']}" in path.read_text().splitlines()

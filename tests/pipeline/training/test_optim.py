@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from timm.scheduler import CosineLRScheduler
 
 from pipeline.config.science import Recipe
 from pipeline.training.optim import Schedule, optimizer
@@ -68,3 +69,21 @@ def test_all_groups_get_the_rate():
 
 def test_a_run_without_warm_up_starts_at_the_full_rate():
     assert Schedule(Recipe(warmup_epochs=0), 3).lr(0) == 1e-3
+
+
+def test_the_official_rate_is_that_of_timms_scheduler_epoch_by_epoch():
+    """As the official code drives it: by epochs, with ten more at the least rate."""
+    recipe = Recipe(epochs=310, cooldown_epochs=10, lr_changes="epoch")
+    ours = Schedule(recipe, steps_per_epoch=7)
+    theirs = CosineLRScheduler(
+        torch.optim.SGD([torch.nn.Parameter(torch.zeros(()))], lr=1e-3),
+        t_initial=300,
+        lr_min=1e-5,
+        warmup_t=5,
+        warmup_lr_init=1e-6,
+    )
+    for epoch in range(310):
+        theirs.step(epoch)
+        rate = theirs.optimizer.param_groups[0]["lr"]
+        assert [ours.lr(7 * epoch + step) for step in (0, 6)] == [pytest.approx(rate, rel=1e-12)] * 2
+    assert {ours.lr(7 * 300), ours.lr(7 * 310 - 1)} == {1e-5}

@@ -10,8 +10,7 @@ from pipeline.data.augmentation import views
 from pipeline.data.augmentation.draws import draw_views
 from pipeline.data.augmentation.policy import OPERATIONS
 from pipeline.data.augmentation.settings import Augmentation
-from pipeline.data.images.decode import decode
-from pipeline.data.images.jpeg import ImageKind
+from pipeline.data.images.decode import ImageKind, decode
 from pipeline.data.images.resample import resize_into
 from tests.pipeline.data.augmentation import oracle
 from tests.pipeline.photographs import NAMES, photograph, pixels, stored, stored_file

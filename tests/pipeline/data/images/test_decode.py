@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.data.images.decode import DamagedImage, DecodeError, decode, decode_with_pillow, inspect_image
-from pipeline.data.images.jpeg import ImageKind
+from pipeline.data.images.decode import DecodeError, ImageKind, decode, decode_with_pillow, inspect_image
 from tests.pipeline.photographs import photograph, stored_file
 from tests.pipeline.pictures import encoded, jpeg, picture, png, turned, with_stray_bytes
 
@@ -67,8 +66,10 @@ def test_an_image_of_another_size_than_recorded_is_refused_with_both_sizes():
     ("payload", "kind"),
     [
         (jpeg(), ImageKind.JPEG),
+        (jpeg(subsampling=0), ImageKind.JPEG),
         (jpeg(progressive=True), ImageKind.PROGRESSIVE),
         (jpeg(mode="L"), ImageKind.GREY),
+        (jpeg(mode="L", progressive=True), ImageKind.GREY),
         (jpeg(mode="CMYK"), ImageKind.CMYK),
         (png(), ImageKind.PNG),
         (png(mode="P"), ImageKind.PNG),
@@ -91,10 +92,22 @@ def test_edges_of_one_pixel_are_read(size):
         assert (inspection.width, inspection.height) == size
 
 
-def test_exif_rotation_is_noted_and_not_applied():
-    inspection = inspect_image(turned(jpeg()))
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_exif_rotation_is_noted_and_not_applied(order):
+    inspection = inspect_image(turned(jpeg(), 8, order))
     assert inspection.turned
-    assert (inspection.width, inspection.height) == (60, 40)
+    assert (inspection.kind, inspection.width, inspection.height) == (ImageKind.JPEG, 60, 40)
+    assert not inspect_image(turned(jpeg(), 1, order)).turned
+
+
+def test_broken_exif_says_nothing_and_breaks_nothing():
+    sound = turned(jpeg(), 6)
+    start = sound.index(b"Exif")
+    generator = np.random.default_rng(0)
+    for place in range(start, start + 32):
+        damaged = bytearray(sound)
+        damaged[place] = generator.integers(256)
+        assert inspect_image(bytes(damaged)).kind == ImageKind.JPEG
 
 
 def test_a_file_that_decoders_warn_of_is_kept_and_marked_for_pillow():
@@ -106,33 +119,34 @@ def test_a_file_that_decoders_warn_of_is_kept_and_marked_for_pillow():
 @pytest.mark.parametrize("payload", [jpeg(200, 150), jpeg(200, 150, progressive=True), png(200, 150)])
 def test_truncated_images_are_damaged(payload):
     for share in (0.001, 0.1, 0.5, 0.9, 0.97):
-        with pytest.raises(DamagedImage):
+        with pytest.raises(DecodeError):
             inspect_image(payload[: int(len(payload) * share)])
 
 
 @pytest.mark.parametrize("payload", [b"", b"hello", bytes(1000), b"%!PS-Adobe-3.0 EPSF-3.0\n", b"\xff\xd8"])
 def test_what_is_no_image_is_damaged_with_a_reason(payload):
-    with pytest.raises(DamagedImage, match=r"\w"):
+    with pytest.raises(DecodeError, match=r"\w"):
         inspect_image(payload)
 
 
-def test_an_image_of_absurd_size_is_refused_before_it_is_decoded():
+@pytest.mark.parametrize(("edge", "said"), [(10240, "10240×10240 pixels"), (65280, "exceeds limit")])
+def test_an_image_of_absurd_size_is_refused_before_it_is_decoded(edge, said):
     payload = bytearray(jpeg())
     at = payload.index(b"\xff\xc0")
-    payload[at + 5 : at + 9] = b"\xff\x00\xff\x00"
-    with pytest.raises(DamagedImage, match="65280×65280 pixels"):
+    payload[at + 5 : at + 9] = 2 * edge.to_bytes(2, "big")
+    with pytest.raises(DecodeError, match=said):
         inspect_image(bytes(payload))
 
 
 def test_random_damage_gives_an_inspection_or_a_reason():
     generator = np.random.default_rng(0)
-    for sound in (jpeg(), png(), jpeg(mode="CMYK"), encoded(picture(60, 40), "GIF")):
+    for sound in (jpeg(), turned(jpeg()), png(), jpeg(mode="CMYK"), encoded(picture(60, 40), "GIF")):
         for _ in range(150):
             damaged = bytearray(sound)
             for place in generator.integers(len(sound), size=3):
                 damaged[place] = generator.integers(256)
             try:
                 outcome = inspect_image(bytes(damaged)).width
-            except DamagedImage as error:
+            except DecodeError as error:
                 outcome = str(error)
             assert outcome

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.data.images.jpeg import ImageKind
+from pipeline.data.images.decode import ImageKind
 from pipeline.data.packing.pack import MAX_SHARD_BYTES, Packing, make, plan_shards
 from pipeline.data.packing.sources.folder import folder
 from pipeline.data.packing.sources.source import Source, listing

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import xxhash
 
-from pipeline.data.images.jpeg import ImageKind
+from pipeline.data.images.decode import ImageKind
 from pipeline.data.shards.manifest import Manifest, Shard, index_path, manifest_path
 from pipeline.errors import UserError, WorkFailed
 

@@ -1,6 +1,7 @@
 """What is handed to Slurm, without one: tests/slurm has a real one."""
 
 import dataclasses
+import os
 from importlib.metadata import version
 from pathlib import Path
 
@@ -85,19 +86,23 @@ def test_an_array_holds_runs_that_ask_for_the_same_and_start_from_the_same():
 
 
 def test_the_batch_script_appends_requeues_and_gives_a_failed_run_no_other_rank(tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        arrays.ArrayExecutor, "affinity", classmethod(lambda cls: 2)
-    )  # no srun is needed here
+    sbatch = tmp_path / "bin" / "sbatch"  # keeps what it is given
+    sbatch.parent.mkdir()
+    sbatch.write_text(f'#!/bin/sh\ncp "$1" {tmp_path}/given && echo Submitted batch job 17\n')
+    sbatch.chmod(0o755)
+    (sbatch.parent / "srun").symlink_to(sbatch)  # submitit looks for it
+    monkeypatch.setenv("PATH", str(sbatch.parent), prepend=os.pathsep)
     runs = [planned_run("cluster.modules=[cuda/12.4]", id="a" * 12), planned_run(id="b" * 12)]
-    launch = Launch.new([run.id for run in runs], tmp_path / "some code", tmp_path / "runs")
-    executor, command = submission.batch(launch, runs, "17_3")
-    lines = executor.script(command, len(runs)).splitlines()
+    launch = Launch.begin(tmp_path / "runs", [run.id for run in runs])
+    executor, command = submission.batch(launch, runs, tmp_path / "some code", "17_3")
+    assert executor.submit_tasks(command, len(runs)) == "17"
+    lines = (tmp_path / "given").read_text().splitlines()
     assert "#SBATCH --dependency=afterany:17_3" in lines
     assert "#SBATCH --array=0-1%2" in lines
     assert "#SBATCH --open-mode=append" in lines
     assert "#SBATCH --requeue" in lines
     assert "#SBATCH --signal=USR1@120" in lines
-    assert f"#SBATCH --job-name={launch.name}" in lines
+    assert f"#SBATCH --job-name={launch.directory.name}" in lines
     assert "module load cuda/12.4" in lines
     assert f"cd '{tmp_path}/some code'" in lines
     [step] = [line for line in lines if line.startswith("srun ")]
@@ -123,29 +128,27 @@ def test_a_path_that_slurm_or_a_shell_would_read_otherwise_is_refused(text):
 
 
 def test_of_all_who_note_a_launchs_job_the_first_decides(tmp_path):
-    launch = Launch.new(["a" * 12], tmp_path, tmp_path)
-    launch.begin()
-    assert not launch.settled
+    launch = Launch.begin(tmp_path, ["a" * 12])
+    assert launch.job is None
     assert launch.settle("17") == "17"
     assert launch.settle("18") == "17"
     assert launches.read(launch.directory) == launch
     assert launches.read_all(tmp_path) == [launch]
     assert launch.task("a" * 12) == "17_0"
-    given_up = Launch.new(["b" * 12], tmp_path, tmp_path)
-    given_up.begin()
+    given_up = Launch.begin(tmp_path, ["b" * 12])
     assert given_up.settle(launches.LOST) == ""
     assert given_up.settle("19") == ""
 
 
 def test_a_launch_under_another_name_does_not_count(tmp_path):
-    launch = Launch.new(["a" * 12], tmp_path, tmp_path)
-    launch.begin()
-    launch.directory.rename(launch.directory.with_name("tnt-copy"))
+    launch = Launch.begin(tmp_path, ["a" * 12])
+    copy = launch.directory.rename(launch.directory.with_name("tnt-copy"))
     with pytest.raises(UserError, match="renamed"):
-        launches.read(launch.directory.with_name("tnt-copy"))
-    (launch.directory.with_name("tnt-copy") / "launch.json").write_text("{}")
+        launches.read(copy)
+    copy.rename(launch.directory)
+    (launch.directory / "launch.json").write_text("{}")
     with pytest.raises(UserError, match="is no launch"):
-        launches.read(launch.directory.with_name("tnt-copy"))
+        launches.read(launch.directory)
 
 
 def test_where_there_is_no_slurm_the_other_way_is_said(monkeypatch):
@@ -180,13 +183,6 @@ def test_a_path_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     assert "paths.runs" in preflight.unwritable(tmp_path / "file" / "runs")[0]
     assert preflight.unwritable(tmp_path / "runs") == []
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"), [("0:07", 7), ("1:00:00", 3600), ("1-02:03:04", 93784), ("INVALID", 0)]
-)
-def test_slurms_clock_is_read(text, expected):
-    assert commands.seconds(text) == expected
 
 
 def test_only_jobs_are_named_to_slurm():
