@@ -97,6 +97,8 @@ class Record:
     damaged_samples: int = 0  # replaced by others
     events: tuple[str, ...] = ()  # what else went wrong and was put right
     layout: RunLayout | None = None  # None: of schema 1
+    raw_fp32: Measures | None = None  # as `raw` and `ema`, measured in fp32; None where those are, or none is
+    ema_fp32: Measures | None = None
 
     def __post_init__(self) -> None:
         if not is_run_id(self.id) or self.id != id_of(self.science, self.fingerprint):

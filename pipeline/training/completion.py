@@ -55,6 +55,8 @@ def complete(
         cell=config.about.cell,
         raw=measured["raw"],
         ema=measured.get("ema"),
+        raw_fp32=measured.get("raw_fp32"),
+        ema_fp32=measured.get("ema_fp32"),
         exported=kind,
         weights_sha256=sha256(path),
         params=_params(config),

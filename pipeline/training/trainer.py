@@ -34,6 +34,7 @@ from pipeline.training.engine import Engine, micro_batch
 from pipeline.training.evaluation import measure
 from pipeline.training.kernels import Load, choose
 from pipeline.training.optim import Schedule, optimizer
+from tnt.model import TNT
 from tnt.weights.tensors import read_tensors, write_tensors
 
 EMA = "ema.safetensors"  # in a checkpoint
@@ -70,7 +71,7 @@ class Trainer(ExitStack):
         super().__init__()
         self.config, self.ranks, self.device = config, ranks, device
         self.state = TrainingState()
-        self.measured: dict[str, Measures] = {}  # by the last evaluation
+        self.measured: dict[str, Measures] = {}  # by the last evaluation, as a record names them
         self.failed_saves = 0  # in a row
         data, recipe, machine = config.data, config.recipe, config.engine
         order = sampling(data, recipe, config.seed)
@@ -162,7 +163,7 @@ class Trainer(ExitStack):
                 losses, bad, wait = 0.0, [], 0.0
 
     def measure(self, interrupt: Interrupt) -> None:
-        """The weights as they are, and their moving average, on the validation split.
+        """The weights as they are, and their moving average, on the validation split; at the end in fp32 too.
 
         EvaluationStopped at the next batch where some rank is asked to end.
         """
@@ -171,7 +172,7 @@ class Trainer(ExitStack):
             config.data, batch=config.engine.evaluation_batch, rank=ranks.rank, world=ranks.world
         )
 
-        def measured() -> Measures:
+        def measured(precision: str) -> Measures:
             return measure(
                 self.network,
                 loader,
@@ -179,17 +180,23 @@ class Trainer(ExitStack):
                 config.data.augmentation,
                 ranks,
                 self.device,
-                config.precision,
+                precision,
                 lambda: self.asked_to_end(interrupt),
             ).measures
 
+        precisions = {"": config.precision}
+        if self.state.step == self.steps and config.precision != "fp32":
+            precisions["_fp32"] = "fp32"
         with loader:
-            with self.engine.weights() as weights:
-                self.network.load_state_dict(weights)
-            self.measured = {"raw": measured()}
-            if self.ema:
-                self.network.load_state_dict(self.ema.state_dict())
-                self.measured["ema"] = measured()
+            for suffix, precision in precisions.items():
+                if suffix and isinstance(self.network, TNT):
+                    self.network.set_kernels("torch")  # the fused ones were tried in the run's precision only
+                with self.engine.weights() as weights:
+                    self.network.load_state_dict(weights)
+                self.measured[f"raw{suffix}"] = measured(precision)
+                if self.ema:
+                    self.network.load_state_dict(self.ema.state_dict())
+                    self.measured[f"ema{suffix}"] = measured(precision)
         top1 = self.measured["ema" if self.ema else "raw"].top1
         if top1 >= self.state.best_top1:
             self.state.best, self.state.best_top1 = self.state.step, top1

@@ -6,6 +6,7 @@ from itertools import count
 
 import pytest
 
+from pipeline import evaluate
 from pipeline.data.packing.pack import Packing, make
 from pipeline.data.packing.sources.digits import digits
 from tests.pipeline.small_runs import Place
@@ -21,12 +22,22 @@ def places(tmp_path):
 
 @pytest.mark.slow
 def test_a_network_of_timms_trains_under_the_same_recipe_and_leaves_the_same_record(places):
+    """In bf16; at its end it is measured in fp32 too, as evaluate.py measures what it left."""
     place = next(places)
-    place.train(*EPOCH, "model=timm:test_vit")
+    place.train(*EPOCH, "model=timm:test_vit", "precision=bf16")
     record = place.record
     assert record["science"]["model"]["name"] == "timm:test_vit"
     assert (place.directory / "model.safetensors").exists()
     assert place.steps()[-1] == 14
+    for precision, expected in (("bf16", record["ema"]), ("fp32", record["ema_fp32"])):
+        folders = [setting for setting in place.settings if setting.startswith("paths.")]
+        evaluate.main([f"run={place.directory.name}", f"precision={precision}", *folders])
+        [path] = place.folder.glob("evaluations/*.json")
+        assert json.loads(path.read_text()).items() >= expected.items()
+        path.unlink()
+    assert record["raw"]["loss"] != record["raw_fp32"]["loss"]
+    rows = [json.loads(line) for line in (place.directory / "metrics.jsonl").read_text().splitlines()]
+    assert rows[-1]["ema_fp32_top1"] == record["ema_fp32"]["top1"]
 
 
 @pytest.mark.slow
