@@ -4,8 +4,9 @@
     python pipeline/evaluate.py weights=<file> model=tnt_s            official, timm's, mmpretrain's or ours
     python pipeline/evaluate.py weights=<file> model=timm:deit_small_patch16_224
 
-data=imagenet_v2 or data=imagenet_real measure on other images or labels; per_class=true lists the classes;
-confusion=<file.png> draws which class is taken for which. Starts as training does, on any number of ranks.
+data=imagenet_v2 or data=imagenet_real measure on other images or labels, data.image_size=384 at another size
+(position embeddings are interpolated). per_class=true lists the classes; confusion=<file.png> draws which
+class is taken for which. Starts as training does, on any number of ranks.
 A timm network is fed as its own config says (mean, std, crop, interpolation), others as in the paper.
 """
 
@@ -15,7 +16,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipeline.config import run as configs
 from pipeline.config.identity import is_run_id, science
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 PICTURES = (".png", ".svg")
 OWN = ("run", "weights", "per_class", "confusion")
+MACHINE = ("engine", "paths", "logging", "cluster")
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,7 @@ def run(request: EvaluationRequest, ranks: "Ranks", device: "torch.device") -> "
         network = model.eval().to(device)
         load = kernels.Load(batch, config.precision, training=False)
         _, why = kernels.choose([network], config.engine.kernels, device, load, ranks)
+        ranks.wait_at_most(config.cluster.timeout)
         measured = measure(network, loader, answers, aug, ranks, device, config.precision)
     if ranks.rank == 0:
         print(*filter(None, (said, why)), sep="\n")
@@ -118,7 +121,7 @@ def run(request: EvaluationRequest, ranks: "Ranks", device: "torch.device") -> "
 
 
 def _of_run(id: str, others: Sequence[str], asked: RunConfig) -> tuple[RunConfig, Path]:
-    """A run's own config, with the data and the machine that the command line asks for."""
+    """A run's own config, with the data settings and the machine that the command line asks for."""
     directory = run_directory(asked, id)
     if not is_run_id(id) or not directory.is_dir():
         raise UserError(
@@ -126,21 +129,22 @@ def _of_run(id: str, others: Sequence[str], asked: RunConfig) -> tuple[RunConfig
         )
     if not (directory / WEIGHTS).is_file():
         raise UserError(f"run={id} has not finished: {directory / WEIGHTS} is not there")
-    names = {text.partition("=")[0].split(".")[0] for text in others}
-    if fixed := names & {"model", "recipe", "seed", "scale"}:
+    names = [text.partition("=")[0] for text in others]
+    if fixed := {name.split(".")[0] for name in names} & {"model", "recipe", "seed", "scale"}:
         raise UserError(f"run={id} has its own {', '.join(sorted(fixed))}; leave that out")
-    stored = configs.read(directory / CONFIG)
-    kept: dict[str, Any] = {"model": stored.model, "recipe": stored.recipe, "seed": stored.seed}
-    kept["scale"] = stored.scale
-    if "precision" not in names:
-        kept["precision"] = stored.precision
-    if "data" in names:
-        size = stored.data.image_size
-        aug = dataclasses.replace(asked.data.augmentation, image_size=size)
-        kept["data"] = dataclasses.replace(asked.data, image_size=size, augmentation=aug)
-    else:
-        kept["data"] = stored.data
-    return dataclasses.replace(asked, **kept), directory / WEIGHTS
+    values, chosen = configs.plain(configs.read(directory / CONFIG)), configs.plain(asked)
+    size = values["data"]["image_size"]
+    for name in (*MACHINE, *(name for name in names if name.split(".")[0] in ("data", "precision"))):
+        *sections, last = name.split(".")
+        ours, theirs = values, chosen
+        for section in sections:
+            ours, theirs = ours[section], theirs[section]
+        ours[last] = theirs[last]
+    if "data.image_size" in names:
+        size = asked.data.image_size
+    for part in (values["model"], values["data"], values["data"]["augmentation"]):
+        part["image_size"] = size
+    return configs.from_plain(values), directory / WEIGHTS
 
 
 def _record(

@@ -17,6 +17,7 @@ from pipeline.data.augmentation.settings import Augmentation
 from pipeline.data.labels import Answers, answers
 from pipeline.data.loading.loader import EvaluationLoader, Loading
 from pipeline.errors import UserError
+from pipeline.processes.ranks import Ranks
 from pipeline.training import models
 from tests.pipeline.ranks import ROOT, run_ranks
 
@@ -92,6 +93,26 @@ def test_a_run_is_measured_exactly_to_the_image(lab, capsys):
     assert values["loss"] == pytest.approx(loss, rel=1e-5)
 
 
+def test_a_run_is_measured_at_the_size_and_with_the_data_settings_that_are_asked_for(
+    lab, capsys, monkeypatch
+):
+    root, here, small, _, _ = lab
+    config = compose([*here, *small, "data.image_size=64", "data.augmentation.crop_fraction=0.5"])
+    larger = models.create(config.model).eval()
+    models.load(larger, root / "runs" / RUN / "model.safetensors")
+    waits = []
+    monkeypatch.setattr(Ranks, "wait_at_most", lambda self, seconds: waits.append(seconds))
+    asked = ["data.image_size=64", "data.augmentation.crop_fraction=0.5", "cluster.timeout=77"]
+    evaluate.main([f"run={RUN}", *here, *asked])
+    said = capsys.readouterr().out
+    assert f"top-1 {by_hand(config, larger)[0]:.3f} %" in said
+    assert "positions 48 → 64" in said
+    values = recorded(root)
+    assert values["data"]["image_size"] == values["model"]["image_size"] == 64
+    assert values["loss"] == pytest.approx(by_hand(config, larger)[2], rel=1e-5)
+    assert waits == [77]
+
+
 def test_two_ranks_measure_the_same(lab):
     root, here, _, config, model = lab
     command = [ROOT / "pipeline/evaluate.py", f"run={RUN}", *here]
@@ -135,6 +156,7 @@ def test_timms_networks_are_fed_as_timm_says(lab, capsys):
         (["weights=/nowhere"], "no weights at /nowhere"),
         ([f"run={RUN}", "model=tnt_b"], "has its own model"),
         ([f"run={RUN}", "data=cifar100"], "give data.classes alone"),
+        ([f"run={RUN}", "data.image_size=50"], "50"),
         ([f"run={RUN}", "confusion=x.jpg"], "as .png or .svg"),
         ([f"run={RUN}", "confusion=/nowhere/x.png"], "a folder that exists"),
         ([f"run={RUN}", "per_class=maybe"], "per_class=maybe; valid: true, false"),
