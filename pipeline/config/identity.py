@@ -17,6 +17,7 @@ from pipeline.config.birth import BIRTH, RENAMED, canonical, filled
 from pipeline.config.run import SCIENCE, RunConfig, plain
 from pipeline.config.science import TIMM
 from pipeline.config.typed import flattened, nested
+from pipeline.data.augmentation.settings import Augmentation
 from pipeline.errors import UserError
 from pipeline.files import sha256
 
@@ -31,6 +32,8 @@ REVISIONS: dict[str, tuple[int, Callable[[RunConfig], bool]]] = {
     "drop_path": (2, lambda config: config.recipe.drop_path > 0),
     # 2: repeated views under different lambdas; cutmix's box as timm cuts it
     "mixing": (2, lambda config: _mixed_otherwise(config)),
+    # 2: interpolation=bilinear holds for its operations too
+    "randaugment": (2, lambda config: _bilinear_policy(config.data.augmentation)),
 }
 
 
@@ -98,6 +101,10 @@ def _differing(science: Mapping[str, Any]) -> dict[str, Any]:
 def _mixed_otherwise(config: RunConfig) -> bool:
     augmentation = config.data.augmentation
     return augmentation.mixes and (config.recipe.repeats > 1 or augmentation.cutmix > 0)
+
+
+def _bilinear_policy(augmentation: Augmentation) -> bool:
+    return augmentation.interpolation == "bilinear" and augmentation.randaugment != ""
 
 
 def _origin(init: str) -> str:

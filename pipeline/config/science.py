@@ -74,8 +74,8 @@ class Recipe:
             raise unknown_name("recipe.lr_changes", self.lr_changes, RATE_CHANGES)
         if self.warmup_epochs + self.cooldown_epochs >= self.epochs:
             raise UserError(
-                f"recipe.warmup_epochs={self.warmup_epochs:g} and recipe.cooldown_epochs={self.cooldown_epochs} "
-                f"leave nothing of recipe.epochs={self.epochs}"
+                f"recipe.warmup_epochs={self.warmup_epochs:g} and recipe.cooldown_epochs="
+                f"{self.cooldown_epochs} leave nothing of recipe.epochs={self.epochs}"
             )
 
 

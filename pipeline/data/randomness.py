@@ -23,6 +23,7 @@ class Purpose(IntEnum):
     NOISE = 6
     MIX = 7
     WEIGHTS = 8  # at the start
+    INTERPOLATION = 10
     PATHS = 9  # dropped, by the first slot of a micro-batch
 
 

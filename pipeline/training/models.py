@@ -99,7 +99,7 @@ def timm_preprocessing(model: nn.Module, aug: Augmentation) -> Augmentation:
 def _preprocessing(aug: Augmentation, classes: int) -> dict[str, Any]:
     return {
         "input_size": [3, aug.image_size, aug.image_size],
-        "interpolation": aug.interpolation,
+        "interpolation": aug.evaluation_interpolation,
         "crop_pct": aug.crop_fraction,
         "mean": list(aug.mean),
         "std": list(aug.std),

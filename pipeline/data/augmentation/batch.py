@@ -31,8 +31,8 @@ def finish_train(
     draws = draw_batch(aug, seed, epoch, step, position, slot)
     assert len(images) == len(labels) == len(draws), "one label, position and slot per view"
     x = finish_evaluation(images, aug, device)
-    _erase(x, draws)
-    _mix(x, draws)
+    for change in (_mix, _erase) if aug.mix_first else (_erase, _mix):
+        change(x, draws)
     return x, soft_targets(labels.to(device, non_blocking=True), draws, aug, classes)
 
 

@@ -27,6 +27,7 @@ class ViewDraws:
     flip: np.ndarray  # bool [N]
     operation: np.ndarray  # int8 [N, layers], index into policy.OPERATIONS or NOTHING
     argument: np.ndarray  # float64 [N, layers]
+    linear: np.ndarray  # bool [N, 1 + layers]: interpolation of the crop and each operation; else cubic
 
     def __len__(self) -> int:
         return len(self.position)
@@ -75,6 +76,7 @@ def draw_views(
         flip=u[:, -1] < aug.flip,
         operation=operation,
         argument=argument,
+        linear=_linear(aug, seed, epoch, positions, 1 + operation.shape[1]),
     )
 
 
@@ -100,6 +102,12 @@ def draw_batch(
         weight[run], cut[run] = _mix(aug, seed, epoch, step, int(group))
     u = uniforms(seed, Purpose.ERASE, epoch, positions, 2 * TRIES + 3)
     return BatchDraws(seed, epoch, positions, _erasures(aug, u), start, weight, cut)
+
+
+def _linear(aug: Augmentation, seed: int, epoch: int, positions: np.ndarray, count: int) -> np.ndarray:
+    if aug.interpolation == "random":
+        return uniforms(seed, Purpose.INTERPOLATION, epoch, positions, count) < 0.5
+    return np.full((len(positions), count), aug.interpolation == "bilinear")
 
 
 def _boxes(

@@ -167,3 +167,19 @@ def test_a_cuda_device_finishes_the_same_batch():
         assert there[1].is_cuda
         assert torch.allclose(here[0], there[0].cpu(), atol=1e-4)
         assert torch.allclose(here[1], there[1].cpu(), atol=1e-6)
+
+
+def test_the_noise_of_a_box_is_mixed_or_not():
+    """The official order erases last: a box holds its own noise alone."""
+    slots, last = np.arange(64), dataclasses.replace(AUG, erase=1.0, mix_first=True)
+    step = step_with("mixup")
+    drawn = draws(slots, last, step)
+    assert (drawn.erase[:, 2] > 0).all()
+    plain = dataclasses.replace(last, mixup=0.0, cutmix=0.0)
+    ours, alone, mixed = (
+        finished(slots, aug, step)[0] for aug in (last, plain, dataclasses.replace(last, mix_first=False))
+    )
+    for view, (top, left, height, width) in enumerate(drawn.erase):
+        box = (view, slice(None), slice(top, top + height), slice(left, left + width))
+        assert torch.equal(ours[box], alone[box])
+        assert not torch.equal(mixed[box], alone[box])

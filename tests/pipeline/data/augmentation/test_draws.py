@@ -87,6 +87,15 @@ def test_the_draws_of_a_recipe_stay_what_they_are():
     assert digest[:16] == "da62fbd04a2de0c3"
 
 
+@pytest.mark.parametrize(("interpolation", "share"), [("bicubic", 0.0), ("bilinear", 1.0), ("random", 0.5)])
+def test_crop_and_operations_draw_their_interpolation_each(interpolation, share):
+    aug = dataclasses.replace(Augmentation(), interpolation=interpolation)
+    linear = draw_views(aug, 0, 0, np.arange(4000), *np.full((2, 4000), 300)).linear
+    assert linear.shape == (4000, 3)
+    assert linear.mean(0) == pytest.approx([share] * 3, abs=0.03)
+    assert (linear[:, 0] == linear[:, 1]).mean() == pytest.approx(1 if share != 0.5 else 0.5, abs=0.03)
+
+
 @pytest.mark.parametrize("change", [{"seed": 4}, {"epoch": 6}])
 def test_seed_and_epoch_change_the_draws(change):
     assert (views(np.arange(64)).crop != views(np.arange(64), **change).crop).any(1).mean() > 0.9
