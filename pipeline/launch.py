@@ -14,8 +14,10 @@ action=submit        start what is not done (the default); after that the comman
        cancel        end those at work, with a checkpoint
        retry         start those again that broke
        rehearse      a few steps, a real signal, and the same weights as without it
+       calibrate     train a minute and keep the images/s, by which plan and max_gpu_hours count from then on
 seeds=0,1,2          of each cell; cells=a,b takes some of them
-max_gpu_hours=N      refuse to start more than that
+max_gpu_hours=N      refuse to start what may take more than that, or what nothing was measured for
+cost.images_per_second=N   of one device: count by this; cost.seconds=60: what a calibration trains
 json=true            for programs, on standard output; yes=true answers every question with yes
 a.b=c                any setting of a run; cluster=slurm|local|auto, or a profile that you wrote
 """
@@ -36,11 +38,10 @@ from pipeline.config.run import RunConfig
 from pipeline.errors import UserError, WorkFailed, command
 from pipeline.launching import local, overview
 from pipeline.launching.arguments import LaunchRequest, again, parse
-from pipeline.launching.cost import Cost, cost, local_device
+from pipeline.launching.cost import check_budget, costs_of
 from pipeline.launching.plan import PlannedRun, RequestedRun, planned
-from pipeline.launching.slurm import commands, launches, resources
-from pipeline.launching.status import RunStatus, statuses
-from pipeline.runs import records
+from pipeline.launching.slurm import commands, launches
+from pipeline.launching.status import statuses
 from pipeline.runs.directory import LOG, OUTPUT, run_directory
 from pipeline.runs.log import tail
 from pipeline.terminal import live_table, show_table
@@ -55,7 +56,8 @@ def main(argv: Sequence[str]) -> int:
         return 0
     request = parse(argv)
     runs = planned(requested_runs(request))
-    action = {"plan": plan, "status": status, "logs": logs, "cancel": cancel, "rehearse": rehearse}
+    action = {"plan": plan, "status": status, "logs": logs, "cancel": cancel}
+    action |= {"rehearse": rehearse, "calibrate": calibrate}
     return action.get(request.action, start)(request, runs)
 
 
@@ -68,12 +70,12 @@ def requested_runs(request: LaunchRequest) -> list[RequestedRun]:
 
 def plan(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
     found = statuses(runs, jobs_of(runs))
-    costs = costs_of(runs, found)
+    costs = costs_of(runs, found, on_slurm(runs), request.images_per_second)
     if request.json:
         print(json.dumps(overview.for_programs(runs, found, costs)))
     else:
         show_table(overview.PLAN, overview.plan_rows(runs, found, costs), overview.plan_totals(found, costs))
-    check_budget(request, costs)
+    check_budget(request.max_gpu_hours, costs)
     return 0
 
 
@@ -105,9 +107,11 @@ def start(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
     states = ("broken",) if request.action == "retry" else ("running", "pending", "broken", "missing")
     chosen = [(run, at) for run, at in zip(runs, found, strict=True) if at.state in states]
     todo = [run for run, _ in chosen]
+    slurm = on_slurm(runs)
     if request.max_gpu_hours is not None:
-        check_budget(request, costs_of(todo, [at for _, at in chosen]))
-    if on_slurm(runs):
+        costs = costs_of(todo, [at for _, at in chosen], slurm, request.images_per_second)
+        check_budget(request.max_gpu_hours, costs)
+    if slurm:
         return submit(request, runs, todo, len(without))
     return run_here(request, runs, todo, len(without))
 
@@ -136,11 +140,15 @@ def run_here(
 
 
 def submit(
-    request: LaunchRequest, runs: Sequence[PlannedRun], todo: Sequence[PlannedRun], without: int
+    request: LaunchRequest,
+    runs: Sequence[PlannedRun],
+    todo: Sequence[PlannedRun],
+    without: int,
+    calibration: float = 0.0,
 ) -> int:
     from pipeline.launching.slurm import preflight, submission
 
-    submitted = submission.submit(todo)
+    submitted = submission.submit(todo, calibration)
     if not submitted and not request.json:
         print("nothing to submit: all of them are done" if not without else "nothing to submit")
     elif request.json:
@@ -151,7 +159,8 @@ def submit(
         rows = [[one.id, names[one.id], one.job or "outside of Slurm", states[one.id]] for one in submitted]
         show_table(("run", "cells", "job", ""), rows)
         print(*preflight.remarks(commands.settings()), sep="\n")
-        print(f"their status: {again(request, 'status')}")
+        what, action = ("rates, once they have ended", "plan") if calibration else ("status", "status")
+        print(f"their {what}: {again(request, action)}")
     return 1 if without else 0
 
 
@@ -207,6 +216,20 @@ def rehearse(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
     return 0
 
 
+def calibrate(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
+    """Train each kind of run among these for a while, here or as jobs, and keep the rate."""
+    from pipeline.launching import calibration
+
+    ready = [run for run in runs if run.id]
+    if not ready:
+        raise UserError("none of these runs has its data: " + "; ".join({run.obstacle for run in runs}))
+    todo = calibration.copies(ready, request.seconds)
+    if on_slurm(runs):
+        return submit(request, todo, todo, 0, request.seconds)
+    calibration.run_here(todo, request.seconds)
+    return 0
+
+
 def on_slurm(runs: Sequence[PlannedRun]) -> bool:
     name = runs[0].config.cluster.name
     return name == "slurm" or (name == "auto" and commands.available())
@@ -220,36 +243,6 @@ def jobs_of(runs: Sequence[PlannedRun]) -> dict[str, commands.Job]:
     except WorkFailed as error:  # the runs' own files still show something; no submission relies on it
         print(f"warning: {error}", file=sys.stderr)
         return {}
-
-
-def costs_of(runs: Sequence[PlannedRun], found: Sequence[RunStatus]) -> list[Cost]:
-    """The cost of each run; nothing for one that is done."""
-    slurm = on_slurm(runs)
-    known, problems = records.read_all(runs[0].config.paths.records)
-    for problem in problems:
-        print(problem, file=sys.stderr)
-    costs = []
-    for run, at in zip(runs, found, strict=True):
-        if at.state == "done":
-            costs.append(Cost.none("done"))
-            continue
-        devices = resources.allocation(run.config).world if slurm else run.config.cluster.gpus or 1
-        device = "" if slurm and resources.on_gpus(run.config) else local_device(run.config)
-        costs.append(cost(run, known, device, devices))
-    return costs
-
-
-def check_budget(request: LaunchRequest, costs: Sequence[Cost]) -> None:
-    if request.max_gpu_hours is None:
-        return
-    if any(one.device_hours is None for one in costs):
-        raise UserError("max_gpu_hours: what some of these runs take is not known; action=plan says of which")
-    total = sum(one.device_hours or 0.0 for one in costs)
-    if total > request.max_gpu_hours:
-        raise UserError(
-            f"these runs would take {overview.hours(total)} GPU-hours, more than "
-            f"max_gpu_hours={request.max_gpu_hours:g}; nothing was started"
-        )
 
 
 def report_command(config: RunConfig) -> str:
