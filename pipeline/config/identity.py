@@ -30,8 +30,8 @@ OF_TIMM = ("model.name",)  # the settings of a network of ours say all of it
 REVISIONS: dict[str, tuple[int, Callable[[RunConfig], bool]]] = {
     # 2: masks by the views' positions, not by a generator that depends on the micro-batch
     "drop_path": (2, lambda config: config.recipe.drop_path > 0),
-    # 2: repeated views under different lambdas; cutmix's box as timm cuts it
-    "mixing": (2, lambda config: _mixed_otherwise(config)),
+    # 2: each lambda is that of every fourth view of 512, not of 128 in a row; cutmix's box as timm cuts it
+    "mixing": (2, lambda config: config.data.augmentation.mixes),
     # 2: interpolation=bilinear holds for its operations too
     "randaugment": (2, lambda config: _bilinear_policy(config.data.augmentation)),
 }
@@ -96,11 +96,6 @@ def _differing(science: Mapping[str, Any]) -> dict[str, Any]:
         if canonical(value) != canonical(BIRTH[born]):
             found[born] = canonical(value)
     return found
-
-
-def _mixed_otherwise(config: RunConfig) -> bool:
-    augmentation = config.data.augmentation
-    return augmentation.mixes and (config.recipe.repeats > 1 or augmentation.cutmix > 0)
 
 
 def _bilinear_policy(augmentation: Augmentation) -> bool:

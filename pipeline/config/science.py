@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from pipeline.data.augmentation.settings import MIX_GROUPS
 from pipeline.data.loading.sampler import Sampling
 from pipeline.data.settings import DataConfig
 from pipeline.errors import UserError, unknown_name
@@ -59,6 +60,10 @@ class Recipe:
         for name in ("epochs", "global_batch", "repeats", "evaluate_every"):
             if getattr(self, name) < 1:
                 raise UserError(f"recipe.{name} is {getattr(self, name)}; it must be at least 1")
+        if self.repeats > MIX_GROUPS:
+            raise UserError(
+                f"recipe.repeats is {self.repeats}; above {MIX_GROUPS}, images mix with themselves"
+            )
         for name in ("lr", "eps"):
             if not getattr(self, name) > 0:
                 raise UserError(f"recipe.{name} is {getattr(self, name)}; it must be above 0")

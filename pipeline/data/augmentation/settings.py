@@ -7,10 +7,12 @@ from pipeline.data.augmentation.policy import Policy
 from pipeline.errors import UserError
 
 # Mixup and cutmix pair view i of a block of 8 consecutive views of the global batch with view (i + 4)
-# mod 8: never the same image, however it is repeated up to four times in a row. Lambda and the box are
-# drawn once per group of 128 views, DeiT's batch per device.
+# mod 8: never the same image, however it is repeated up to four times in a row. Whether a view is mixed or
+# cut, lambda and the box are drawn once for a group of 128 views, DeiT's batch per device: every fourth view
+# of 512. So no two views of an image share them, as in DeiT, which deals those of an image out to devices.
+# What a global batch has beyond a multiple of 512 is four smaller groups, again of every fourth view.
 PAIRING_BLOCK = 8
-MIX_GROUP = 128
+MIX_SPAN, MIX_GROUPS = 512, 4
 INTERPOLATIONS = ("bicubic", "bilinear", "random")
 
 
