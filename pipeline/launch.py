@@ -59,9 +59,8 @@ def main(argv: Sequence[str]) -> int:
         return 0
     request = parse(argv)
     runs = planned(requested_runs(request))
-    action = {"plan": plan, "status": status, "logs": logs, "cancel": cancel}
-    action |= {"rehearse": rehearse, "calibrate": calibrate}
-    return action.get(request.action, start)(request, runs)
+    actions = (plan, status, logs, cancel, rehearse, calibrate)
+    return {action.__name__: action for action in actions}.get(request.action, start)(request, runs)
 
 
 def requested_runs(request: LaunchRequest) -> list[RequestedRun]:
@@ -77,7 +76,7 @@ def plan(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
     if request.json:
         print(json.dumps(overview.for_programs(runs, found, costs)))
     else:
-        show_table(overview.PLAN, overview.plan_rows(runs, found, costs), overview.plan_totals(found, costs))
+        show_table(*overview.plan_table(runs, found, costs))
     check_budget(request.max_gpu_hours, costs)
     return 0
 
@@ -92,7 +91,7 @@ def status(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
             if request.json:
                 print(json.dumps(overview.for_programs(runs, found)), flush=True)
             else:
-                draw(overview.STATUS, overview.status_rows(runs, found), overview.summary(found))
+                draw(*overview.status_table(runs, found))
             if not request.watch or all(at.state == "done" for at in found):
                 return 1 if any(at.state == "broken" for at in found) else 0
             time.sleep(WATCH_EVERY)
@@ -119,9 +118,12 @@ def start(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
         check_budget(request.max_gpu_hours, costs)
     if request.fresh:
         set_aside(earlier)
-    if slurm:
-        return submit(request, runs, todo, len(without))
-    return run_here(request, runs, todo, len(without))
+    elif slurm and not request.json:  # on this machine the status says so
+        for _, at in earlier:
+            if at.state == "done":
+                print(overview.state_line(at), file=sys.stderr)
+    ended = submit(request, todo) if slurm else run_here(request, runs, todo)
+    return ended or (1 if without else 0)
 
 
 def begun_anew(at: RunStatus) -> RunStatus:
@@ -138,9 +140,7 @@ def set_aside(earlier: Sequence[tuple[PlannedRun, RunStatus]]) -> None:
         move_aside(record_path(run.config.paths.records, run.id))
 
 
-def run_here(
-    request: LaunchRequest, runs: Sequence[PlannedRun], todo: Sequence[PlannedRun], without: int
-) -> int:
+def run_here(request: LaunchRequest, runs: Sequence[PlannedRun], todo: Sequence[PlannedRun]) -> int:
     """Train them to the end on this machine, then show the status of all."""
     work = local.LocalRuns()
     if todo:
@@ -160,32 +160,28 @@ def run_here(
         for line in spec.expectations(runs):
             print(line)
         print(f"the tables: {report_command(runs[0].config)}", file=sys.stderr)
-    return 1 if work.failed or without else 0
+    return 1 if work.failed else 0
 
 
-def submit(
-    request: LaunchRequest,
-    runs: Sequence[PlannedRun],
-    todo: Sequence[PlannedRun],
-    without: int,
-    calibration: float = 0.0,
-) -> int:
+def submit(request: LaunchRequest, todo: Sequence[PlannedRun]) -> int:
+    """As jobs: to their ends, or to be calibrated."""
     from pipeline.launching.slurm import preflight, submission
 
-    submitted = submission.submit(todo, calibration)
-    if not submitted and not request.json:
-        print("nothing to submit: all of them are done" if not without else "nothing to submit")
-    elif request.json:
+    calibrated = request.action == "calibrate"
+    submitted = submission.submit(todo, request.seconds if calibrated else 0.0)
+    if request.json:
         print(json.dumps({"submitted": [dataclasses.asdict(one) for one in submitted]}))
+    elif not submitted:
+        print("nothing to submit")
     else:
-        names = {run.id: overview.cells(run) for run in runs}
+        names = {run.id: overview.cells(run) for run in todo}
         states = {one.id: "submitted" if one.new else "at work already" for one in submitted}
         rows = [[one.id, names[one.id], one.job or "outside of Slurm", states[one.id]] for one in submitted]
         show_table(("run", "cells", "job", ""), rows)
         print(*preflight.remarks(commands.settings()), sep="\n")
-        what, action = ("rates, once they have ended", "plan") if calibration else ("status", "status")
+        what, action = ("rates, once they have ended", "plan") if calibrated else ("status", "status")
         print(f"their {what}: {again(request, action)}")
-    return 1 if without else 0
+    return 0
 
 
 def logs(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
@@ -249,7 +245,7 @@ def calibrate(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
         raise UserError("none of these runs has its data: " + "; ".join({run.obstacle for run in runs}))
     todo = calibration.copies(ready, request.seconds)
     if on_slurm(runs):
-        return submit(request, todo, todo, 0, request.seconds)
+        return submit(request, todo)
     calibration.run_here(todo, request.seconds)
     return 0
 

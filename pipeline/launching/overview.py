@@ -16,8 +16,9 @@ from pipeline.launching.plan import PlannedRun
 from pipeline.launching.status import RunStatus, counted, status_of
 from pipeline.terminal import clock, live_table
 
-PLAN = ("run", "cells", "seed", "state", "images", "device-hours", "time", "disk", "known from")
-STATUS = ("run", "cells", "state", "step", "epoch", "images/s", "top-1", "left", "attempts", "", "last error")
+REDRAW_EVERY = 1.0  # seconds
+UNITS = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
+# How a line of progress says the columns of the table of status.
 WORDS = {
     "step": "step {}",
     "epoch": "epoch {}",
@@ -25,59 +26,56 @@ WORDS = {
     "top-1": "top-1 {} %",
     "left": "{} left",
 }
-REDRAW_EVERY = 1.0  # seconds
-UNITS = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 
 Tell = Callable[[str], None]
 Show = Callable[[LocalRuns], None]
+Table = tuple[Sequence[str], list[list[str]], str]  # heads, rows, and what stands below
 
 
-def plan_rows(
-    runs: Sequence[PlannedRun], found: Sequence[RunStatus], costs: Sequence[Cost]
-) -> list[list[str]]:
-    return [
-        [
-            run.id or "?",
-            cells(run),
-            str(run.config.seed),
-            at.state,
-            "" if cost.images is None else f"{cost.images:,}",
-            hours(cost.hours),
-            f"{clock(cost.seconds)} on {cost.devices}" if cost.seconds else "",
-            size(cost.disk),
-            cost.basis if at.state == "no data" else at.error or cost.basis,
-        ]
+def plan_table(runs: Sequence[PlannedRun], found: Sequence[RunStatus], costs: Sequence[Cost]) -> Table:
+    rows = [
+        {
+            "run": run.id or "?",
+            "cells": cells(run),
+            "seed": str(run.config.seed),
+            "state": at.state,
+            "images": "" if cost.images is None else f"{cost.images:,}",
+            "device-hours": hours(cost.hours),
+            "time": f"{clock(cost.seconds)} on {cost.devices}" if cost.seconds else "",
+            "disk": size(cost.disk),
+            "known from": cost.basis if at.state == "no data" else at.error or cost.basis,
+        }
         for run, at, cost in zip(runs, found, costs, strict=True)
     ]
-
-
-def status_rows(runs: Sequence[PlannedRun], found: Sequence[RunStatus]) -> list[list[str]]:
-    return [
-        [
-            run.id or "?",
-            cells(run) + (f" seed {run.config.seed}" if run.config.seed else ""),
-            at.state,
-            "" if not at.steps else f"{at.step:,} of {at.steps:,}",
-            "" if at.epoch is None else f"{at.epoch:g}",
-            "" if at.images_per_second is None else f"{at.images_per_second:,.0f}",
-            "" if at.top1 is None else f"{at.top1:.2f}",
-            clock(at.seconds_left) if at.seconds_left else "",
-            str(at.attempts or ""),
-            at.where,
-            "" if at.state == "no data" else at.error,
-        ]
-        for run, at in zip(runs, found, strict=True)
-    ]
-
-
-def plan_totals(found: Sequence[RunStatus], costs: Sequence[Cost]) -> str:
-    """Device-hours and disk of the runs that are not done."""
     known = [cost.hours for cost in costs if cost.hours is not None]
-    unknown = len(costs) - len(known)
-    more = f" and {unknown} not known" if unknown else ""
-    disk = sum(cost.disk for cost in costs)
+    more = f" and {len(costs) - len(known)} not known" if len(known) < len(costs) else ""
     total = hours((sum(low for low, _ in known), sum(high for _, high in known)))
-    return f"{total or 0} device-hours{more} and {size(disk) or 'no'} disk to go; {summary(found)}"
+    disk = size(sum(cost.disk for cost in costs)) or "no"
+    return _table(rows, f"{total} device-hours{more} and {disk} disk to go; {summary(found)}")
+
+
+def status_table(runs: Sequence[PlannedRun], found: Sequence[RunStatus]) -> Table:
+    return _table([_status_row(run, at) for run, at in zip(runs, found, strict=True)], summary(found))
+
+
+def _status_row(run: PlannedRun, at: RunStatus) -> dict[str, str]:
+    return {
+        "run": run.id or "?",
+        "cells": cells(run) + (f" seed {run.config.seed}" if run.config.seed else ""),
+        "state": at.state,
+        "step": "" if not at.steps else f"{at.step:,} of {at.steps:,}",
+        "epoch": "" if at.epoch is None else f"{at.epoch:g}",
+        "images/s": "" if at.images_per_second is None else f"{at.images_per_second:,.0f}",
+        "top-1": "" if at.top1 is None else f"{at.top1:.2f}",
+        "left": clock(at.seconds_left) if at.seconds_left else "",
+        "attempts": str(at.attempts or ""),
+        "": at.where,
+        "last error": "" if at.state == "no data" else at.error,
+    }
+
+
+def _table(rows: Sequence[dict[str, str]], below: str) -> Table:
+    return list(rows[0]) if rows else [], [list(row.values()) for row in rows], below
 
 
 def summary(found: Sequence[RunStatus]) -> str:
@@ -109,19 +107,14 @@ def cells(run: PlannedRun) -> str:
 
 def hours(found: tuple[float, float] | None) -> str:
     """The lowest and the highest that is expected."""
-    if found is None:
-        return ""
-    low, high = (
-        "<0.01"
-        if 0 < value < 0.01
-        else f"{value:,.0f}"
-        if value >= 100
-        else f"{value:,.1f}"
-        if value >= 1
-        else f"{value:.2f}"
-        for value in found
-    )
+    low, high = map(_rounded, found or (None, None))
     return low if low == high else f"{low}–{high}"
+
+
+def _rounded(value: float | None) -> str:
+    if value is None or 0 < value < 0.01:
+        return "" if value is None else "<0.01"
+    return f"{value:,.{0 if value >= 100 else 1 if value >= 1 else 2}f}"
 
 
 def size(value: int) -> str:
@@ -150,21 +143,16 @@ def watched(runs: Sequence[PlannedRun], seconds: float) -> Iterator[tuple[Tell, 
             shown = time.monotonic()
             going_on = [run for run in runs if run.id in work.active or run.id in work.elsewhere]
             found = [dataclasses.replace(status_of(run), state="running", error="") for run in going_on]
-            rows = status_rows(going_on, found)
+            rows = [_status_row(run, at) for run, at in zip(going_on, found, strict=True)]
             if screen:
-                screen.draw(STATUS, rows, _counts(runs, work))
+                screen.draw(*_table(rows, _counts(runs, work)))
             else:
                 for run, row in zip(going_on, rows, strict=True):
-                    tell(f"{name(run)}: {_line(row)}")
+                    words = (text.format(row[key]) for key, text in WORDS.items() if row[key])
+                    tell(f"{name(run)}: {', '.join(words) or 'starting'}")
                 tell(_counts(runs, work))
 
         yield tell, show
-
-
-def _line(row: Sequence[str]) -> str:
-    """A row of the table of status in words."""
-    values = dict(zip(STATUS, row, strict=True))
-    return ", ".join(text.format(values[key]) for key, text in WORDS.items() if values[key]) or "starting"
 
 
 def _counts(runs: Sequence[PlannedRun], work: LocalRuns) -> str:
