@@ -271,8 +271,16 @@ def test_no_hostile_value_name_or_path_is_ever_run(slurm, lab, closed):
 
 
 @pytest.mark.slow
-def test_a_rehearsal_goes_through_the_queue_and_says_that_nothing_differs(slurm, lab):
+def test_a_rehearsal_and_a_calibration_go_through_the_queue(slurm, lab):
+    words = ("recipe.epochs=100", "engine.device=cpu")
+    [submitted] = lab.submit(*words, "action=calibrate", "cost.seconds=0.5").values()
     said = lab.ask("recipe.epochs=100", "action=rehearse")
     assert "of every step are those of a run left alone" in said["said"]
     assert not list(lab.runs.glob(".rehearsals/*"))
+
+    slurm.wait(lambda: slurm.state(submitted["job"]) == "COMPLETED", PATIENCE, lab.said())
+    [run] = lab.ask(*words, "action=plan")["runs"]
+    assert run["state"] == "missing"
+    assert run["cost"]["known"]
+    assert run["cost"]["basis"].startswith("measured by a calibration of ")
     assert not arrays(slurm)
