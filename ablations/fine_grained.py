@@ -1,7 +1,7 @@
 """The learning rate of Flowers and Pets, which the paper does not give: three rates, said before any was run.
 
-Whichever is best on the mean of both sets is taken for all networks; it is chosen on the test images, as these
-sets have no others held out, and docs/deviations.md says so.
+The best on the mean of both sets is taken for all networks. It is chosen on the test images, as no others are
+held out (docs/deviations.md).
 """
 
 from ablations.spec import Ablation, Cell

@@ -88,7 +88,10 @@ def operation_stages(images: list[StoredImage]) -> dict[str, tuple[Stage, Stage]
     def theirs(number: int, name: str) -> Stage:
         def one(i: int) -> ViewDraws:
             argument = np.array([[_signed(name, arguments.get(name, 0.0), i)]])
-            return ViewDraws(np.zeros(1), np.zeros((1, 4)), np.zeros(1), np.array([[number]]), argument)
+            cubic = np.zeros((1, 2), bool)
+            return ViewDraws(
+                np.zeros(1), np.zeros((1, 4)), np.zeros(1), np.array([[number]]), argument, cubic
+            )
 
         return lambda i: oracle.augmented(view, one(i), 0, AUG)
 

@@ -38,15 +38,14 @@ def _epoch(manifest: Manifest, epoch: int) -> np.ndarray:
     """Microseconds a sample: its order; its task, made, sent and taken; announced and read without its hash
     and with it; and the bare system call."""
     order = TrainOrder(manifest, Sampling(global_batch=len(manifest) // RUN * RUN, repeats=1))
-    order.global_batch(epoch, 0)  # the epoch's permutation, once for all its steps
+    order.views(epoch, 0)  # the epoch's permutation, once for all its steps
     begun = time.process_time()
-    views = order.global_batch(epoch, 0)
+    views = order.views(epoch, 0)
     chosen = time.process_time()
     tasks = []
-    for start in range(0, len(views), RUN):
-        part = views[start : start + RUN]
-        task = describe(manifest, 0, 0, epoch, part.sample, np.arange(RUN), part.position)
-        tasks.append(Task.unpacked(task.packed()))
+    for start in range(0, len(views.sample), RUN):
+        images = describe(manifest, views.sample[start : start + RUN])
+        tasks.append(Task.unpacked(Task(0, 0, epoch, start, int(views.position[start]), images).packed()))
     described = time.process_time()
     files = ShardFiles(manifest.root, [shard.name for shard in manifest.shards])
     opened = [os.open(manifest.path(shard), os.O_RDONLY) for shard in range(len(manifest.shards))]
@@ -79,14 +78,14 @@ def _epoch(manifest: Manifest, epoch: int) -> np.ndarray:
     files.close()
     for file in opened:
         os.close(file)
-    return np.array(spent) / len(views) * 1e6
+    return np.array(spent) / len(views.sample) * 1e6
 
 
 def resume_seconds(order: str) -> float:
     """From nothing but a manifest of ImageNet's size to the views of a step in mid-training."""
     manifest = imagenet_sized()
     begun = time.perf_counter()
-    TrainOrder(manifest, Sampling(order=order)).share(211, 777, 3, 8)
+    TrainOrder(manifest, Sampling(order=order)).views(211, 777, 384, 128)
     return time.perf_counter() - begun
 
 

@@ -46,7 +46,7 @@ def plain(block: TNTBlock, config: tnt.TNTConfig) -> tuple[int, int]:
     """Bytes for one image, forward and backward."""
     words = torch.randn(IMAGES * config.patches, config.words, config.c, requires_grad=True)
     with Traffic() as forward, torch.autocast("cpu", torch.bfloat16):
-        out = block.inner(words)
+        out = block.inner(words, torch.randint(2**32, (2, len(words))))
     gradient = torch.ones_like(out)
     with Traffic() as backward:
         out.backward(gradient)

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BufferedReader, FileIO
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
@@ -168,7 +169,12 @@ def whole_lines(content: bytes) -> Iterator[tuple[bytes, dict[str, Any]]]:
 
 def sha256(path: Path) -> str:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(file)
+
+
+def sha256_of(file: BufferedReader | FileIO) -> str:
+    """Of an opened file, from where it stands to its end."""
+    return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _lock(file: TextIO, waiting: Callable[[], None] | None) -> None:

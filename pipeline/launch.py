@@ -14,8 +14,10 @@ action=submit        start what is not done (the default); after that the comman
        cancel        end those at work, with a checkpoint
        retry         start those again that broke
        rehearse      a few steps, a real signal, and the same weights as without it
+       calibrate     train a minute and keep the images/s, by which plan and max_gpu_hours count from then on
 seeds=0,1,2          of each cell; cells=a,b takes some of them
-max_gpu_hours=N      refuse to start more than that
+max_gpu_hours=N      refuse to start what may take more than that, or what nothing was measured for
+cost.images_per_second=N   of one device: count by this; cost.seconds=60: what a calibration trains
 fresh=true           run again what is done or has begun; what it left is kept under earlier/
 json=true            for programs, on standard output; yes=true answers every question with yes
 a.b=c                any setting of a run; cluster=slurm|local|auto, or a profile that you wrote
@@ -38,13 +40,13 @@ from pipeline.errors import UserError, WorkFailed, command
 from pipeline.files import move_aside
 from pipeline.launching import local, overview
 from pipeline.launching.arguments import LaunchRequest, again, parse
-from pipeline.launching.cost import Cost, cost, local_device
+from pipeline.launching.cost import check_budget, costs_of
 from pipeline.launching.plan import PlannedRun, RequestedRun, planned
-from pipeline.launching.slurm import commands, launches, resources
+from pipeline.launching.slurm import commands, launches
 from pipeline.launching.status import RunStatus, statuses
-from pipeline.runs import records
 from pipeline.runs.directory import LOG, OUTPUT, run_directory
 from pipeline.runs.log import tail
+from pipeline.runs.records import record_path
 from pipeline.terminal import live_table, show_table
 
 WATCH_EVERY = 2.0  # seconds
@@ -57,7 +59,8 @@ def main(argv: Sequence[str]) -> int:
         return 0
     request = parse(argv)
     runs = planned(requested_runs(request))
-    action = {"plan": plan, "status": status, "logs": logs, "cancel": cancel, "rehearse": rehearse}
+    action = {"plan": plan, "status": status, "logs": logs, "cancel": cancel}
+    action |= {"rehearse": rehearse, "calibrate": calibrate}
     return action.get(request.action, start)(request, runs)
 
 
@@ -70,12 +73,12 @@ def requested_runs(request: LaunchRequest) -> list[RequestedRun]:
 
 def plan(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
     found = statuses(runs, jobs_of(runs))
-    costs = costs_of(runs, found)
+    costs = costs_of(runs, found, on_slurm(runs), request.images_per_second)
     if request.json:
         print(json.dumps(overview.for_programs(runs, found, costs)))
     else:
         show_table(overview.PLAN, overview.plan_rows(runs, found, costs), overview.plan_totals(found, costs))
-    check_budget(request, costs)
+    check_budget(request.max_gpu_hours, costs)
     return 0
 
 
@@ -98,9 +101,9 @@ def status(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
 def start(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
     """`submit` starts what is not done, `retry` what broke."""
     found = statuses(runs, jobs_of(runs))
+    earlier = [(run, at) for run, at in zip(runs, found, strict=True) if at.state in ("done", "broken")]
     if request.fresh:
-        set_aside(runs, found)
-        found = statuses(runs, {})
+        found = [begun_anew(at) for at in found]
     without = [run for run, at in zip(runs, found, strict=True) if at.state == "no data"]
     for reason in dict.fromkeys(run.obstacle for run in without):
         stuck = ", ".join(overview.cells(run) for run in without if run.obstacle == reason)
@@ -110,27 +113,29 @@ def start(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
     states = ("broken",) if request.action == "retry" else ("running", "pending", "broken", "missing")
     chosen = [(run, at) for run, at in zip(runs, found, strict=True) if at.state in states]
     todo = [run for run, _ in chosen]
+    slurm = on_slurm(runs)
     if request.max_gpu_hours is not None:
-        check_budget(request, costs_of(todo, [at for _, at in chosen]))
-    if on_slurm(runs):
+        costs = costs_of(todo, [at for _, at in chosen], slurm, request.images_per_second)
+        check_budget(request.max_gpu_hours, costs)
+    if request.fresh:
+        set_aside(earlier)
+    if slurm:
         return submit(request, runs, todo, len(without))
     return run_here(request, runs, todo, len(without))
 
 
-def set_aside(runs: Sequence[PlannedRun], found: Sequence[RunStatus]) -> None:
+def begun_anew(at: RunStatus) -> RunStatus:
+    if at.state in ("running", "pending"):
+        raise UserError(f"fresh=true: {overview.state_line(at)}; action=cancel ends it")
+    return at if at.state == "no data" else RunStatus(at.id, at.labels, "missing")
+
+
+def set_aside(earlier: Sequence[tuple[PlannedRun, RunStatus]]) -> None:
     """Put records and directories where they do not count, so that the runs begin again."""
-    alive = [at for at in found if at.state in ("running", "pending")]
-    if alive:
-        raise UserError(f"fresh=true: {overview.state_line(alive[0])}; action=cancel ends it")
-    for run, at in zip(runs, found, strict=True):
-        if at.state not in ("done", "broken"):
-            continue
+    for run, at in earlier:
         print(f"{overview.state_line(at)}; it begins anew", file=sys.stderr)
-        for path in (
-            run_directory(run.config, run.id),
-            records.record_path(run.config.paths.records, run.id),
-        ):
-            move_aside(path)
+        move_aside(run_directory(run.config, run.id))
+        move_aside(record_path(run.config.paths.records, run.id))
 
 
 def run_here(
@@ -159,11 +164,15 @@ def run_here(
 
 
 def submit(
-    request: LaunchRequest, runs: Sequence[PlannedRun], todo: Sequence[PlannedRun], without: int
+    request: LaunchRequest,
+    runs: Sequence[PlannedRun],
+    todo: Sequence[PlannedRun],
+    without: int,
+    calibration: float = 0.0,
 ) -> int:
     from pipeline.launching.slurm import preflight, submission
 
-    submitted = submission.submit(todo)
+    submitted = submission.submit(todo, calibration)
     if not submitted and not request.json:
         print("nothing to submit: all of them are done" if not without else "nothing to submit")
     elif request.json:
@@ -174,7 +183,8 @@ def submit(
         rows = [[one.id, names[one.id], one.job or "outside of Slurm", states[one.id]] for one in submitted]
         show_table(("run", "cells", "job", ""), rows)
         print(*preflight.remarks(commands.settings()), sep="\n")
-        print(f"their status: {again(request, 'status')}")
+        what, action = ("rates, once they have ended", "plan") if calibration else ("status", "status")
+        print(f"their {what}: {again(request, action)}")
     return 1 if without else 0
 
 
@@ -230,6 +240,20 @@ def rehearse(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
     return 0
 
 
+def calibrate(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
+    """Train each kind of run among these for a while, here or as jobs, and keep the rate."""
+    from pipeline.launching import calibration
+
+    ready = [run for run in runs if run.id]
+    if not ready:
+        raise UserError("none of these runs has its data: " + "; ".join({run.obstacle for run in runs}))
+    todo = calibration.copies(ready, request.seconds)
+    if on_slurm(runs):
+        return submit(request, todo, todo, 0, request.seconds)
+    calibration.run_here(todo, request.seconds)
+    return 0
+
+
 def on_slurm(runs: Sequence[PlannedRun]) -> bool:
     name = runs[0].config.cluster.name
     return name == "slurm" or (name == "auto" and commands.available())
@@ -243,36 +267,6 @@ def jobs_of(runs: Sequence[PlannedRun]) -> dict[str, commands.Job]:
     except WorkFailed as error:  # the runs' own files still show something; no submission relies on it
         print(f"warning: {error}", file=sys.stderr)
         return {}
-
-
-def costs_of(runs: Sequence[PlannedRun], found: Sequence[RunStatus]) -> list[Cost]:
-    """The cost of each run; nothing for one that is done."""
-    slurm = on_slurm(runs)
-    known, problems = records.read_all(runs[0].config.paths.records)
-    for problem in problems:
-        print(problem, file=sys.stderr)
-    costs = []
-    for run, at in zip(runs, found, strict=True):
-        if at.state == "done":
-            costs.append(Cost.none("done"))
-            continue
-        devices = resources.allocation(run.config).world if slurm else run.config.cluster.gpus or 1
-        device = "" if slurm and resources.on_gpus(run.config) else local_device(run.config)
-        costs.append(cost(run, known, device, devices))
-    return costs
-
-
-def check_budget(request: LaunchRequest, costs: Sequence[Cost]) -> None:
-    if request.max_gpu_hours is None:
-        return
-    if any(one.device_hours is None for one in costs):
-        raise UserError("max_gpu_hours: what some of these runs take is not known; action=plan says of which")
-    total = sum(one.device_hours or 0.0 for one in costs)
-    if total > request.max_gpu_hours:
-        raise UserError(
-            f"these runs would take {overview.hours(total)} GPU-hours, more than "
-            f"max_gpu_hours={request.max_gpu_hours:g}; nothing was started"
-        )
 
 
 def report_command(config: RunConfig) -> str:

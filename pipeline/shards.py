@@ -47,62 +47,57 @@ class Arguments(argparse.ArgumentParser):
         return self.parse_args(argv)
 
 
-def count(text: str) -> int:
-    if not re.fullmatch(r"\d{1,18}", text) or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 1")
-    return int(text)
+def number(least: int) -> Callable[[str], int]:
+    def parsed(text: str) -> int:
+        if not re.fullmatch(r"\d{1,18}", text) or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least {least}")
+        return int(text)
 
-
-def seed(text: str) -> int:
-    if not re.fullmatch(r"\d{1,18}", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 0")
-    return int(text)
+    return parsed
 
 
 def make(argv: Sequence[str]) -> int:
     arguments = Arguments("make", "KIND [SOURCE] OUT [options]")
     arguments.add_argument("kind")
     arguments.add_argument("paths", nargs="+", type=Path)
-    arguments.add_argument("--seed", type=seed, default=0, help="of the shuffle (0)")
-    arguments.add_argument("--samples-per-shard", type=count, help="instead of shards of at most 256 MB")
-    arguments.add_argument("--workers", type=count, help="processes (one per core)")
+    arguments.add_argument("--workers", type=number(1), default=0, help="processes (one per core)")
     arguments.add_argument(
         "--skip-damaged", action="store_true", help="leave out files that cannot be decoded, and name them"
     )
+    arguments.add_argument("--seed", type=number(0), default=0, help="of the shuffle (0)")
+    arguments.add_argument("--samples-per-shard", type=number(1), help="instead of shards of at most 256 MB")
     arguments.add_argument("--format", help="digits: jpg (default) or png")
-    arguments.add_argument("--size", type=count, help="digits: edge in pixels (32)")
+    arguments.add_argument("--size", type=number(1), help="digits: edge in pixels (32)")
     options = arguments.parse(argv)
     if options.kind not in KINDS:
         raise unknown_name("kind of source", options.kind, KINDS)
     if options.kind != "digits" and (options.format or options.size):
         raise UserError(f"--format and --size are for digits, not for {options.kind}")
-    wanted = 1 if options.kind == "digits" else 2
-    if len(options.paths) != wanted:
-        places = "OUT" if wanted == 1 else "SOURCE OUT"
+    places = "OUT" if options.kind == "digits" else "SOURCE OUT"
+    if len(options.paths) != len(places.split()):
         raise UserError(f"make {options.kind} takes {places}, not {len(options.paths)} paths")
     from pipeline.data.packing.pack import Packing
     from pipeline.data.packing.pack import make as pack
-    from pipeline.processes.device import cores
 
-    workers = options.workers or cores()
-    source = read_source(options.kind, options.paths[0], workers, options.format, options.size)
+    source = read_source(options)
     for note in source.notes:
         print(f"note: {note}", file=sys.stderr)
-    packing = Packing(options.seed, options.samples_per_shard, workers, options.skip_damaged)
+    packing = Packing(options.seed, options.samples_per_shard, options.workers, options.skip_damaged)
     outcome = pack(source, options.paths[-1], packing)
     report(outcome, options.paths[-1], "packed")
     return 0
 
 
-def read_source(kind: str, root: Path, workers: int, form: str | None, size: int | None) -> "Source":
+def read_source(options: argparse.Namespace) -> "Source":
+    kind, root = options.kind, options.paths[0]
     if kind == "digits":
         from pipeline.data.packing.sources.digits import digits
 
-        return digits(size or 32, form or "jpg")
+        return digits(options.size or 32, options.format or "jpg")
     if kind == "imagenet":
         from pipeline.data.packing.sources.imagenet import imagenet
 
-        return imagenet(root, workers)
+        return imagenet(root, options.workers)
     if kind in ("cifar10", "cifar100"):
         from pipeline.data.packing.sources.cifar import cifar
 
@@ -119,12 +114,12 @@ def read_source(kind: str, root: Path, workers: int, form: str | None, size: int
 def index(argv: Sequence[str]) -> int:
     arguments = Arguments("index", "DIR [--workers N] [--skip-damaged]")
     arguments.add_argument("root", type=Path)
-    arguments.add_argument("--workers", type=count)
+    arguments.add_argument("--workers", type=number(1), default=0)
     arguments.add_argument("--skip-damaged", action="store_true")
     options = arguments.parse(argv)
     from pipeline.data.packing.index import index as index_set
 
-    outcome = index_set(options.root, options.workers or 0, options.skip_damaged)
+    outcome = index_set(options.root, options.workers, options.skip_damaged)
     report(outcome, options.root, "indexed")
     return 0
 
@@ -132,11 +127,11 @@ def index(argv: Sequence[str]) -> int:
 def verify(argv: Sequence[str]) -> int:
     arguments = Arguments("verify", "DIR [--workers N]")
     arguments.add_argument("root", type=Path)
-    arguments.add_argument("--workers", type=count)
+    arguments.add_argument("--workers", type=number(1), default=0)
     options = arguments.parse(argv)
     from pipeline.data.packing.verify import verify as verify_set
 
-    damage = verify_set(options.root, options.workers or 0)
+    damage = verify_set(options.root, options.workers)
     for one in damage:
         print(one)
     if damage:

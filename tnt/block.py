@@ -16,6 +16,22 @@ from tnt.config import TNTConfig
 from tnt.embed import WordsToPatch
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"  # Triton's kernels without a GPU, slowly
+WORD = 0xFFFFFFFF
+
+
+def path_draws(keys: Tensor, places: Tensor) -> Tensor:
+    """A number of 32 bits, as int64, for each pair of a key and a place (32 bits), which are broadcast.
+
+    It is a function of the two alone, and the same on every device: no product here leaves 63 bits.
+    """
+    return _mixed(_mixed(places ^ _mixed(keys & WORD)) ^ (keys >> 32 & WORD))
+
+
+def _mixed(x: Tensor) -> Tensor:
+    """A bit changes each other with a chance of one half (constants of C. Wellons' hash-prospector)."""
+    x = (x ^ x >> 16) * 0x21F0AAAD & WORD
+    x = (x ^ x >> 15) * 0x735A2D97 & WORD
+    return x ^ x >> 15
 
 
 class MLP(nn.Module):
@@ -50,7 +66,11 @@ class Gate(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Eqs. 6–7 for words and 9–10 for patches, with stochastic depth."""
+    """Eqs. 6–7 for words and 9–10 for patches, with stochastic depth.
+
+    `drawn` (2, S) holds a number of 32 bits for each residual of each sequence; it is not read where nothing
+    is dropped.
+    """
 
     def __init__(self, dim: int, heads: int, mlp_ratio: int, drop_path: float, gated: bool) -> None:
         super().__init__()
@@ -61,22 +81,22 @@ class TransformerBlock(nn.Module):
         self.gate = Gate(dim) if gated else nn.Identity()
         self.drop_path = drop_path
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self._drop(self.attn(self.norm1(x)))
-        return x + self._drop(self.gate(self.mlp(self.norm2(x))))
+    def forward(self, x: Tensor, drawn: Tensor | None = None) -> Tensor:
+        x = x + self._drop(self.attn(self.norm1(x)), drawn, 0)
+        return x + self._drop(self.gate(self.mlp(self.norm2(x))), drawn, 1)
 
     def drops(self) -> bool:
         return self.training and self.drop_path > 0
 
-    def kept(self, sequences: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-        """S, 1, 1: 0 for sequences without a residual; others scale it so that its expectation stays."""
-        keep = 1 - self.drop_path
-        return torch.empty(sequences, 1, 1, dtype=dtype, device=device).bernoulli_(keep) / keep
+    def kept(self, drawn: Tensor | None, dtype: torch.dtype) -> Tensor:
+        """2, S: 0 for sequences without a residual; others scale it so that its expectation stays."""
+        assert drawn is not None, "in training, a block that drops paths needs numbers drawn for them"
+        return (drawn >= round(self.drop_path * 2**32)).to(dtype) / (1 - self.drop_path)
 
-    def _drop(self, residual: Tensor) -> Tensor:
+    def _drop(self, residual: Tensor, drawn: Tensor | None, which: int) -> Tensor:
         if not self.drops():
             return residual
-        return residual * self.kept(residual.shape[0], residual.dtype, residual.device)
+        return residual * self.kept(drawn, residual.dtype)[which, :, None, None]
 
 
 class TNTBlock(nn.Module):
@@ -92,26 +112,34 @@ class TNTBlock(nn.Module):
         self.outer = TransformerBlock(d, config.outer_heads, config.mlp_ratio, drop_path, outer_gated)
         self.fused = False  # see TNT.set_kernels
 
-    def forward(self, words: Tensor, patches: Tensor) -> tuple[Tensor, Tensor]:
-        """B·n, m, c and B, 1+n, d → the same"""
+    def forward(self, words: Tensor, patches: Tensor, drawn: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """B·n, m, c and B, 1+n, d → the same; drawn: 2, B, 1+n, the first for the outer block's paths"""
         kernels = self.fused and (words.is_cuda or INTERPRETED) and not torch.compiler.is_exporting()
-        words, patches = (self.inner_fused if kernels else self.inner_plain)(words, patches)
-        return words, self.outer(patches)
+        of_patches, of_words = (None, None) if drawn is None else (drawn[:, :, 0], drawn[:, :, 1:].flatten(1))
+        words, patches = (self.inner_fused if kernels else self.inner_plain)(words, patches, of_words)
+        return words, self.outer(patches, of_patches)
 
-    def inner_plain(self, words: Tensor, patches: Tensor) -> tuple[Tensor, Tensor]:
+    def inner_plain(
+        self, words: Tensor, patches: Tensor, drawn: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """The words after the inner block, and the patches with them added (Eqs. 6–8)."""
-        words = self.inner(words)
+        words = self.inner(words, drawn)
         enriched = patches[:, 1:] + self.to_patch(words, batch=patches.shape[0])
         return words, torch.cat([patches[:, :1], enriched], dim=1)
 
-    def inner_fused(self, words: Tensor, patches: Tensor) -> tuple[Tensor, Tensor]:
+    def inner_fused(
+        self, words: Tensor, patches: Tensor, drawn: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """The same by the kernels of `tnt.fused`, with the weights of the modules that they replace."""
         from tnt.fused.ops import enrich, inner
 
         dtype, layer, to_patch = _compute_type(words), self.inner, self.to_patch
+        kept = None
+        if layer.drops():
+            kept = layer.kept(drawn, dtype).to(torch.promote_types(dtype, torch.float32))
         words, normed = inner(
             words,
-            _kept_residuals(layer, words, dtype),
+            kept,
             _kernel_weights(layer),
             to_patch.norm_words.weight,
             to_patch.norm_words.bias,
@@ -130,14 +158,6 @@ def _compute_type(words: Tensor) -> torch.dtype:
     if torch.is_autocast_enabled(kind) and words.dtype != torch.float64:
         return torch.get_autocast_dtype(kind)
     return words.dtype
-
-
-def _kept_residuals(layer: TransformerBlock, words: Tensor, dtype: torch.dtype) -> Tensor | None:
-    """2, S: the factors of both residuals, drawn as `TransformerBlock.forward` draws them."""
-    if not layer.drops():
-        return None
-    drawn = [layer.kept(words.shape[0], dtype, words.device) for _ in range(2)]
-    return torch.stack(drawn).flatten(1).to(torch.promote_types(dtype, torch.float32))
 
 
 def _kernel_weights(layer: TransformerBlock) -> list[Tensor]:

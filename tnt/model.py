@@ -5,14 +5,14 @@ B images of height H and width W; n = h·w patches, d wide, of m words, c wide.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from tnt.block import TNTBlock
+from tnt.block import TNTBlock, path_draws
 from tnt.config import TNTConfig
 from tnt.embed import WordStem, WordsToPatch, resize_patch_positions
 from tnt.fused.tiles import misfit
@@ -79,15 +79,19 @@ class TNT(nn.Module):
             assert isinstance(block, TNTBlock)
             block.fused = name == "fused"
 
-    def forward(self, images: Tensor) -> Tensor:
-        """B, C, H, W → B, classes"""
-        return self.head(self.forward_features(images)[:, 0])
+    def forward(self, images: Tensor, path_keys: Tensor | None = None) -> Tensor:
+        """B, C, H, W → B, classes
 
-    def forward_features(self, images: Tensor) -> Tensor:
+        In training `path_keys` (B, int64) decides which paths are dropped: those of an image follow from its
+        own key, whatever else is in the batch. Without it, keys come from torch's generator.
+        """
+        return self.head(self.forward_features(images, path_keys)[:, 0])
+
+    def forward_features(self, images: Tensor, path_keys: Tensor | None = None) -> Tensor:
         """B, C, H, W → B, 1+n, d: the normed tokens, the class token first"""
         words, patches = self._embed(images)
-        for block in self.blocks:
-            words, patches = self._run(block, words, patches)
+        for block, drawn in zip(self.blocks, self._draws(patches, path_keys), strict=True):
+            words, patches = self._run(block, words, patches, drawn)
         return self.norm(patches)
 
     def forward_intermediates(
@@ -98,10 +102,11 @@ class TNT(nn.Module):
         if not wanted or wanted[0] < 0 or wanted[-1] > self.config.depth:
             raise ValueError(f"depths={wanted} must lie in 0 (stem) to {self.config.depth} (last block)")
         words, patches = self._embed(images)
+        draws = self._draws(patches, None)
         taken = {}
         for depth in range(wanted[-1] + 1):
             if depth > 0:
-                words, patches = self._run(self.blocks[depth - 1], words, patches)
+                words, patches = self._run(self.blocks[depth - 1], words, patches, draws[depth - 1])
             if depth in wanted:
                 taken[depth] = Embeddings(patches, words.unflatten(0, (patches.shape[0], -1)))
         return taken
@@ -118,10 +123,22 @@ class TNT(nn.Module):
             patches = patches + resize_patch_positions(self.patch_position, (h, w))
         return words, patches
 
-    def _run(self, block: nn.Module, words: Tensor, patches: Tensor) -> tuple[Tensor, Tensor]:
+    def _draws(self, patches: Tensor, path_keys: Tensor | None) -> Sequence[Tensor | None]:
+        """What decides which paths each block drops: 2, B, 1+n, or None where no block drops any."""
+        depth, (B, tokens) = len(self.blocks), patches.shape[:2]
+        if not (self.training and self.config.drop_path):
+            return [None] * depth
+        if path_keys is None:
+            path_keys = torch.randint(2**63 - 1, (B,), device=patches.device)
+        places = torch.arange(depth * 2 * tokens, device=patches.device).view(depth, 2, 1, tokens)
+        return path_draws(path_keys[:, None], places).unbind(0)
+
+    def _run(
+        self, block: nn.Module, words: Tensor, patches: Tensor, drawn: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         if self.grad_checkpointing and torch.is_grad_enabled():
-            return checkpoint(block, words, patches, use_reentrant=False)
-        return block(words, patches)
+            return checkpoint(block, words, patches, drawn, use_reentrant=False)
+        return block(words, patches, drawn)
 
     def _grid(self, images: Tensor) -> tuple[int, int]:
         channels, edge = self.config.channels, self.config.patch_size

@@ -55,7 +55,7 @@ RECIPE_PRINTED: dict[str, Any] = {
     "drop path": 0.1,
     "repeated augmentation": True,
 }
-# What the authors' command and code do beside Table 3, where our runs may differ; docs/deviations.md says more.
+# What the authors' command and code do beside Table 3, and our runs may do otherwise: docs/deviations.md.
 CODE_PRINTED = {
     "epochs with the cool-down": 310,
     "learning rate changes each": "epoch",
@@ -143,7 +143,7 @@ def _recipe(config: RunConfig) -> SettingTable:
     found += [_setting("authors' code", name, value, code[name]) for name, value in CODE_PRINTED.items()]
     notes = (
         "the optimizer is AdamW and the decay a cosine: there are no others here",
-        "the lower rows: what the authors' code does and the paper does not say; docs/deviations.md has the reasons",
+        "lower rows: what the authors' code does and the paper does not say; docs/deviations.md has reasons",
     )
     return SettingTable("3", "Training", tuple(found), notes)
 

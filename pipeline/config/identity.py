@@ -17,6 +17,7 @@ from pipeline.config.birth import BIRTH, RENAMED, canonical, filled
 from pipeline.config.run import SCIENCE, RunConfig, plain
 from pipeline.config.science import TIMM
 from pipeline.config.typed import flattened, nested
+from pipeline.data.augmentation.settings import Augmentation
 from pipeline.errors import UserError
 from pipeline.files import sha256
 
@@ -29,8 +30,10 @@ OF_TIMM = ("model.name",)  # the settings of a network of ours say all of it
 REVISIONS: dict[str, tuple[int, Callable[[RunConfig], bool]]] = {
     # 2: masks by the views' positions, not by a generator that depends on the micro-batch
     "drop_path": (2, lambda config: config.recipe.drop_path > 0),
-    # 2: repeated views under different lambdas; cutmix's box as timm cuts it
-    "mixing": (2, lambda config: _mixed_otherwise(config)),
+    # 2: each lambda is that of every fourth view of 512, not of 128 in a row; cutmix's box as timm cuts it
+    "mixing": (2, lambda config: config.data.augmentation.mixes),
+    # 2: interpolation=bilinear holds for its operations too
+    "randaugment": (2, lambda config: _bilinear_policy(config.data.augmentation)),
 }
 
 
@@ -95,9 +98,8 @@ def _differing(science: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _mixed_otherwise(config: RunConfig) -> bool:
-    augmentation = config.data.augmentation
-    return augmentation.mixes and (config.recipe.repeats > 1 or augmentation.cutmix > 0)
+def _bilinear_policy(augmentation: Augmentation) -> bool:
+    return augmentation.interpolation == "bilinear" and augmentation.randaugment != ""
 
 
 def _origin(init: str) -> str:

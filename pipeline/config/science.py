@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from pipeline.data.augmentation.settings import MIX_GROUPS
 from pipeline.data.loading.sampler import Sampling
 from pipeline.data.settings import DataConfig
 from pipeline.errors import UserError, unknown_name
@@ -59,6 +60,10 @@ class Recipe:
         for name in ("epochs", "global_batch", "repeats", "evaluate_every"):
             if getattr(self, name) < 1:
                 raise UserError(f"recipe.{name} is {getattr(self, name)}; it must be at least 1")
+        if self.repeats > MIX_GROUPS:
+            raise UserError(
+                f"recipe.repeats is {self.repeats}; above {MIX_GROUPS}, images mix with themselves"
+            )
         for name in ("lr", "eps"):
             if not getattr(self, name) > 0:
                 raise UserError(f"recipe.{name} is {getattr(self, name)}; it must be above 0")
@@ -74,8 +79,8 @@ class Recipe:
             raise unknown_name("recipe.lr_changes", self.lr_changes, RATE_CHANGES)
         if self.warmup_epochs + self.cooldown_epochs >= self.epochs:
             raise UserError(
-                f"recipe.warmup_epochs={self.warmup_epochs:g} and recipe.cooldown_epochs={self.cooldown_epochs} "
-                f"leave nothing of recipe.epochs={self.epochs}"
+                f"recipe.warmup_epochs={self.warmup_epochs:g} and recipe.cooldown_epochs="
+                f"{self.cooldown_epochs} leave nothing of recipe.epochs={self.epochs}"
             )
 
 

@@ -23,7 +23,8 @@ class Purpose(IntEnum):
     NOISE = 6
     MIX = 7
     WEIGHTS = 8  # at the start
-    PATHS = 9  # dropped, by the first slot of a micro-batch
+    PATHS = 9  # dropped
+    INTERPOLATION = 10
 
 
 def philox(seed: int, purpose: Purpose, epoch: int, high: int = 0, low: int = 0) -> np.random.Philox:
@@ -34,6 +35,11 @@ def philox(seed: int, purpose: Purpose, epoch: int, high: int = 0, low: int = 0)
 
 def uniforms(seed: int, purpose: Purpose, epoch: int, positions: np.ndarray, count: int) -> np.ndarray:
     """float64 [len(positions), count] in [0, 1): row i depends on positions[i] alone."""
+    return (words(seed, purpose, epoch, positions, count) >> np.uint64(11)) * 2.0**-53
+
+
+def words(seed: int, purpose: Purpose, epoch: int, positions: np.ndarray, count: int) -> np.ndarray:
+    """uint64 [len(positions), count]: row i depends on positions[i] alone."""
     blocks = -(-count // 4)  # a Philox counter yields four 64-bit words
     table = np.empty((len(positions), 4 * blocks), np.uint64)
     breaks = np.flatnonzero(np.diff(positions) != 1) + 1
@@ -41,4 +47,4 @@ def uniforms(seed: int, purpose: Purpose, epoch: int, positions: np.ndarray, cou
         if start < stop:
             stream = philox(seed, purpose, epoch, low=int(positions[start]) * blocks)
             table[start:stop] = stream.random_raw((stop - start) * 4 * blocks).reshape(stop - start, -1)
-    return (table[:, :count] >> np.uint64(11)) * 2.0**-53
+    return table[:, :count]

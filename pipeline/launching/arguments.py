@@ -9,14 +9,17 @@ from typing import Any
 from pipeline.config.overrides import top_level
 from pipeline.errors import UserError, unknown_name
 
-ACTIONS = ("submit", "plan", "status", "logs", "cancel", "retry", "rehearse")
+ACTIONS = ("submit", "plan", "status", "logs", "cancel", "retry", "rehearse", "calibrate")
+NUMBER = r"\d*\.?\d+(e-?\d+)?"
 # The launcher's own words: the form of the value, an example, and what reads it.
 OWN: dict[str, tuple[str, str, Callable[[str], Any]]] = {
     "ablation": (".*", "se", str),
     "action": (".*", "plan", str),
     "seeds": (r"\d+(, ?\d+)*", "0,1,2", lambda text: tuple(map(int, text.split(",")))),
     "cells": (r"[^, ]+(, ?[^, ]+)*", "a,b", lambda text: tuple(text.replace(" ", "").split(","))),
-    "max_gpu_hours": (r"\d*\.?\d+(e-?\d+)?", "100", float),
+    "max_gpu_hours": (NUMBER, "100", float),
+    "cost.images_per_second": (NUMBER, "300", float),
+    "cost.seconds": (NUMBER, "60", float),
     **dict.fromkeys(("fresh", "json", "watch", "yes"), ("true|false", "true", lambda text: text == "true")),
 }
 
@@ -30,6 +33,8 @@ class LaunchRequest:
     seeds: tuple[int, ...] = ()
     cells: tuple[str, ...] = ()
     max_gpu_hours: float | None = None
+    images_per_second: float | None = None  # of one device, as told
+    seconds: float = 60.0  # that a calibration trains
     fresh: bool = False
     json: bool = False
     watch: bool = False
@@ -55,7 +60,9 @@ def parse(argv: Sequence[str]) -> LaunchRequest:
             raise unknown_name("setting", key, [*OWN, *top_level()])
         else:
             overrides.append(text)
-    request = LaunchRequest(overrides=tuple(overrides), **own)
+    names = {name: value for name, value in own.items() if not name.startswith("cost.")}
+    rates = {name.removeprefix("cost."): own[name] for name in own.keys() - names.keys()}
+    request = LaunchRequest(overrides=tuple(overrides), **names, **rates)
     if request.action not in ACTIONS:
         raise unknown_name("action", request.action, ACTIONS)
     if request.seeds and any(text.startswith("seed=") for text in overrides):

@@ -1,14 +1,10 @@
-"""Estimates what a run will take: images, device-hours, wall time and disk, and on what the estimate rests.
-
-Measured where anything was: the same network at the same image size on such a device, else another network
-there, scaled by multiply-adds; else multiply-adds at a share of what the device could do.
-"""
+"""What runs will take: images, device-hours, wall time and disk; within which factor, and why so."""
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pipeline.config.identity import science
 from pipeline.config.run import RunConfig
@@ -16,32 +12,14 @@ from pipeline.config.science import sampling
 from pipeline.data.loading.sampler import steps_per_epoch
 from pipeline.data.packing.sources.source import TABLE_2
 from pipeline.data.shards.manifest import manifest_path
+from pipeline.errors import UserError
+from pipeline.launching import calibration
 from pipeline.launching.plan import PlannedRun
-from pipeline.processes.device import cores, gpus, processor
-from pipeline.runs.records import Record
-from tnt.complexity.formulas import eq18_params, model_macs
-from tnt.config import TNTConfig
+from pipeline.launching.rates import TRAINING, Measurement, local_device, rate, size
+from pipeline.launching.slurm import resources
+from pipeline.launching.status import RunStatus
+from pipeline.runs import records
 
-# Dense bf16 (V100: fp16) tensor-core TFLOP/s of the vendor's data sheets, by a part of the device's name.
-PEAKS = {
-    "B200": 2250,
-    "H200": 989,
-    "H100": 989,
-    "A100": 312,
-    "L40S": 362,
-    "L4": 121,
-    "A40": 150,
-    "A10": 125,
-    "V100": 125,
-    "RTX 4090": 165,
-    "RTX 3090": 71,
-}
-UNKNOWN_GPU = "A100"  # where a scheduler will choose
-CORE = 32e9  # multiply-adds a second of a core with 16 in a cycle at 2 GHz
-SHARE = 0.4  # of the peak that large matrices reach
-
-TRAINING = 3  # times the multiply-adds of a forward pass: as many again for each of two gradients
-FIELDS = ("drop_path", "classes")  # of a network, that change its speed little
 STATE = 16  # bytes a parameter in a checkpoint: weights, their average, two moments
 
 
@@ -51,40 +29,75 @@ class Cost:
     device_hours: float | None
     seconds: float | None  # on `devices` of them
     devices: int
-    disk: int | None  # bytes at most
+    disk: int  # bytes at most
+    factor: float  # hours and seconds are expected between this part and this multiple of what is said
+    known: bool  # from a rate that was told, or measured on such a device
     basis: str
+
+    @property
+    def hours(self) -> tuple[float, float] | None:
+        """The least and the most device-hours that are expected."""
+        found = self.device_hours
+        return None if found is None else (found / self.factor, found * self.factor)
 
     @classmethod
     def none(cls, why: str) -> "Cost":
-        return cls(0, 0.0, 0.0, 0, 0, why)
+        return cls(0, 0.0, 0.0, 0, 0, 1.0, True, why)
 
 
-def cost(run: PlannedRun, known: Sequence[Record], device: str, devices: int) -> Cost:
-    """`device`: as records name them, "" where a scheduler will choose a GPU."""
-    images, disk = work(run.config), _disk(run.config)
-    rate, basis = images_per_second(run.config, known, device)
-    if images is None or rate is None:
-        return Cost(images, None, None, devices, disk, "the size of its data is not known" if rate else basis)
-    seconds = images / rate
-    return Cost(images, seconds / 3600, seconds / devices, devices, disk, basis)
+def cost(
+    run: PlannedRun, known: Sequence[Measurement], device: str, devices: int, told: float | None = None
+) -> Cost:
+    """`device`: as records name them, "" where a scheduler will choose a GPU; `told`: images/s of one."""
+    config = run.config
+    images, found = work(config), rate(config, device, known, told)
+    params, _ = size(science(config)["model"])
+    disk = params * (STATE * (config.engine.keep + 2) + 8)  # the kept, the best, the next; the weights
+    if images is None:
+        why = "the size of its data is not known"
+        return Cost(None, None, None, devices, disk, found.factor, found.known, why)
+    seconds = images / found.images_per_second
+    return Cost(
+        images, seconds / 3600, seconds / devices, devices, disk, found.factor, found.known, found.basis
+    )
 
 
-def images_per_second(config: RunConfig, known: Sequence[Record], device: str) -> tuple[float | None, str]:
-    """Of one device in training, and what that is known from."""
-    mine, macs = _network(science(config)["model"]), _macs(config)
-    comparable = [record for record in known if record.images_per_second and _alike(record.device, device)]
-    newest = sorted(comparable, key=lambda record: record.ended, reverse=True)
-    for record in newest:
-        if _network(record.science["model"]) == mine and record.science["precision"] == config.precision:
-            return record.images_per_second / record.world, f"measured by run {record.id}"
-    for record in newest:
-        if record.macs and macs and record.science["precision"] == config.precision:
-            rate = record.images_per_second / record.world * record.macs / macs
-            return rate, f"measured by run {record.id}, scaled by multiply-adds"
-    if macs is None:
-        return None, f"nothing is known of {config.model.name} before a run of it has ended"
-    available, basis = macs_per_second(device, config)
-    return available / (TRAINING * macs), f"estimated: {basis}"
+def costs_of(
+    runs: Sequence[PlannedRun], found: Sequence[RunStatus], slurm: bool, told: float | None = None
+) -> list[Cost]:
+    """The cost of each run; nothing for one that is done."""
+    known: list[Measurement] = []
+    for paths in dict.fromkeys(run.config.paths for run in runs):
+        recorded, problems = records.read_all(paths.records)
+        print(*problems, sep="\n", end="\n" if problems else "", file=sys.stderr)
+        known += [*map(Measurement.of, recorded), *calibration.measurements(paths)]
+    costs = []
+    for run, at in zip(runs, found, strict=True):
+        devices = resources.allocation(run.config).world if slurm else run.config.cluster.gpus or 1
+        device = "" if slurm and resources.on_gpus(run.config) else local_device(run.config)
+        done = at.state == "done"
+        costs.append(Cost.none("done") if done else cost(run, known, device, devices, told))
+    return costs
+
+
+def check_budget(most: float | None, costs: Sequence[Cost]) -> None:
+    """Refuse runs that may take more device-hours, and runs whose rate is not known but estimated."""
+    hours = [one.hours for one in costs]
+    if most is None:
+        return
+    if None in hours:
+        raise UserError("max_gpu_hours: what some of these runs take is not known; action=plan says of which")
+    for one in costs:
+        if not one.known:
+            raise UserError(
+                f"max_gpu_hours: nothing was measured on such a device ({one.basis}); action=calibrate "
+                "measures it in a minute, cost.images_per_second=N says it; nothing was started"
+            )
+    total = sum(high for _, high in filter(None, hours))
+    if total > most:
+        raise UserError(
+            f"these runs may take {total:.3g} GPU-hours, above max_gpu_hours={most:g}; nothing was started"
+        )
 
 
 def work(config: RunConfig) -> int | None:
@@ -93,13 +106,9 @@ def work(config: RunConfig) -> int | None:
     if held is None:
         return None
     recipe = config.recipe
-    views = (
-        recipe.epochs
-        * steps_per_epoch(held, sampling(config.data, recipe, config.seed))
-        * recipe.global_batch
-    )
+    steps = steps_per_epoch(held, sampling(config.data, recipe, config.seed))
     evaluations = -(-recipe.epochs // recipe.evaluate_every) * (2 if recipe.ema else 1)
-    return views + evaluations * (measured or 0) // TRAINING
+    return recipe.epochs * steps * recipe.global_batch + evaluations * (measured or 0) // TRAINING
 
 
 def _samples(config: RunConfig, split: str) -> int | None:
@@ -108,53 +117,3 @@ def _samples(config: RunConfig, split: str) -> int | None:
     except (OSError, ValueError, KeyError, TypeError):
         published = TABLE_2.get(config.data.name)
         return published.samples.get(split) if published else None
-
-
-def _macs(config: RunConfig) -> int | None:
-    network = config.model.network
-    return model_macs(network) if isinstance(network, TNTConfig) else None
-
-
-def _network(model: dict[str, Any]) -> dict[str, Any]:
-    """Without its name: two variants may be the same network."""
-    named = {"name": model["name"]} if "depth" not in model else {}
-    return named | {name: value for name, value in model.items() if name not in ("name", *FIELDS)}
-
-
-def _alike(measured: str, device: str) -> bool:
-    return measured == device if device else not is_cpu(measured)
-
-
-def _disk(config: RunConfig) -> int | None:
-    network = config.model.network
-    if not isinstance(network, TNTConfig):
-        return None
-    n, m, c, d = network.patches, network.words, network.c, network.patch_dim
-    params = network.depth * eq18_params(m, c, d) + (m * c + network.classes + n + 1) * d
-    return params * (
-        STATE * (config.engine.keep + 2) + 8
-    )  # the kept, the best, the next; the weights in the end
-
-
-def is_cpu(device: str) -> bool:
-    return device.startswith("CPU")
-
-
-def macs_per_second(device: str, config: RunConfig) -> tuple[float, str]:
-    """Of arithmetic, where nothing was measured, and what that is taken from. "": not known yet."""
-    if is_cpu(device):
-        threads = config.engine.threads or cores()
-        return (
-            SHARE * CORE * threads,
-            f"{SHARE:.0%} of {CORE / 1e9:g} G multiply-adds/s on each of {threads} cores",
-        )
-    name = next((name for name in PEAKS if name in device), UNKNOWN_GPU)
-    assumed = "" if name in device else " (assumed)"
-    half = 0.5 if config.precision == "bf16" else 0.25
-    return SHARE * half * PEAKS[name] * 1e12, f"{SHARE:.0%} of an {name}'s peak{assumed}"
-
-
-def local_device(config: RunConfig) -> str:
-    """The name that a run's record would give its device here."""
-    found = [] if config.engine.device == "cpu" else gpus()
-    return found[0] if found else f"CPU {processor()}"

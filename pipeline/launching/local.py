@@ -26,7 +26,6 @@ from pipeline.runs import attempts, records
 from pipeline.runs.directory import OUTPUT, run_directory, write_config
 from pipeline.runs.log import printed_error
 
-TRAIN = PACKAGE / "train.py"
 LOOK_EVERY = 0.2  # seconds between two looks at the processes
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -129,13 +128,15 @@ def ask_to_end(directory: Path) -> str:
     return str(holder)
 
 
-def start(run: PlannedRun, space: Capacity, slot: int) -> RunProcess:
+def start(
+    run: PlannedRun, space: Capacity, slot: int, program: Sequence[str] = (str(PACKAGE / "train.py"),)
+) -> RunProcess:
     """Start its process in a new session: Ctrl-C at the terminal does not reach it, and is passed on."""
     path = write_config(run.config, run.id)
     command = [sys.executable, "-u"]
     if space.ranks > 1:
         command += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={space.ranks}"]
-    command += [str(TRAIN), "--config", str(path)]
+    command += [*program, "--config", str(path)]
     env, started = {**os.environ, **space.environment(slot)}, attempts.now()
     with open(path.parent / OUTPUT, "ab", opener=lambda name, flags: os.open(name, flags, 0o600)) as output:
         process = subprocess.Popen(

@@ -42,7 +42,7 @@ def plan_rows(
             str(run.config.seed),
             at.state,
             "" if cost.images is None else f"{cost.images:,}",
-            hours(cost.device_hours),
+            hours(cost.hours),
             f"{clock(cost.seconds)} on {cost.devices}" if cost.seconds else "",
             size(cost.disk),
             cost.basis if at.state == "no data" else at.error or cost.basis,
@@ -72,13 +72,12 @@ def status_rows(runs: Sequence[PlannedRun], found: Sequence[RunStatus]) -> list[
 
 def plan_totals(found: Sequence[RunStatus], costs: Sequence[Cost]) -> str:
     """Device-hours and disk of the runs that are not done."""
-    known = [cost.device_hours for cost in costs if cost.device_hours is not None]
+    known = [cost.hours for cost in costs if cost.hours is not None]
     unknown = len(costs) - len(known)
     more = f" and {unknown} not known" if unknown else ""
-    disk = sum(cost.disk or 0 for cost in costs)
-    return (
-        f"{hours(sum(known)) or 0} device-hours{more} and {size(disk) or 'no'} disk to go; {summary(found)}"
-    )
+    disk = sum(cost.disk for cost in costs)
+    total = hours((sum(low for low, _ in known), sum(high for _, high in known)))
+    return f"{total or 0} device-hours{more} and {size(disk) or 'no'} disk to go; {summary(found)}"
 
 
 def summary(found: Sequence[RunStatus]) -> str:
@@ -108,19 +107,28 @@ def cells(run: PlannedRun) -> str:
     return ", ".join(run.labels) or f"{run.config.model.name} on {run.config.data.name}"
 
 
-def hours(value: float | None) -> str:
-    if value is None:
+def hours(found: tuple[float, float] | None) -> str:
+    """The lowest and the highest that is expected."""
+    if found is None:
         return ""
-    if 0 < value < 0.01:
-        return "<0.01"
-    return f"{value:,.0f}" if value >= 100 else f"{value:,.1f}" if value >= 1 else f"{value:.2f}"
+    low, high = (
+        "<0.01"
+        if 0 < value < 0.01
+        else f"{value:,.0f}"
+        if value >= 100
+        else f"{value:,.1f}"
+        if value >= 1
+        else f"{value:.2f}"
+        for value in found
+    )
+    return low if low == high else f"{low}–{high}"
 
 
-def size(value: int | None) -> str:
+def size(value: int) -> str:
     for unit, letters in UNITS:
-        if value and value >= unit:
+        if value >= unit:
             return f"{value / unit:.3g} {letters}"
-    return "" if not value else f"{value} B"
+    return f"{value} B" if value else ""
 
 
 @contextmanager

@@ -100,11 +100,14 @@ class Engine:
         """Its `param_groups` are those that count: the learning rate is set there."""
         return self._engine.optimizer
 
-    def accumulate(self, images: Tensor, targets: Tensor, criterion: Criterion, seed: int) -> Tensor:
-        """Forward and backward of one micro-batch: its mean loss. `seed` decides which paths are dropped."""
-        torch.manual_seed(seed)
+    def accumulate(self, images: Tensor, targets: Tensor, criterion: Criterion, path_keys: Tensor) -> Tensor:
+        """Forward and backward of one micro-batch: its mean loss. `path_keys` (B) decide which paths an image
+        drops; what else a network of timm's draws follows from the first of them.
+        """
+        torch.manual_seed(int(path_keys[0]))
         self._engine.train()
-        loss = criterion(self._engine(images).float(), targets)
+        path_keys = path_keys.to(self.device, non_blocking=True)
+        loss = criterion(self._engine(images, path_keys).float(), targets)
         # A loss that is not finite makes every gradient so, on all ranks once they are summed: then all see
         # the same norm, and all skip the step. Multiplying by 1 changes no bit.
         finite = torch.where(loss.detach().isfinite(), 1.0, math.nan)

@@ -93,19 +93,19 @@ def seconds(config: TNTConfig, kernels: str, device: torch.device, load: Load) -
     """Of one block's inner part and its words' way into the patches; the median of some rounds."""
     with torch.random.fork_rng(), torch.device(device):
         block = TNTBlock(config, config.drop_path).train(load.training)
-        block.set_submodule("outer", nn.Identity())  # the same on both paths
-        block.fused = kernels == "fused"
+        inner = block.inner_fused if kernels == "fused" else block.inner_plain
         words = torch.randn(load.images * config.patches, config.words, config.c)
         patches = torch.randn(load.images, 1 + config.patches, config.patch_dim)
         words.requires_grad_(load.training)
         patches.requires_grad_(load.training)
+        drawn = torch.randint(2**32, (2, len(words)))
 
         def step() -> None:
             with (
                 torch.set_grad_enabled(load.training),
                 torch.autocast(device.type, torch.bfloat16, enabled=load.precision == "bf16"),
             ):
-                out_words, out_patches = block(words, patches)
+                out_words, out_patches = inner(words, patches, drawn)
             if load.training:
                 gradients = torch.ones_like(out_words), torch.ones_like(out_patches)
                 torch.autograd.backward((out_words, out_patches), gradients)

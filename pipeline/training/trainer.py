@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -22,7 +23,7 @@ from pipeline.config.science import sampling
 from pipeline.data import dataset
 from pipeline.data.augmentation.batch import finish_train
 from pipeline.data.loading.batch import MicroBatch
-from pipeline.data.randomness import Purpose, philox
+from pipeline.data.randomness import Purpose, philox, words
 from pipeline.errors import WorkFailed
 from pipeline.processes.interrupt import Interrupt
 from pipeline.processes.ranks import Ranks
@@ -248,9 +249,8 @@ class Trainer(ExitStack):
             position=batch.position,
             slot=batch.slot,
         )
-        paths = philox(seed, Purpose.PATHS, batch.epoch, high=batch.step, low=int(batch.slot[0]))
-        loss = self.engine.accumulate(images, targets, cross_entropy, int(paths.random_raw() >> 1))
-        return float(loss)
+        keys = words(seed, Purpose.PATHS, batch.epoch, batch.position, 1)[:, 0].astype(np.int64)
+        return float(self.engine.accumulate(images, targets, cross_entropy, torch.from_numpy(keys)))
 
     def _finish(self, losses: float, bad: list[str], wait: float, interrupt: Interrupt) -> StepResult:
         state = self.state

@@ -21,6 +21,9 @@ PAPER = {
     "position_encoding": {"none": (80.5,), "patch": (80.8,), "word": (80.7,), "both": (81.3,)},
     "inner_heads": {"1": (81.0,), "2": (81.3,), "4": (81.3,), "8": (81.1,)},
     "patch_size": {"2": (81.0,), "4": (81.3,), "8": (81.1,)},
+    "fine_grained": {
+        f"{data}-{rate}": () for data in ("flowers", "pets") for rate in ("3e-5", "1e-4", "3e-4")
+    },
     "se": {"none": (81.3, 95.6), "outer": (81.6, 95.7), "inner": (), "both": ()},
     "transfer": {
         "tnt_s-imagenet": (83.1,),

@@ -74,7 +74,17 @@ def test_the_plan_is_made_without_torch(place):
 def test_help_names_every_action_and_ablation(capsys):
     assert launch.main(["--help"]) == 0
     out = capsys.readouterr().out
-    for name in ("submit", "plan", "status", "logs", "cancel", "retry", "rehearse", "inner_heads", "control"):
+    for name in (
+        "submit",
+        "plan",
+        "status",
+        "logs",
+        "cancel",
+        "retry",
+        "rehearse",
+        "calibrate",
+        "inner_heads",
+    ):
         assert name in out
 
 
@@ -128,12 +138,23 @@ def test_data_that_are_not_there_are_said_and_nothing_starts(capsys, tmp_path, p
 
 
 def test_more_gpu_hours_than_allowed_are_refused(capsys, place):
-    with pytest.raises(UserError, match=r"would take .* GPU-hours, more than max_gpu_hours=1e-06; nothing"):
-        launch.main([*HEADS, "max_gpu_hours=1e-6", *place])
+    told = (*HEADS, "cost.images_per_second=700", *place)
+    with pytest.raises(UserError, match=r"may take .* GPU-hours, above max_gpu_hours=1e-06; nothing"):
+        launch.main([*told, "max_gpu_hours=1e-6"])
     with pytest.raises(UserError, match="nothing was started"):
-        launch.main([*HEADS, "max_gpu_hours=1e-6", "action=plan", *place])
+        launch.main([*told, "max_gpu_hours=1e-6", "action=plan"])
     assert "device-hours" in capsys.readouterr().out  # the plan is shown all the same
-    assert launch.main([*HEADS, "max_gpu_hours=1000", "action=plan", *place]) == 0
+    assert launch.main([*told, "max_gpu_hours=1000", "action=plan"]) == 0
+
+
+def test_where_nothing_was_measured_a_budget_refuses_and_says_both_cures(capsys, place):
+    with pytest.raises(
+        UserError, match=r"action=calibrate .* cost\.images_per_second=N .*nothing was started"
+    ):
+        launch.main([*HEADS, "max_gpu_hours=1000", *place])
+    launch.main([*HEADS, "action=plan", *place])
+    [total] = [line for line in capsys.readouterr().out.splitlines() if " device-hours and " in line]
+    assert "–" in total.split()[0]  # from one figure to another
 
 
 def test_nothing_is_cancelled_where_nothing_is_at_work(capsys, place):

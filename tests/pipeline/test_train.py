@@ -383,6 +383,21 @@ def test_the_world_may_change(place, gold):
     assert losses == pytest.approx(expected, rel=0.05)
 
 
+@pytest.mark.slow
+def test_the_losses_do_not_depend_on_how_the_global_batch_is_cut(tmp_path, shards):
+    """Neither which paths a view drops nor how it is mixed and erased: all of it belongs to the view."""
+    more = ("recipe.global_batch=32", "recipe.epochs=1", "recipe.warmup_epochs=0", "recipe.drop_path=0.3")
+    losses = []
+    for world, size in ((1, 32), (1, 8), (2, 16), (4, 8)):
+        place = Place(tmp_path / f"{world} {size}", shards)
+        place.folder.mkdir()
+        directory = place.train(*more, f"engine.micro_batch={size}", world=world)
+        losses.append(_losses((directory / "metrics.jsonl").read_bytes()))
+    assert len(losses[0]) == 44
+    for other in losses[1:]:
+        assert other == pytest.approx(losses[0], rel=1e-5)
+
+
 def _losses(metrics: bytes) -> list[float]:
     rows = [json.loads(line) for line in metrics.splitlines()]
     return [row["loss"] for row in rows if "lr" in row]

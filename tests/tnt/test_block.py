@@ -6,11 +6,13 @@ public sources' description, not from this project's modules; only the weights a
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from scipy.stats import kstest
 
 from tnt import TNT
-from tnt.block import TransformerBlock
+from tnt.block import TransformerBlock, path_draws
 
 
 class Oracle:
@@ -141,14 +143,41 @@ def test_without_any_position_the_class_token_cannot_tell_patches_apart(tiny):
 
 
 def test_drop_path_leaves_whole_residuals_out_and_keeps_the_expectation():
-    torch.manual_seed(0)
     block = TransformerBlock(dim=6, heads=2, mlp_ratio=4, drop_path=0.3, gated=False)
-    kept = block._drop(torch.ones(20_000, 3, 6))
-    per_sequence = kept.flatten(1).unique(dim=1)
-    assert per_sequence.shape == (20_000, 1)  # a sequence is left out as a whole
-    assert kept.unique().tolist() == pytest.approx([0, 1 / 0.7])
-    assert kept.mean().item() == pytest.approx(1, abs=0.02)
-    assert block.eval()._drop(torch.ones(4, 3, 6)).eq(1).all()
+    drawn = torch.randint(2**32, (2, 20_000), generator=torch.Generator().manual_seed(0))
+    for which in (0, 1):
+        kept = block._drop(torch.ones(20_000, 3, 6), drawn, which)
+        per_sequence = kept.flatten(1).unique(dim=1)
+        assert per_sequence.shape == (20_000, 1)  # a sequence is left out as a whole
+        assert kept.unique().tolist() == pytest.approx([0, 1 / 0.7])
+        assert kept.mean().item() == pytest.approx(1, abs=0.02)
+        assert torch.equal(kept[:, 0, 0] == 0, drawn[which] < 0.3 * 2**32)
+    assert block.eval()._drop(torch.ones(4, 3, 6), None, 0).eq(1).all()
+
+
+def test_what_is_drawn_for_a_path_stays_what_it_is():
+    """A change here is another science: every recorded run would drop other paths."""
+    keys = torch.tensor([0, 1, 2**32, -1, 1234567890123456789])
+    drawn = path_draws(keys[:, None], torch.tensor([0, 1, 4727]))
+    assert drawn.tolist() == [
+        [0, 3405691463, 4221143556],
+        [1317927411, 2384406964, 2614088503],
+        [2261973619, 306117789, 3969772496],
+        [1902347285, 1606406396, 1598292854],
+        [283942679, 3470386328, 3454778430],
+    ]
+    assert path_draws(keys[3], torch.tensor(1)) == drawn[3, 1]  # whatever else is asked for
+
+
+def test_the_draws_of_images_and_of_places_are_uniform_and_independent():
+    keys = torch.randint(2**63 - 1, (300,), generator=torch.Generator().manual_seed(0))
+    drawn = path_draws(keys[:, None], torch.arange(400)).numpy() / 2**32
+    assert kstest(drawn.ravel(), "uniform").pvalue > 0.01
+    for table in (drawn, drawn.T):
+        assert kstest(np.sqrt(table.shape[1] * 12) * (table.mean(1) - 0.5), "norm").pvalue > 0.01
+        between = np.corrcoef(table)[np.triu_indices(len(table), 1)] * np.sqrt(table.shape[1])
+        assert between.std() == pytest.approx(1, abs=0.02)
+        assert abs(between.mean()) < 0.02
 
 
 def test_drop_path_grows_linearly_with_depth(tiny):

@@ -99,6 +99,19 @@ def test_a_position_that_is_off_has_no_parameter(tiny):
     assert "word_position" in names
 
 
+@pytest.mark.parametrize("checkpointed", [False, True])
+def test_the_paths_that_an_image_drops_do_not_depend_on_the_rest_of_its_batch(tiny, checkpointed):
+    model = tiny(drop_path=0.5).train()
+    model.set_grad_checkpointing(checkpointed)
+    keys, images = torch.tensor([5, -7, 2**40, 11]), torch.randn(1, 3, 24, 24).repeat(4, 1, 1, 1)
+    whole = model(images, keys)
+    parts = torch.cat([model(images[part], keys[part]) for part in (slice(0, 1), slice(1, 4))])
+    torch.testing.assert_close(parts, whole)
+    assert len(whole.detach().unique(dim=0)) == 4  # one image, other paths
+    assert model(images).ne(model(images)).any()  # without keys, torch's generator goes on
+    torch.testing.assert_close(model.eval()(images, keys), model(images))
+
+
 @pytest.mark.parametrize("drop_path", [0.0, 0.5])
 def test_activation_checkpointing_changes_no_gradient(tiny, drop_path):
     model, images = tiny(drop_path=drop_path).train(), torch.randn(2, 3, 24, 24)

@@ -4,13 +4,15 @@ Shapes: B views, C channels, H rows, W columns, K classes. Arithmetic is float32
 global batch is cut into ranks and micro-batches of whole pairing blocks.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from pipeline.data.augmentation.draws import BatchDraws, draw_batch
 from pipeline.data.augmentation.noise import MASK, normals
-from pipeline.data.augmentation.settings import PAIRING_BLOCK, Augmentation
+from pipeline.data.augmentation.settings import MIX_GROUPS, PAIRING_BLOCK, Augmentation
 from pipeline.data.randomness import Purpose, philox
 
 
@@ -31,8 +33,8 @@ def finish_train(
     draws = draw_batch(aug, seed, epoch, step, position, slot)
     assert len(images) == len(labels) == len(draws), "one label, position and slot per view"
     x = finish_evaluation(images, aug, device)
-    _erase(x, draws)
-    _mix(x, draws)
+    for change in (_mix, _erase) if aug.mix_first else (_erase, _mix):
+        change(x, draws)
     return x, soft_targets(labels.to(device, non_blocking=True), draws, aug, classes)
 
 
@@ -48,18 +50,18 @@ def soft_targets(labels: Tensor, draws: BatchDraws, aug: Augmentation, classes: 
     off = aug.smoothing / classes
     y = torch.full((len(labels), classes), off, device=labels.device)
     y.scatter_(1, labels.long().view(-1, 1), 1 - aug.smoothing + off)
-    for start, stop, weight, _ in _groups(draws):
+    for views, weight, _ in _groups(draws):
         if weight != 1:
-            part = y[start:stop]
+            part = y[views]
             part.copy_(part * weight + _partners(part) * (1 - weight))
     return y
 
 
 def _mix(x: Tensor, draws: BatchDraws) -> None:
-    for start, stop, weight, (top, bottom, left, right) in _groups(draws):
+    for views, weight, (top, bottom, left, right) in _groups(draws):
         if weight == 1:
             continue
-        part = x[start:stop]
+        part = x[views]
         if bottom:
             window = part[:, :, top:bottom, left:right]
             window.copy_(_partners(window))
@@ -69,10 +71,8 @@ def _mix(x: Tensor, draws: BatchDraws) -> None:
 
 
 def _partners(part: Tensor) -> Tensor:
-    """A copy with each view's partner in its place: the halves of every pairing block change places."""
-    half = PAIRING_BLOCK // 2
-    pairs = part.reshape(-1, 2, half, *part.shape[1:])
-    return pairs.flip(1).reshape(part.shape)
+    """A copy with each view's partner in its place: a group has two views of each pairing block."""
+    return part.reshape(-1, PAIRING_BLOCK // MIX_GROUPS, *part.shape[1:]).flip(1).reshape(part.shape)
 
 
 def _erase(x: Tensor, draws: BatchDraws) -> None:
@@ -94,8 +94,5 @@ def _erase(x: Tensor, draws: BatchDraws) -> None:
     x[view, :, top + pixel // width, left + pixel % width] = noise
 
 
-def _groups(draws: BatchDraws) -> list[tuple[int, int, float, tuple[int, int, int, int]]]:
-    start = draws.group_start.tolist()
-    return list(
-        zip(start[:-1], start[1:], draws.weight.tolist(), map(tuple, draws.cut.tolist()), strict=True)
-    )
+def _groups(draws: BatchDraws) -> Iterator[tuple[slice, float, list[int]]]:
+    return zip(draws.groups, draws.weight.tolist(), draws.cut.tolist(), strict=True)

@@ -6,11 +6,12 @@ use separate streams of random numbers, so that finishing a batch does not need 
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
 from pipeline.data.augmentation.policy import DRAWS_PER_LAYER, Policy
-from pipeline.data.augmentation.settings import MIX_GROUP, Augmentation
+from pipeline.data.augmentation.settings import MIX_GROUPS, MIX_SPAN, Augmentation
 from pipeline.data.randomness import Purpose, philox, uniforms
 
 TRIES = 10  # timm draws a box up to ten times, then takes one that always fits
@@ -27,6 +28,7 @@ class ViewDraws:
     flip: np.ndarray  # bool [N]
     operation: np.ndarray  # int8 [N, layers], index into policy.OPERATIONS or NOTHING
     argument: np.ndarray  # float64 [N, layers]
+    linear: np.ndarray  # bool [N, 1 + layers]: interpolation of the crop and each operation; else cubic
 
     def __len__(self) -> int:
         return len(self.position)
@@ -40,8 +42,7 @@ class BatchDraws:
     epoch: int
     position: np.ndarray  # int64 [N], keys the erasing noise
     erase: np.ndarray  # int32 [N, 4]: top, left, height, width; height 0 = not erased
-    # Runs of views that share lambda: views group_start[g] … group_start[g + 1] of this batch.
-    group_start: np.ndarray  # int64 [groups + 1]
+    groups: tuple[slice, ...]  # views of this batch that share what follows
     weight: np.ndarray  # float64 [groups]: the view's own share of the target; 1 = not mixed
     cut: np.ndarray  # int32 [groups, 4]: top, bottom, left, right of the partner's box; bottom 0 = mixup
 
@@ -75,6 +76,7 @@ def draw_views(
         flip=u[:, -1] < aug.flip,
         operation=operation,
         argument=argument,
+        linear=_linear(aug, seed, epoch, positions, 1 + operation.shape[1]),
     )
 
 
@@ -92,14 +94,27 @@ def draw_batch(
     first = slots[::block]
     assert (first % block == 0).all(), "a part of the batch begins inside a pairing block"
     assert np.array_equal(slots, (first[:, None] + np.arange(block)).ravel()), "a pairing block is incomplete"
-    groups = slots // MIX_GROUP
-    breaks = np.flatnonzero(np.diff(groups)) + 1
-    start = np.concatenate(([0], breaks, [len(slots)]))
-    weight, cut = np.ones(len(start) - 1), np.zeros((len(start) - 1, 4), np.int32)
-    for run, group in enumerate(groups[start[:-1]]):
-        weight[run], cut[run] = _mix(aug, seed, epoch, step, int(group))
+    groups, numbers = _groups(slots) if aug.mixes else ((), [])
+    weight, cut = np.ones(len(groups)), np.zeros((len(groups), 4), np.int32)
+    for row, number in enumerate(numbers):
+        weight[row], cut[row] = _mix(aug, seed, epoch, step, number)
     u = uniforms(seed, Purpose.ERASE, epoch, positions, 2 * TRIES + 3)
-    return BatchDraws(seed, epoch, positions, _erasures(aug, u), start, weight, cut)
+    return BatchDraws(seed, epoch, positions, _erasures(aug, u), groups, weight, cut)
+
+
+def _groups(slots: np.ndarray) -> tuple[tuple[slice, ...], list[int]]:
+    """The groups that whole pairing blocks have views of, and their numbers in the global batch."""
+    spans = slots // MIX_SPAN
+    edges = [0, *(np.flatnonzero(np.diff(spans)) + 1).tolist(), len(slots)]
+    parts = [(edge, part) for edge in pairwise(edges) for part in range(MIX_GROUPS)]
+    groups = tuple(slice(start + part, stop, MIX_GROUPS) for (start, stop), part in parts)
+    return groups, [int(spans[start]) * MIX_GROUPS + part for (start, _), part in parts]
+
+
+def _linear(aug: Augmentation, seed: int, epoch: int, positions: np.ndarray, count: int) -> np.ndarray:
+    if aug.interpolation == "random":
+        return uniforms(seed, Purpose.INTERPOLATION, epoch, positions, count) < 0.5
+    return np.full((len(positions), count), aug.interpolation == "bilinear")
 
 
 def _boxes(
@@ -158,9 +173,10 @@ def _place(u: np.ndarray, room: np.ndarray) -> np.ndarray:
 
 
 def _mix(aug: Augmentation, seed: int, epoch: int, step: int, group: int) -> tuple[float, tuple[int, ...]]:
-    """timm's batch mode: lambda ~ Beta(a, a); cutmix's box has area 1 - lambda before the border clips it."""
-    if not aug.mixes:
-        return 1.0, (0, 0, 0, 0)
+    """timm's batch mode: lambda ~ Beta(a, a); cutmix's box has area 1 - lambda before the border clips it.
+
+    Half of an edge is rounded down, as in timm 0.3.2, by which the published networks were trained.
+    """
     draw = np.random.Generator(philox(seed, Purpose.MIX, epoch, high=step, low=group << 32))
     applies, switch = draw.random(2)
     if applies >= aug.mix_probability:
@@ -171,10 +187,10 @@ def _mix(aug: Augmentation, seed: int, epoch: int, step: int, group: int) -> tup
     if not cuts:
         return weight, (0, 0, 0, 0)
     size = aug.image_size
-    edge = int(size * math.sqrt(1 - weight))
+    half = int(size * math.sqrt(1 - weight)) // 2
     y, x = (int(centre) for centre in draw.integers(0, size, 2))
-    top, bottom = max(0, y - edge // 2), min(size, y + (edge + 1) // 2)
-    left, right = max(0, x - edge // 2), min(size, x + (edge + 1) // 2)
+    top, bottom = max(0, y - half), min(size, y + half)
+    left, right = max(0, x - half), min(size, x + half)
     if top >= bottom or left >= right:
         return 1.0, (0, 0, 0, 0)
     return 1 - (bottom - top) * (right - left) / size**2, (top, bottom, left, right)

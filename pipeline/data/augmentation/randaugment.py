@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from pipeline.data.augmentation.policy import NOTHING, OPERATIONS
-from pipeline.data.images.resample import BARELY, cubic_weights, truncated, weigh_rows
+from pipeline.data.images.resample import BARELY, cubic_weights, linear_weights, truncated, weigh_rows
 
 Pixels = np.ndarray
 Fill = tuple[int, int, int]
@@ -27,11 +27,14 @@ def use_one_thread() -> None:
     cv2.setNumThreads(0)
 
 
-def randaugment(pixels: Pixels, operations: np.ndarray, arguments: np.ndarray, fill: Fill) -> Pixels:
+def randaugment(
+    pixels: Pixels, operations: np.ndarray, arguments: np.ndarray, linear: np.ndarray, fill: Fill
+) -> Pixels:
     """Apply one view's row of the table of draws; returns the input itself if there is no operation."""
-    for operation, argument in zip(operations.tolist(), arguments.tolist(), strict=True):
+    rows = zip(operations.tolist(), arguments.tolist(), linear.tolist(), strict=True)
+    for operation, argument, interpolated in rows:
         if operation != NOTHING:
-            pixels = apply_operation(OPERATIONS[operation], pixels, argument, fill)
+            pixels = apply_operation(OPERATIONS[operation], pixels, argument, fill, interpolated)
     return pixels
 
 
@@ -39,9 +42,10 @@ def mirrored(pixels: Pixels) -> Pixels:
     return cv2.flip(pixels, 1)
 
 
-def apply_operation(name: str, pixels: Pixels, argument: float, fill: Fill) -> Pixels:
+def apply_operation(name: str, pixels: Pixels, argument: float, fill: Fill, linear: bool = False) -> Pixels:
+    """`linear`: geometric operations interpolate between 2 × 2 pixels instead of 4 × 4."""
     if name in GEOMETRIC:
-        return GEOMETRIC[name](pixels, argument, fill)
+        return GEOMETRIC[name](pixels, argument, fill, linear)
     return TONAL[name](pixels, argument)
 
 
@@ -140,7 +144,7 @@ def _blend(low: Pixels, high: Pixels, factor: float) -> Pixels:
 # for interpolation within the source its edge is repeated.
 
 
-def _rotate(pixels: Pixels, degrees: float, fill: Fill) -> Pixels:
+def _rotate(pixels: Pixels, degrees: float, fill: Fill, linear: bool) -> Pixels:
     rows, columns = pixels.shape[:2]
     angle = -math.radians(degrees % 360)
     cos, sin = math.cos(angle), math.sin(angle)
@@ -153,7 +157,7 @@ def _rotate(pixels: Pixels, degrees: float, fill: Fill) -> Pixels:
         cv2.copyMakeBorder(pixels, EDGE, EDGE, EDGE, EDGE, cv2.BORDER_REPLICATE),
         matrix,
         (columns, rows),
-        flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP,
+        flags=(cv2.INTER_LINEAR if linear else cv2.INTER_CUBIC) | cv2.WARP_INVERSE_MAP,
     )
     x = np.arange(columns, dtype=np.float32) - np.float32(x0)
     y = np.arange(rows, dtype=np.float32)[:, None] - np.float32(y0)
@@ -162,7 +166,7 @@ def _rotate(pixels: Pixels, degrees: float, fill: Fill) -> Pixels:
     return _filled(turned, outside, fill)
 
 
-def _shear_x(pixels: Pixels, slope: float, fill: Fill) -> Pixels:
+def _shear_x(pixels: Pixels, slope: float, fill: Fill, linear: bool) -> Pixels:
     """Row r is sampled slope · (r + 1/2) columns further right: one set of weights for each row.
 
     Several successive rows move by the same whole number of columns and are copied as one slice.
@@ -177,25 +181,25 @@ def _shear_x(pixels: Pixels, slope: float, fill: Fill) -> Pixels:
     for first, last in itertools.pairwise(breaks):
         start = reach + int(whole[first]) - 1
         neighbours[first:last] = padded[first:last, start : start + columns + 3]
-    sums = weigh_rows(neighbours, cubic_weights(shift - whole))
+    sums = weigh_rows(neighbours, _weights(shift - whole, linear))
     moved = cv2.addWeighted(sums, 1, sums, 0, BARELY - 0.5, dtype=cv2.CV_8U).reshape(pixels.shape)
     column = np.arange(columns, dtype=np.int16)
     low, high = (np.ceil(edge - shift - 0.5).astype(np.int16)[:, None] for edge in (0, columns))
     return _filled(moved, (column < low) | (column >= high), fill)
 
 
-def _shear_y(pixels: Pixels, slope: float, fill: Fill) -> Pixels:
-    return cv2.transpose(_shear_x(cv2.transpose(pixels), slope, fill))
+def _shear_y(pixels: Pixels, slope: float, fill: Fill, linear: bool) -> Pixels:
+    return cv2.transpose(_shear_x(cv2.transpose(pixels), slope, fill, linear))
 
 
-def _translate_x(pixels: Pixels, share: float, fill: Fill) -> Pixels:
+def _translate_x(pixels: Pixels, share: float, fill: Fill, linear: bool) -> Pixels:
     columns = pixels.shape[1]
     shift = share * columns
     whole = math.floor(shift)
     out = _plain(pixels.shape, fill).copy()
     first, last = max(0, math.ceil(-shift - 0.5)), min(columns, math.ceil(columns - shift - 0.5))
     if first < last:
-        weights = cubic_weights(np.array([shift - whole])).T
+        weights = _weights(np.array([shift - whole]), linear).T
         padded = cv2.copyMakeBorder(pixels, 0, 0, 3, 3, cv2.BORDER_REPLICATE)
         # Rounding to nearest after - 1/2 is truncation.
         moved = cv2.filter2D(padded, -1, weights, anchor=(1, 0), delta=BARELY - 0.5)
@@ -203,8 +207,12 @@ def _translate_x(pixels: Pixels, share: float, fill: Fill) -> Pixels:
     return out
 
 
-def _translate_y(pixels: Pixels, share: float, fill: Fill) -> Pixels:
-    return cv2.transpose(_translate_x(cv2.transpose(pixels), share, fill))
+def _translate_y(pixels: Pixels, share: float, fill: Fill, linear: bool) -> Pixels:
+    return cv2.transpose(_translate_x(cv2.transpose(pixels), share, fill, linear))
+
+
+def _weights(fraction: np.ndarray, linear: bool) -> np.ndarray:
+    return (linear_weights if linear else cubic_weights)(fraction)
 
 
 def _filled(pixels: Pixels, outside: np.ndarray, fill: Fill) -> Pixels:
@@ -232,7 +240,7 @@ TONAL: dict[str, Callable[[Pixels, float], Pixels]] = {
     "Brightness": _brightness,
     "Sharpness": _sharpness,
 }
-GEOMETRIC: dict[str, Callable[[Pixels, float, Fill], Pixels]] = {
+GEOMETRIC: dict[str, Callable[[Pixels, float, Fill, bool], Pixels]] = {
     "Rotate": _rotate,
     "ShearX": _shear_x,
     "ShearY": _shear_y,

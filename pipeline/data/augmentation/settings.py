@@ -7,10 +7,13 @@ from pipeline.data.augmentation.policy import Policy
 from pipeline.errors import UserError
 
 # Mixup and cutmix pair view i of a block of 8 consecutive views of the global batch with view (i + 4)
-# mod 8: never the same image, however it is repeated up to four times in a row. Lambda and the box are
-# drawn once per group of 128 views, DeiT's batch per device.
+# mod 8: never the same image, however it is repeated up to four times in a row. Whether a view is mixed or
+# cut, lambda and the box are drawn once for a group of 128 views, DeiT's batch per device: every fourth view
+# of 512. So no two views of an image share them, as in DeiT, which deals those of an image out to devices.
+# What a global batch has beyond a multiple of 512 is four smaller groups, again of every fourth view.
 PAIRING_BLOCK = 8
-MIX_GROUP = 128
+MIX_SPAN, MIX_GROUPS = 512, 4
+INTERPOLATIONS = ("bicubic", "bilinear", "random")
 
 
 @dataclass(frozen=True)
@@ -24,10 +27,11 @@ class Augmentation:
     image_size: int = 224
     scale: tuple[float, float] = (0.08, 1.0)  # crop's share of the image's area
     ratio: tuple[float, float] = (3 / 4, 4 / 3)  # crop's width / height
-    interpolation: str = "bicubic"
+    interpolation: str = "bicubic"  # of crops and of RandAugment; "random": bilinear or bicubic, draw by draw
     flip: float = 0.5
     randaugment: str = "rand-m9-mstd0.5-inc1"  # "" = off
     erase: float = 0.25  # probability that a box is replaced by normal noise, per pixel
+    mix_first: bool = False  # boxes are erased after images were mixed, so that their noise is not
     mixup: float = 0.8  # Beta's parameter; 0 = off
     cutmix: float = 1.0
     mix_probability: float = 1.0
@@ -45,8 +49,8 @@ class Augmentation:
     def _problem(self) -> str | None:
         if self.image_size < 1:
             return f"image_size is {self.image_size}; it must be at least 1"
-        if self.interpolation not in ("bicubic", "bilinear"):
-            return f"interpolation {self.interpolation!r} is unknown: valid are bicubic, bilinear"
+        if self.interpolation not in INTERPOLATIONS:
+            return f"interpolation {self.interpolation!r} is unknown: valid are {', '.join(INTERPOLATIONS)}"
         if not 0 < self.scale[0] <= self.scale[1] <= 1:
             return f"scale {self.scale} must be two numbers with 0 < low <= high <= 1"
         if not 0 < self.ratio[0] <= self.ratio[1]:
@@ -77,6 +81,10 @@ class Augmentation:
     def resized_edge(self) -> int:
         """Evaluation: the shorter edge before the centre crop (timm rounds down)."""
         return math.floor(self.image_size / self.crop_fraction)
+
+    @property
+    def evaluation_interpolation(self) -> str:
+        return "bicubic" if self.interpolation == "random" else self.interpolation
 
     @property
     def fill(self) -> tuple[int, int, int]:

@@ -27,12 +27,14 @@ def render_views(
     changes = flips | (draws.operation[chosen] != NOTHING).any(1)
     views = [np.empty_like(slot) if change else slot for slot, change in zip(out, changes, strict=True)]
     # In two passes, so that code and tables of the resize stay in the caches.
-    for view, (top, left, height, width) in zip(views, crops, strict=True):
+    for index, view, (top, left, height, width) in zip(chosen, views, crops, strict=True):
         window = pixels[top : top + height, left : left + width]
-        resample.resize_into(view, window, aug.interpolation)
+        resample.resize_into(view, window, "bilinear" if draws.linear[index, 0] else "bicubic")
     for index, slot, view, flip in zip(chosen, out, views, flips, strict=True):
         turned = randaugment.mirrored(view) if flip else view
-        done = randaugment.randaugment(turned, draws.operation[index], draws.argument[index], aug.fill)
+        done = randaugment.randaugment(
+            turned, draws.operation[index], draws.argument[index], draws.linear[index, 1:], aug.fill
+        )
         if done is not slot:
             slot[:] = done
 
@@ -42,7 +44,7 @@ def render_evaluation(image: StoredImage, out: np.ndarray, aug: Augmentation) ->
     size, (width, height) = aug.image_size, resized(aug, image.width, image.height)
     pixels = decode(image)
     whole = np.empty((height, width, 3), np.uint8)
-    resample.resize_into(whole, pixels, aug.interpolation)
+    resample.resize_into(whole, pixels, aug.evaluation_interpolation)
     # torchvision's CenterCrop rounds half to even; the resized edges are never shorter than the crop.
     top, left = round((height - size) / 2), round((width - size) / 2)
     out[:] = whole[top : top + size, left : left + size]

@@ -30,6 +30,12 @@ def cubic_weights(fraction: np.ndarray) -> np.ndarray:
     ).astype(np.float32)
 
 
+def linear_weights(fraction: np.ndarray) -> np.ndarray:
+    """float32 [4, N], as `cubic_weights`: the outer neighbours count nothing."""
+    none = np.zeros_like(fraction)
+    return np.stack([none, 1 - fraction, fraction, none]).astype(np.float32)
+
+
 def weigh_rows(neighbours: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Row r of the result is the sum over k of weights[k, r] times row r shifted k columns left.
 

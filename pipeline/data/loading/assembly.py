@@ -4,6 +4,7 @@ A sample that cannot be used leaves its places to a substitute, drawn by (seed, 
 number of places never changes.
 """
 
+import itertools
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,12 +14,11 @@ import numpy as np
 
 from pipeline.data.loading.buffers import Buffers
 from pipeline.data.loading.damage import DamagedSamples, Finding
-from pipeline.data.loading.rendering import IMAGE, Task, describe, runs
+from pipeline.data.loading.rendering import IMAGE, Rendered, Task, describe, runs
 from pipeline.data.loading.sampler import substitute
-from pipeline.data.loading.worker import Rendered
 from pipeline.data.shards.manifest import Manifest
 
-TASK_BYTES = 40_000  # of what a task says of its images
+MOST_VIEWS = 40_000 // IMAGE.itemsize  # of a task, so that it fits into a message
 
 
 class TaskQueue(Protocol):
@@ -34,7 +34,7 @@ class Order:
     epoch: int
     step: int
     micro: int
-    sample: np.ndarray  # int64 [B], −1 where a place stays empty
+    sample: np.ndarray  # int64 [B]; the last may be −1: their places stay empty
     position: np.ndarray  # int64 [B]
     slot: np.ndarray  # int64 [B], index in the global batch
     findings: list[Finding] = field(default_factory=list)
@@ -54,7 +54,7 @@ class Assembler:
         views_per_task: int,
     ) -> None:
         self._manifest, self._tasks, self._buffers, self._damage = manifest, tasks, buffers, damage
-        self._seed, self._views_per_task = seed, views_per_task
+        self._seed, self._views_per_task = seed, min(views_per_task, MOST_VIEWS)
         self._free = deque(range(buffers.count))
         self._open: dict[int, Order] = {}
         self._tickets = 0
@@ -62,14 +62,12 @@ class Assembler:
     def assemble(self, orders: Iterator[Order]) -> Iterator[tuple[Order, np.ndarray]]:
         """Each order's batch in turn; it holds until the next one is asked for."""
         self._drain()
-        ahead: deque[int] = deque()
         while True:
             while self._free and (order := next(orders, None)) is not None:
-                ahead.append(self._begin(order))
-            if not ahead:
+                self._begin(order)
+            if not self._open:
                 return
-            ticket = ahead.popleft()
-            order = self._open[ticket]
+            ticket, order = next(iter(self._open.items()))
             while order.open_tasks:
                 self._collect()
             del self._open[ticket]
@@ -85,44 +83,26 @@ class Assembler:
         self._free.extend(order.buffer for order in self._open.values())
         self._open.clear()
 
-    def _begin(self, order: Order) -> int:
+    def _begin(self, order: Order) -> None:
+        """Cut the batch into tasks of about as many views, never between the views of one image."""
         ticket, self._tickets = self._tickets, self._tickets + 1
         self._open[ticket] = order
         order.buffer = self._free.popleft()
-        empty = order.sample < 0
-        self._buffers.batch(order.buffer)[empty] = 0
-        places = np.flatnonzero(~empty)
-        for place in places.tolist():
+        filled = int(np.count_nonzero(order.sample >= 0))
+        self._buffers.batch(order.buffer)[filled:] = 0
+        for place in range(filled):
             if self._damage.bad(int(order.sample[place])):
                 self._substitute(order, place)
-        start = 0
-        while start < len(places):
-            stop = self._cut(order.sample[places], start)
-            self._submit(ticket, order, places[start:stop])
-            start = stop
-        return ticket
+        first, _ = runs(order.sample[:filled])
+        tasks = np.unique(first // self._views_per_task, return_index=True)[1]
+        for start, stop in itertools.pairwise([*first[tasks].tolist(), filled]):
+            self._submit(ticket, order, start, stop)
 
-    def _cut(self, sample: np.ndarray, begin: int) -> int:
-        """Where a task that begins at `begin` ends: never between views of one image, and small."""
-        first, views = runs(sample[begin:])
-        size = np.cumsum(IMAGE.itemsize + 12 * views)
-        fits = (size <= TASK_BYTES) & (first + views <= self._views_per_task)
-        last = max(0, int(np.count_nonzero(fits)) - 1)
-        return int(begin + first[last] + views[last])
-
-    def _submit(self, ticket: int, order: Order, places: np.ndarray) -> None:
+    def _submit(self, ticket: int, order: Order, start: int, stop: int) -> None:
         order.open_tasks += 1
-        self._tasks.submit(
-            describe(
-                self._manifest,
-                ticket,
-                order.buffer,
-                order.epoch,
-                order.sample[places],
-                places,
-                order.position[places],
-            )
-        )
+        images = describe(self._manifest, order.sample[start:stop])
+        position = int(order.position[start])
+        self._tasks.submit(Task(ticket, order.buffer, order.epoch, start, position, images))
 
     def _collect(self) -> None:
         done = self._tasks.collect()
@@ -136,7 +116,7 @@ class Assembler:
                 continue  # the step at which this batch is handed over is the last
             for place in failure.places:
                 self._substitute(order, place)
-                self._submit(done.ticket, order, np.array([place]))
+                self._submit(done.ticket, order, place, place + 1)
 
     def _substitute(self, order: Order, place: int) -> None:
         while True:

@@ -1,6 +1,7 @@
 """A micro-batch, and what the trainer may ask of the loader that hands it over."""
 
-from collections.abc import Iterator, Sequence
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from pipeline.data.loading.damage import Finding
+from pipeline.data.loading.sampler import Sampling, steps_per_epoch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,24 +41,52 @@ class Collectives(Protocol):
     def gather(self, value: Any) -> list[Any]: ...
 
 
-class TrainingBatches(AbstractContextManager, Protocol):
-    """Iterating gives the micro-batches from (epoch, step) to the end of the epoch."""
+class TrainingBatches(AbstractContextManager):
+    """Iterating gives a rank's micro-batches from (epoch, step) to the end of the epoch."""
 
-    epoch: int
-    step: int
-    steps_per_epoch: int
-    resumes_within_epoch: bool
-    remarks: tuple[str, ...]  # what this loader cannot do, for the record of the run
+    resumes_within_epoch = True
+    remarks: tuple[str, ...] = ()  # what this loader cannot do, for the record of the run
 
+    def __init__(
+        self, samples: int, sampling: Sampling, rank: int, world: int, micro_batch: int | None
+    ) -> None:
+        sampling.check_world(world)
+        assert 0 <= rank < world, f"rank {rank} of {world}"
+        share = sampling.global_batch // world
+        self.micro_batch = share if micro_batch is None else micro_batch
+        sampling.check_micro_batch(self.micro_batch, world)
+        self.sampling, self.rank, self.world = sampling, rank, world
+        self.micro_batches = share // self.micro_batch
+        self.steps_per_epoch = steps_per_epoch(samples, sampling)
+        self.epoch, self.step = 0, 0
+
+    @abstractmethod
     def __iter__(self) -> Iterator[MicroBatch]: ...
-    def state(self) -> dict[str, Any]: ...
-    def load_state(self, state: dict[str, Any]) -> None: ...
 
+    @abstractmethod
+    def state(self) -> dict[str, Any]:
+        """Where to go on once the steps handed over whole are done; the same on every rank."""
+
+    @abstractmethod
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on at a state; nothing is replayed. Another order or other data are refused by name."""
+
+    @abstractmethod
     def agree(self, batch: MicroBatch, ranks: Collectives) -> None:
         """Called by all ranks for each batch: afterwards they know the same damaged samples."""
 
+    @abstractmethod
     def damaged(self) -> int:
         """How many damaged samples the ranks have agreed upon."""
 
+    @abstractmethod
     def names(self, batch: MicroBatch) -> list[str]:
         """The first samples of the batch, as far as they can be named."""
+
+    def _counted(self, batches: Iterable[MicroBatch]) -> Iterator[MicroBatch]:
+        """Each batch; (epoch, step) is that after it once it is the last of its step."""
+        for batch in batches:
+            if batch.last:
+                following = batch.step + 1 == self.steps_per_epoch
+                self.epoch, self.step = (batch.epoch + 1, 0) if following else (batch.epoch, batch.step + 1)
+            yield batch

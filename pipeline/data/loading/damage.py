@@ -72,7 +72,7 @@ class DamagedSamples:
         union = {finding.sample: finding.reason for report in reports for finding in report}
         for sample in sorted(union.keys() - self.known.keys()):
             self.known[sample] = union[sample]
-            log.warning("%s is not used: %s", self._name(sample), union[sample])
+            log.warning("%s is not used: %s", self._manifest.name(sample), union[sample])
         if excess := self._excess(self.known):
             raise DamageLimit(excess)
 
@@ -82,10 +82,6 @@ class DamagedSamples:
     def load(self, state: Iterable[Iterable[int | str]]) -> None:
         self.known = {int(sample): str(reason) for sample, reason in state}
         self.fresh, self._seen = (), {}
-
-    def _name(self, sample: int) -> str:
-        key = self._manifest.key[sample].decode(errors="replace")
-        return f"sample {key!r} of {self._manifest.shards[self._manifest.shard[sample]].name}"
 
     def _excess(self, damaged: Mapping[int, str]) -> str | None:
         manifest = self._manifest
@@ -105,7 +101,8 @@ class DamagedSamples:
         return None
 
     def _said(self, what: str, allowed: int, share: float, damaged: Mapping[int, str]) -> str:
-        names = "; ".join(f"{self._name(sample)}: {damaged[sample]}" for sample in sorted(damaged)[:NAMED])
+        named = sorted(damaged)[:NAMED]
+        names = "; ".join(f"{self._manifest.name(sample)}: {damaged[sample]}" for sample in named)
         more = f"; and {len(damaged) - NAMED} more" if len(damaged) > NAMED else ""
         return (
             f"{what}, the limit is {allowed} ({share:.2%}): {names}{more}. "

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import pickle
-import select
 import signal
 import socket
 import subprocess
@@ -12,10 +11,11 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Callable
+from multiprocessing.connection import wait
 
-from pipeline.data.loading.buffers import COUNT, SAMPLE, TICKET, Buffers
-from pipeline.data.loading.rendering import Renderer, Rendering, Task
-from pipeline.data.loading.worker import IGNORED, LARGEST_MESSAGE, Ended, Rendered, Setup
+from pipeline.data.loading.buffers import COUNT, ENDED, PROCESS, SAMPLE, TICKET, Buffers
+from pipeline.data.loading.rendering import Rendered, Renderer, Rendering, Task
+from pipeline.data.loading.worker import IGNORED, LARGEST_MESSAGE
 from pipeline.errors import UserError, WorkFailed
 from pipeline.files import PACKAGE
 
@@ -47,8 +47,8 @@ class InlineQueue:
 
     def collect(self) -> Rendered:
         task = self._tasks.popleft()
-        failures = self._renderer.render(task, self._buffers.batch(task.slot), lambda sample: None)
-        return Rendered(task.ticket, 0, tuple(failures))
+        failures = self._renderer.render(task, self._buffers.batch(task.buffer), lambda sample: None)
+        return Rendered(task.ticket, 0, failures)
 
     def close(self) -> None:
         self._renderer.close()
@@ -66,16 +66,16 @@ class ProcessPool:
         self._waited = [0.0] * buffers.workers  # per worker, since its line of the board last changed
         self._idle = 0.0  # since a task was last done by anyone
         self._board = buffers.board.copy()
-        self.pids: list[int] = []
-        pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(3)]
-        (self._control, self._tasks, self._results), theirs = zip(*pairs, strict=True)
-        self._tasks.setblocking(False)
-        self._tasks.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 22)
-        self._process = _start(
-            Setup(rendering, buffers.workers, buffers.count, buffers.batch_shape), theirs, buffers
-        )
-        for end in theirs:
-            end.close()
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._socket.setblocking(False)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 22)
+        with theirs:
+            self._process = _start(rendering, buffers, theirs.fileno())
+
+    @property
+    def pids(self) -> list[int]:
+        """The workers' processes; none of them until they have started."""
+        return [pid for pid in self._buffers.board[:, PROCESS].tolist() if pid]
 
     def submit(self, task: Task) -> None:
         message = task.packed()
@@ -85,59 +85,51 @@ class ProcessPool:
 
     def collect(self) -> Rendered:
         """The next task done, whichever it is."""
-        poll = select.poll()
-        poll.register(self._control, select.POLLIN)
-        poll.register(self._results, select.POLLIN)
         while True:
             self._send()
             begun = time.monotonic()
-            ready = [file for file, _ in poll.poll(1000 * min(TICK, self._timeout / 4))]
+            ready = wait([self._socket], min(TICK, self._timeout / 4))
             self._note_wait(min(time.monotonic() - begun, TICK))
-            if self._control.fileno() in ready:
-                self._receive_control()
-            if self._results.fileno() in ready:
-                if not (message := self._results.recv(LARGEST_MESSAGE)):
-                    self._receive_control()  # this socket has ended; the control socket says why
-                    continue
-                done: Rendered = pickle.loads(message)
-                self._idle = 0.0
-                if done.fault:
-                    raise self._lost(done.worker, f"met a fault:\n{done.fault}")
-                return done
-            self._find_hung()
+            if not ready:
+                self._find_hung()
+                continue
+            try:
+                message = self._socket.recv(LARGEST_MESSAGE)
+            except ConnectionResetError:  # they have ended with tasks that nobody took
+                message = b""
+            if not message:
+                raise self._ended()
+            done: Rendered = pickle.loads(message)
+            self._idle = 0.0
+            if done.fault:
+                raise self._lost(done.worker, f"met a fault:\n{done.fault}")
+            return done
 
     def close(self) -> None:
         """End all workers at once; nothing of theirs must be saved."""
-        for end in (self._control, self._tasks, self._results):
-            end.close()
-        try:
-            self._process.wait(5)
-        except subprocess.TimeoutExpired:
-            self._process.kill()  # the kernel ends its workers with it
-            self._process.wait()
+        self._process.kill()  # the kernel ends the workers with it
+        self._process.wait()
+        self._socket.close()
 
     def _send(self) -> None:
-        with contextlib.suppress(BlockingIOError):
+        # A broken pipe is told when the socket is read, with the worker that broke it.
+        with contextlib.suppress(BlockingIOError, BrokenPipeError, ConnectionResetError):
             while self._backlog:
-                try:
-                    self._tasks.send(self._backlog[0])
-                except (BrokenPipeError, ConnectionResetError):
-                    return  # the control socket will say who died
+                self._socket.send(self._backlog[0])
                 self._backlog.popleft()
 
-    def _receive_control(self) -> None:
-        """First the workers' process ids, then a message for each that ends; it closes with the last."""
-        message = self._control.recv(LARGEST_MESSAGE)
-        if not message:
-            status = self._process.wait()
-            raise WorkerLost(f"the loader's workers ended together ({_ending(status)}); stderr may say more")
-        heard: list[int] | Ended = pickle.loads(message)
-        if isinstance(heard, Ended):
-            raise self._lost(heard.worker, _ending(os.waitstatus_to_exitcode(heard.status)))
-        self.pids, self._idle = heard, 0.0
+    def _ended(self) -> WorkerLost:
+        """All workers have ended: the process that forked them has noted which was the first."""
+        status = self._process.wait()
+        for worker, end in enumerate(self._buffers.board[:, ENDED].tolist()):
+            if end:
+                return self._lost(worker, _ending(os.waitstatus_to_exitcode(end - 1)))
+        return WorkerLost(f"the loader's workers ended together ({_ending(status)}); stderr may say more")
 
     def _note_wait(self, seconds: float) -> None:
-        board, self._idle = self._buffers.board.copy(), self._idle + seconds
+        board = self._buffers.board.copy()
+        starting = (board[:, PROCESS] != self._board[:, PROCESS]).any()
+        self._idle = 0.0 if starting else self._idle + seconds
         for worker, (now, before) in enumerate(zip(board, self._board, strict=True)):
             resting = not now[TICKET] or now[COUNT] != before[COUNT] or now[TICKET] != before[TICKET]
             self._waited[worker] = 0.0 if resting else self._waited[worker] + seconds
@@ -154,32 +146,27 @@ class ProcessPool:
     def _lost(self, worker: int, what: str) -> WorkerLost:
         line = self._buffers.board[worker]
         busy = f" over {self._name(int(line[SAMPLE]))}" if line[TICKET] else ""
-        pid = f" (process {self.pids[worker]})" if self.pids else ""
-        return WorkerLost(f"worker {worker}{pid} {what.rstrip()}{busy}")
+        return WorkerLost(f"worker {worker} (process {line[PROCESS]}) {what.rstrip()}{busy}")
 
 
-def _start(setup: Setup, ends: tuple[socket.socket, ...], buffers: Buffers) -> subprocess.Popen:
+def _start(rendering: Rendering, buffers: Buffers, file: int) -> subprocess.Popen:
     assert buffers.file is not None, "workers need buffers that they can share"
-    files = [end.fileno() for end in ends] + [buffers.file]
-    with tempfile.TemporaryFile() as stream:
-        pickle.dump(setup, stream)
-        stream.flush()
-        stream.seek(0)
-        files.append(stream.fileno())
-        code = f"from pipeline.data.loading.worker import main; main({', '.join(map(str, files))})"
-        paths = [str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-        environment = os.environ | ENVIRONMENT | {"PYTHONPATH": os.pathsep.join(paths)}
-        # Blocked until the child ignores them: a signal to the whole job must not end it while it starts.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, IGNORED)
-        try:
+    code = f"from pipeline.data.loading.worker import main; main({file}, {os.getpid()})"
+    paths = [str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    # Blocked until the child ignores them: a signal to the whole job must not end it while it starts.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, IGNORED)
+    try:
+        with tempfile.TemporaryFile() as setup:
+            pickle.dump((rendering, buffers), setup)
+            setup.seek(0)
             return subprocess.Popen(
                 [sys.executable, "-P", "-c", code],  # -P: nothing from the working directory
-                pass_fds=files,
-                env=environment,
-                stdin=subprocess.DEVNULL,
+                pass_fds=[file, buffers.file],
+                env=os.environ | ENVIRONMENT | {"PYTHONPATH": os.pathsep.join(paths)},
+                stdin=setup,
             )
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _ending(status: int) -> str:

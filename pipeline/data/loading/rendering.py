@@ -20,8 +20,7 @@ from pipeline.data.shards.reader import PAUSES, ShardFiles, Unreadable
 if TYPE_CHECKING:
     from pipeline.data.augmentation.draws import ViewDraws
 
-PLACE, POSITION = np.dtype("i4"), np.dtype("i8")
-HEAD = struct.Struct("5q")  # of a task's message: ticket, slot, epoch; how many images, views
+HEAD = struct.Struct("5q")  # of a task's message: all of its fields but the images
 
 
 class TaskImage(NamedTuple):
@@ -44,28 +43,22 @@ IMAGE = np.dtype(
 
 
 class Task(NamedTuple):
-    """Consecutive images of one batch, each with the views that show it."""
+    """Consecutive views of one batch: their places and positions are the first and those that follow it."""
 
     ticket: int  # the batch
-    slot: int  # the buffer in which the batch is assembled
+    buffer: int  # in which the batch is assembled
     epoch: int
-    images: np.ndarray  # IMAGE [images]
-    place: np.ndarray  # int32 [views], index in the batch
-    position: np.ndarray  # int64 [views], names the view in the epoch
+    place: int  # index in the batch
+    position: int  # names the view in the epoch
+    images: np.ndarray  # IMAGE, one for each run of views that show the same
 
     def packed(self) -> bytes:
-        """As a message; pickling the arrays would take six times as long."""
-        head = HEAD.pack(*self[:3], len(self.images), len(self.place))
-        return b"".join((head, *(array.tobytes() for array in self[3:])))
+        """As a message; pickling would take six times as long."""
+        return HEAD.pack(*self[:5]) + self.images.tobytes()
 
     @classmethod
     def unpacked(cls, message: bytes) -> "Task":
-        *named, images, views = HEAD.unpack_from(message)
-        arrays, start = [], HEAD.size
-        for kind, count in ((IMAGE, images), (PLACE, views), (POSITION, views)):
-            arrays.append(np.frombuffer(message, kind, count, start))
-            start += count * kind.itemsize
-        return cls(*named, *arrays)
+        return cls._make((*HEAD.unpack_from(message), np.frombuffer(message, IMAGE, offset=HEAD.size)))
 
 
 class Failure(NamedTuple):
@@ -73,7 +66,16 @@ class Failure(NamedTuple):
 
     sample: int
     reason: str
-    places: tuple[int, ...]
+    places: range
+
+
+class Rendered(NamedTuple):
+    """A task that is done: images that could not be used, or the stack trace of an error."""
+
+    ticket: int
+    worker: int
+    failures: Sequence[Failure] = ()
+    fault: str = ""
 
 
 @dataclass(frozen=True)
@@ -92,23 +94,15 @@ class Rendering:
         return self.augmentation.image_size, self.augmentation.image_size, 3
 
 
-def describe(
-    manifest: Manifest,
-    ticket: int,
-    slot: int,
-    epoch: int,
-    sample: np.ndarray,
-    place: np.ndarray,
-    position: np.ndarray,
-) -> Task:
-    """The task that renders `sample[i]` into `place[i]`; equal neighbours are decoded once."""
+def describe(manifest: Manifest, sample: np.ndarray) -> np.ndarray:
+    """IMAGE: what is to be known of these samples; equal neighbours are one image, to be decoded once."""
     first, views = runs(sample)
     distinct = sample[first]
     images = np.empty(len(distinct), IMAGE)
     images["sample"], images["views"] = distinct, views
     for name in ("xxh3", "offset", "shard", "length", "width", "height", "kind"):
         images[name] = getattr(manifest, name)[distinct]
-    return Task(ticket, slot, epoch, images, place.astype(PLACE), position.astype(POSITION, copy=False))
+    return images
 
 
 def runs(sample: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -129,26 +123,26 @@ class Renderer:
         from pipeline.data.augmentation.draws import draw_views
         from pipeline.data.images.decode import DecodeError
 
-        how, failures = self._how, []
+        how, failures = self._how, list[Failure]()
         images = [TaskImage(*image) for image in task.images.tolist()]
         for image in images:
             began(image.sample)  # opening a file may hang as reading it may
             self._files.announce(image.shard, image.offset, image.length)
-        draws = None
+        draws, views = None, task.images["views"]
         if not how.evaluation:
-            edges = (np.repeat(task.images[name], task.images["views"]) for name in ("width", "height"))
-            draws = draw_views(how.augmentation, how.seed, task.epoch, task.position, *edges)
-        places = task.place.tolist()
+            position = task.position + np.arange(views.sum())
+            edges = (np.repeat(task.images[name], views) for name in ("width", "height"))
+            draws = draw_views(how.augmentation, how.seed, task.epoch, position, *edges)
         view = 0
         for image in images:
             shown = range(view, view + image.views)
-            out = [batch[places[index]] for index in shown]
+            places = range(task.place + view, task.place + view + image.views)
+            view += image.views
             began(image.sample)
             try:
-                self._show(image, draws, shown, out)
+                self._show(image, draws, shown, [batch[place] for place in places])
             except (Unreadable, DecodeError) as error:
-                failures.append(Failure(image.sample, str(error), tuple(places[index] for index in shown)))
-            view += image.views
+                failures.append(Failure(image.sample, str(error), places))
         return failures
 
     def _show(

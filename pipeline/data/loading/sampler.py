@@ -92,12 +92,6 @@ class Views:
     position: np.ndarray  # int64 [N], step · global batch + slot
     slot: np.ndarray  # int64 [N], index in the global batch
 
-    def __len__(self) -> int:
-        return len(self.sample)
-
-    def __getitem__(self, part: slice) -> "Views":
-        return Views(self.sample[part], self.position[part], self.slot[part])
-
 
 def steps_per_epoch(samples: int, sampling: Sampling) -> int:
     return _views(samples, sampling) // sampling.global_batch
@@ -117,9 +111,6 @@ class TrainOrder:
         self._samples = len(manifest)
         self._orders: dict[int, np.ndarray] = {}
         self.steps_per_epoch = steps_per_epoch(self._samples, sampling)
-        self.dropped = (
-            self._samples - self.steps_per_epoch * sampling.global_batch
-        )  # views short of one a sample
         if not self.steps_per_epoch:
             raise UserError(
                 f"split {manifest.split!r} in {manifest.root} holds {self._samples} samples, fewer than one "
@@ -127,22 +118,13 @@ class TrainOrder:
                 f"{_views(self._samples, sampling)}"
             )
 
-    def global_batch(self, epoch: int, step: int) -> Views:
-        """The step's views by slot."""
-        return self.part(epoch, step, 0, self.sampling.global_batch)
-
-    def share(self, epoch: int, step: int, rank: int, world: int) -> Views:
-        """A rank's views of the step: the rank-th of `world` contiguous parts of the global batch."""
-        size = self.sampling.global_batch // world
-        return self.part(epoch, step, rank * size, size)
-
-    def part(self, epoch: int, step: int, first: int, count: int) -> Views:
-        """Slots first … first + count of the step."""
+    def views(self, epoch: int, step: int, first: int = 0, count: int | None = None) -> Views:
+        """`count` views of the step from slot `first` on; without a count the whole global batch."""
         if not 0 <= step < self.steps_per_epoch or epoch < 0:
             raise UserError(
                 f"there is no step {step} in epoch {epoch}: an epoch has {self.steps_per_epoch} steps"
             )
-        slot = np.arange(first, first + count)
+        slot = np.arange(first, self.sampling.global_batch if count is None else first + count)
         images = self._order(epoch)
         if self.sampling.order == "global":
             view = step * self.sampling.global_batch + slot
@@ -159,12 +141,12 @@ class TrainOrder:
         if epoch not in self._orders:
             if len(self._orders) == 2:
                 del self._orders[next(iter(self._orders))]
-            images = self._permuted(epoch) if self.sampling.order == "global" else self._laned(epoch)
+            if self.sampling.order == "lane":
+                images = self._laned(epoch)
+            else:
+                images = _permutation(self.sampling.seed, epoch, SAMPLES, self._samples)
             self._orders[epoch] = images.astype(np.int32)
         return self._orders[epoch]
-
-    def _permuted(self, epoch: int) -> np.ndarray:
-        return _permutation(self.sampling.seed, epoch, SAMPLES, self._samples)
 
     def _laned(self, epoch: int) -> np.ndarray:
         """Lane after lane, each as many images as its share of the epoch's views needs."""
@@ -179,23 +161,6 @@ class TrainOrder:
         lane, place = np.divmod(np.arange(len(images)), per_lane)
         window = lane * windows + place * windows // per_lane
         return images[np.lexsort((_words(self.sampling.seed, epoch, WINDOWS, len(images)), window))]
-
-
-class EvaluationOrder:
-    """Each sample once on any world size: the last batches are padded with places of weight 0 (sample −1)."""
-
-    def __init__(self, samples: int, batch: int, rank: int, world: int) -> None:
-        if batch < 1:
-            raise UserError(f"the evaluation batch is {batch}; it must be at least 1")
-        if not samples:
-            raise UserError("there are no samples to evaluate")
-        self.batch, self.rank, self.world, self.samples = batch, rank, world, samples
-        self.steps = -(-samples // (batch * world))
-
-    def step(self, step: int) -> np.ndarray:
-        """int64 [batch]: rows of the manifest, or −1 for padding."""
-        place = (step * self.world + self.rank) * self.batch + np.arange(self.batch)
-        return np.where(place < self.samples, place, -1)
 
 
 def substitute(seed: int, epoch: int, position: int, attempt: int, samples: int) -> int:

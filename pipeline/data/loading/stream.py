@@ -9,13 +9,13 @@ pixels and batches are those of the indexed reader.
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
 from pipeline.data.augmentation.settings import Augmentation
-from pipeline.data.loading.batch import Collectives, MicroBatch
-from pipeline.data.loading.sampler import ROUND, Sampling
+from pipeline.data.loading.batch import Collectives, MicroBatch, TrainingBatches
+from pipeline.data.loading.sampler import Sampling
 from pipeline.data.loading.stream_worker import Stream, StreamWorker, begin_worker, dataset_of
 from pipeline.data.shards.manifest import Manifest, manifest_path
 from pipeline.data.shards.timm_info import read_info
@@ -47,11 +47,11 @@ def stream_of(root: Path | str, split: str) -> Stream:
     return Stream(urls, tuple(info["shard_lengths"]), info["num_samples"])
 
 
-class StreamLoader:
-    """As loader.TrainLoader: iterating gives the micro-batches of an epoch; the state is its number."""
+class StreamLoader(TrainingBatches):
+    """The state is the epoch's number."""
 
     resumes_within_epoch = False
-    remarks: tuple[str, ...] = ("data.reader=webdataset: damaged samples are replaced, not counted",)
+    remarks = ("data.reader=webdataset: damaged samples are replaced, not counted",)
 
     def __init__(
         self,
@@ -65,41 +65,42 @@ class StreamLoader:
         workers: int = 4,
         timeout: float = 60.0,
     ) -> None:
-        sampling.check_world(world)
-        share = sampling.global_batch // world
-        self.micro_batch = share if micro_batch is None else micro_batch
-        sampling.check_micro_batch(self.micro_batch, world)
-        self.micro_batches = share // self.micro_batch
-        self.stream, self.sampling, self.augmentation = stream, sampling, augmentation
-        self.rank, self.world, self.workers, self.timeout = rank, world, workers, timeout
-        views = stream.samples
-        if sampling.repeats > 1 and views >= ROUND:
-            views = views // ROUND * ROUND
-        self.steps_per_epoch = views // sampling.global_batch
+        super().__init__(stream.samples, sampling, rank, world, micro_batch)
+        self.stream, self.augmentation, self.workers, self.timeout = stream, augmentation, workers, timeout
         if not self.steps_per_epoch:
             raise UserError(
                 f"{stream.samples} samples are fewer than one global batch of {sampling.global_batch}"
             )
-        readers = world * max(1, workers)
-        if len(stream.urls) < readers:
+        if len(stream.urls) < world * max(1, workers):
             fitting = len(stream.urls) // world
             raise UserError(
                 f"{len(stream.urls)} shards cannot feed {world} ranks with {workers} workers each: a worker "
                 f"needs a shard of its own; set workers to {fitting}, or data.reader=indexed"
             )
-        self.epoch, self.step = 0, 0
         if rank == 0:
             log.warning(PROMISES)
 
     def __iter__(self) -> Iterator[MicroBatch]:
+        if self.step:
+            raise _mid_epoch(self.epoch, self.step)
+        return self._counted(self._streamed(self.epoch))
+
+    def _streamed(self, epoch: int) -> Iterator[MicroBatch]:
         import torch
         from torch.utils.data import DataLoader
 
-        if self.step:
-            raise _mid_epoch(self.epoch, self.step)
-        epoch = self.epoch
+        worker = StreamWorker(
+            self.stream,
+            self.sampling,
+            self.augmentation,
+            self.rank,
+            self.world,
+            epoch,
+            self.micro_batch,
+            self.steps_per_epoch * self.micro_batches,
+        )
         loader = DataLoader(
-            dataset_of(self._worker(epoch)),
+            dataset_of(worker),
             batch_size=None,
             num_workers=self.workers,
             worker_init_fn=begin_worker,
@@ -107,10 +108,6 @@ class StreamLoader:
         )
         for number, (images, labels, position) in enumerate(loader):
             step, micro = divmod(number, self.micro_batches)
-            last = micro == self.micro_batches - 1
-            if last:
-                following = step + 1 == self.steps_per_epoch
-                self.epoch, self.step = (epoch + 1, 0) if following else (epoch, step + 1)
             yield MicroBatch(
                 images=torch.as_tensor(images),
                 labels=torch.as_tensor(labels),
@@ -121,22 +118,9 @@ class StreamLoader:
                 epoch=epoch,
                 step=step,
                 micro=micro,
-                last=last,
+                last=micro == self.micro_batches - 1,
                 fresh=(),
             )
-
-    def _worker(self, epoch: int) -> StreamWorker:
-        return StreamWorker(
-            self.stream,
-            self.sampling,
-            self.augmentation,
-            self.rank,
-            self.world,
-            epoch,
-            self.micro_batch,
-            self.micro_batches,
-            self.steps_per_epoch,
-        )
 
     def state(self) -> dict[str, Any]:
         return {
@@ -166,9 +150,6 @@ class StreamLoader:
 
     def names(self, batch: MicroBatch) -> list[str]:
         return []  # streamed samples have no numbers by which to name them
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         """An epoch's processes end with its iterator."""

@@ -84,8 +84,7 @@ class StreamWorker:
     world: int
     epoch: int
     batch: int  # views of a micro-batch
-    micro_batches: int  # of a step and rank
-    steps: int
+    batches: int  # micro-batches of this rank in an epoch
     damaged: int = 0
 
     def __call__(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
@@ -96,7 +95,7 @@ class StreamWorker:
         images = self._images(worker, workers)
         # The repeats of an image that do not fit into one batch stand in the worker's next.
         views = itertools.chain.from_iterable(itertools.repeat(one, self.sampling.repeats) for one in images)
-        for number in range(worker, self.steps * self.micro_batches, workers):
+        for number in range(worker, self.batches, workers):
             yield self._rendered(number, list(itertools.islice(views, self.batch)), images)
 
     def _rendered(
@@ -104,9 +103,10 @@ class StreamWorker:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         from pipeline.data.augmentation.views import render_views
 
-        step, micro = divmod(number, self.micro_batches)
+        share = self.sampling.global_batch // self.world
+        step, place = divmod(number * self.batch, share)
         size = self.augmentation.image_size
-        first = step * self.sampling.global_batch + (self.rank * self.micro_batches + micro) * self.batch
+        first = (step * self.world + self.rank) * share + place
         position = first + np.arange(self.batch)
         pixels = np.empty((self.batch, size, size, 3), np.uint8)
         labels = np.empty(self.batch, np.int64)

@@ -2,8 +2,8 @@
 
 They share what that one imported, torch above all. They take tasks from one common socket, whoever
 is free first, and keep nothing between them. Signals that are meant for the trainer do not stop them (a
-scheduler signals every process of a job, and the trainer still needs batches to reach its next step); they
-end when the trainer closes its end of the sockets or is gone.
+scheduler signals every process of a job, and the trainer still needs batches to reach its next step). When
+one of them ends, or the trainer does, the first process ends and with it all of them.
 """
 
 import contextlib
@@ -11,102 +11,69 @@ import ctypes
 import gc
 import os
 import pickle
-import select
 import signal
 import socket
+import sys
 import traceback
-from dataclasses import dataclass
 from typing import NoReturn
 
-from pipeline.data.loading.buffers import COUNT, SAMPLE, TICKET, Buffers
-from pipeline.data.loading.rendering import Failure, Renderer, Rendering, Task, render_nothing
+from pipeline.data.loading.buffers import COUNT, ENDED, PROCESS, SAMPLE, TICKET, Buffers
+from pipeline.data.loading.rendering import Rendered, Renderer, Rendering, Task, render_nothing
 
 IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 PR_SET_PDEATHSIG = 1
 # glibc's mallopt: what is freed goes back to the kernel, page by page, only beyond these bytes.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, KEPT = -1, -3, 32 << 20
 LARGEST_MESSAGE = 1 << 16
-LOOK_FOR_PARENT = 1000  # milliseconds
+LOOK_FOR_PARENT = 1  # seconds
 
 
-@dataclass(frozen=True)
-class Setup:
-    """What the trainer hands to its workers when they start."""
+def main(file: int, trainer: int) -> NoReturn:
+    """Started by pool.ProcessPool, which blocks the signals until they can be ignored.
 
-    rendering: Rendering
-    workers: int
-    buffers: int  # how many
-    batch_shape: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Rendered:
-    """A task that is done: images that could not be used, or the stack trace of an error."""
-
-    ticket: int
-    worker: int
-    failures: tuple[Failure, ...] = ()
-    fault: str = ""
-
-
-@dataclass(frozen=True)
-class Ended:
-    """A worker that has ended; its status as os.waitpid gives it."""
-
-    worker: int
-    pid: int
-    status: int
-
-
-def main(
-    control_file: int, tasks_file: int, results_file: int, buffers_file: int, setup_file: int
-) -> NoReturn:
-    """Started by pool.ProcessPool, which blocks the signals until they can be ignored."""
+    `file` is the socket's number; what to render, and into which buffers, is pickled at stdin.
+    """
     for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, IGNORED)
-    parent = os.getppid()
-    control, tasks, results = (
-        socket.socket(fileno=file) for file in (control_file, tasks_file, results_file)
-    )
-    with os.fdopen(setup_file, "rb") as stream:
-        setup: Setup = pickle.load(stream)
-    prepare(setup.rendering)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, {signal.SIGCHLD})  # waited for below
+    rendering, buffers = pickle.load(sys.stdin.buffer)
+    prepare(rendering)
     forker, pids = os.getpid(), []
-    for index in range(setup.workers):
-        pid = os.fork()
-        if not pid:
-            control.close()
-            _die_with(forker)
-            work(index, setup, tasks, results, buffers_file)
-        pids.append(pid)
-    tasks.close()
-    results.close()
-    _watch(control, pids, parent)
+    with socket.socket(fileno=file) as tasks:
+        for worker in range(buffers.workers):
+            pid = os.fork()
+            if not pid:
+                _die_with(forker)
+                work(worker, rendering, buffers, tasks)
+            buffers.board[worker, PROCESS] = pid
+            pids.append(pid)
+    while os.getppid() == trainer:
+        signal.sigtimedwait({signal.SIGCHLD}, LOOK_FOR_PARENT)
+        pid, status = os.waitpid(-1, os.WNOHANG)
+        if pid:
+            buffers.board[pids.index(pid), ENDED] = status + 1
+            break
+    os._exit(0)  # the kernel ends the workers that are left
 
 
-def work(
-    index: int, setup: Setup, tasks: socket.socket, results: socket.socket, buffers_file: int
-) -> NoReturn:
-    buffers = Buffers(setup.buffers, setup.batch_shape, setup.workers, buffers_file)
-    renderer, line = Renderer(setup.rendering), buffers.board[index]
+def work(worker: int, rendering: Rendering, buffers: Buffers, tasks: socket.socket) -> NoReturn:
+    renderer, line = Renderer(rendering), buffers.board[worker]
 
     def began(sample: int) -> None:
         line[SAMPLE] = sample
         line[COUNT] += 1
 
-    while message := tasks.recv(LARGEST_MESSAGE):
-        task = Task.unpacked(message)
-        line[SAMPLE], line[TICKET] = task.images["sample"][0], task.ticket + 1
-        try:
-            done = Rendered(task.ticket, index, tuple(renderer.render(task, buffers.batch(task.slot), began)))
-            line[TICKET] = 0
-        except Exception:  # told to the trainer, which raises it
-            done = Rendered(task.ticket, index, fault=traceback.format_exc()[-LARGEST_MESSAGE // 4 :])
-        try:
-            results.send(pickle.dumps(done))
-        except (BrokenPipeError, ConnectionResetError):
-            break
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the trainer is gone
+        while message := tasks.recv(LARGEST_MESSAGE):
+            task = Task.unpacked(message)
+            line[SAMPLE], line[TICKET] = task.images["sample"][0], task.ticket + 1
+            try:
+                done = Rendered(task.ticket, worker, renderer.render(task, buffers.batch(task.buffer), began))
+                line[TICKET] = 0
+            except Exception:  # told to the trainer, which raises it
+                done = Rendered(task.ticket, worker, fault=traceback.format_exc()[-LARGEST_MESSAGE // 4 :])
+            tasks.send(pickle.dumps(done))
     os._exit(0)
 
 
@@ -127,27 +94,6 @@ def _keep_memory() -> None:
     if hasattr(libc, "mallopt"):  # glibc's; other C libraries have rules of their own
         for name in (M_TRIM_THRESHOLD, M_MMAP_THRESHOLD):
             libc.mallopt(name, KEPT)
-
-
-def _watch(control: socket.socket, pids: list[int], parent: int) -> NoReturn:
-    """Tell the trainer of workers that end; end all of them when it is gone or closes the socket."""
-    living = {os.pidfd_open(pid): (index, pid) for index, pid in enumerate(pids)}
-    poll = select.poll()
-    for file in (control.fileno(), *living):
-        poll.register(file, select.POLLIN)
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-        control.send(pickle.dumps(pids))
-        while os.getppid() == parent:
-            ready = [file for file, _ in poll.poll(LOOK_FOR_PARENT)]
-            if control.fileno() in ready:
-                break
-            for file in ready:
-                poll.unregister(file)
-                index, pid = living.pop(file)
-                control.send(pickle.dumps(Ended(index, pid, os.waitpid(pid, 0)[1])))
-    for file in living:
-        signal.pidfd_send_signal(file, signal.SIGKILL)
-    os._exit(0)
 
 
 def _die_with(parent: int) -> None:

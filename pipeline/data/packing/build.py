@@ -17,15 +17,8 @@ from typing import Any, Self
 import numpy as np
 
 from pipeline.data.images.decode import DecodeError, ImageKind, inspect_image
-from pipeline.data.packing.fork_pool import Advance, ForkPool
-from pipeline.data.packing.shard_rows import (
-    Notes,
-    RowCollector,
-    ShardJournal,
-    ShardRows,
-    join_shards,
-    rows_of_shard,
-)
+from pipeline.data.packing.fork_pool import Advance, run_forked
+from pipeline.data.packing.shard_rows import NAMED, Notes, RowCollector, ShardRows, join_shards, listed
 from pipeline.data.packing.sources.source import Source
 from pipeline.data.shards.manifest import Manifest
 from pipeline.data.shards.tar import ArchiveWriter
@@ -40,10 +33,8 @@ from pipeline.files import (
     published,
     sha256,
 )
-from pipeline.processes.device import cores
 from pipeline.terminal import progress
 
-NAMED = 10  # how many damaged files an error lists
 REPORT_EVERY = 16  # images
 
 
@@ -90,14 +81,6 @@ class Outcome:
         )
 
 
-class DamagedImages(Exception):
-    """A shard holds images that cannot be decoded."""
-
-    def __init__(self, notes: Notes) -> None:
-        super().__init__(notes)
-        self.notes = notes
-
-
 def build(
     source: Source, plan: PackingPlan, out: Path, *, workers: int = 0, skip_damaged: bool = False
 ) -> Outcome:
@@ -107,14 +90,12 @@ def build(
         if complete := _start_or_continue(out, work, plan):
             return complete
         _check_space(out, work, plan)
-        write = _ShardWriter(source, plan.id, out, work, skip_damaged)
-        workers = min(workers or cores(), len(plan.shards))
-        with ForkPool(write, workers) as pool, progress(plan.samples, f"packing {source.name}") as advance:
-            results = dict(pool.run(plan.shards, advance))
-        damaged = [one for _, one in sorted(results.items()) if isinstance(one, DamagedImages)]
-        if damaged:
+        write = _ShardWriter(source, plan.id, out, work)
+        with progress(plan.samples, f"packing {source.name}") as advance:
+            shards: list[ShardRows] = run_forked(write, plan.shards, workers, advance)
+        damaged = {key: why for rows in shards for key, why in rows.skipped.items()}
+        if damaged and not skip_damaged:
             raise _refusal(damaged, work)
-        shards = [one for _, one in sorted(results.items()) if isinstance(one, ShardRows)]
         manifests = _publish(out, work, plan, source.classes, shards)
     return Outcome.of(manifests, shards)
 
@@ -127,16 +108,12 @@ class _ShardWriter:
     plan_id: str
     out: Path
     work: Path
-    skip_damaged: bool
 
-    def __call__(self, planned: PlannedShard, advance: Advance) -> ShardRows | DamagedImages:
+    def __call__(self, planned: PlannedShard, advance: Advance) -> ShardRows:
         if (rows := self.finished(planned)) is not None:
             advance(len(planned.samples))
             return rows
-        try:
-            return self.write(planned, advance)
-        except DamagedImages as damaged:
-            return damaged
+        return self.write(planned, advance)
 
     def write(self, planned: PlannedShard, advance: Advance) -> ShardRows:
         collector = RowCollector()
@@ -148,13 +125,13 @@ class _ShardWriter:
                     advance(REPORT_EVERY)
             advance(len(planned.samples) % REPORT_EVERY)
             archive.close()
-            if collector.skipped and not self.skip_damaged:
-                raise DamagedImages(collector.skipped)
             file.flush()
             os.fsync(file.fileno())
-            rows = collector.rows(planned.name, archive.bytes, archive.hash.hexdigest())
-            # Written before the shard gets its name, so that a shard with a name always has a journal.
-            ShardJournal(self.plan_id, rows).write(journal_path(self.work, planned.name))
+            rows = collector.finish(planned.name, archive.bytes, archive.hash.hexdigest())
+            # Before the shard gets its name. One with a damaged image has no journal and is written again:
+            # the image may have been replaced by then.
+            if not rows.skipped:
+                rows.write(journal_path(self.work, planned.name), self.plan_id)
         return rows
 
     def add(self, split: str, sample: int, archive: ArchiveWriter, collector: RowCollector) -> None:
@@ -173,16 +150,12 @@ class _ShardWriter:
         collector.add(key, label, offset, payload, image)
 
     def finished(self, planned: PlannedShard) -> ShardRows | None:
-        journal = ShardJournal.read(journal_path(self.work, planned.name))
-        if journal is None or journal.plan != self.plan_id:
+        rows = ShardRows.read(journal_path(self.work, planned.name), self.plan_id)
+        if rows is None:
             return None
-        if journal.rows.skipped and not self.skip_damaged:
-            return None
-        for path in (self.work / planned.name, self.out / planned.name):
-            shard = journal.rows.shard
-            if path.exists() and path.stat().st_size == shard.bytes and sha256(path) == shard.sha256:
-                return journal.rows
-        return None
+        shard = rows.shard
+        folders = [folder for folder in (self.work, self.out) if not shard.problem(folder)]
+        return rows if any(sha256(folder / shard.name) == shard.sha256 for folder in folders) else None
 
 
 def journal_path(work: Path, shard: str) -> Path:
@@ -237,7 +210,7 @@ def _start_or_continue(out: Path, work: Path, plan: PackingPlan) -> Outcome | No
         return Outcome(manifests, complete_before=True)
     for manifest in manifests.values():
         for index, shard in enumerate(manifest.shards):
-            ShardJournal(plan.id, rows_of_shard(manifest, index)).write(journal_path(work, shard.name))
+            ShardRows.of(manifest, index).write(journal_path(work, shard.name), plan.id)
     publish_bytes(plan_file, json.dumps(plan.facts).encode())
     return None
 
@@ -258,15 +231,13 @@ def _check_space(out: Path, work: Path, plan: PackingPlan) -> None:
         raise UserError(f"{out} has {free / 1e9:.2f} GB free; the set needs up to {needed:.2f} GB more")
 
 
-def _refusal(damaged: list[DamagedImages], work: Path) -> WorkFailed:
-    notes = {key: why for one in damaged for key, why in one.notes.items()}
+def _refusal(notes: Notes, work: Path) -> WorkFailed:
     path = work / "damaged.txt"
     publish_bytes(path, "".join(f"{key}\t{why}\n" for key, why in notes.items()).encode())
-    first = "; ".join(f"{key}: {why}" for key, why in list(notes.items())[:NAMED])
     more = f"; all of them are in {path}" if len(notes) > NAMED else ""
     files = f"{len(notes):,} damaged {'file' if len(notes) == 1 else 'files'}"
     cure = "Replace them, or leave them out with --skip-damaged"
-    return WorkFailed(f"{files}, nothing is published: {first}{more}. {cure}")
+    return WorkFailed(f"{files}, nothing is published: {listed(notes)}{more}. {cure}")
 
 
 def _publish(

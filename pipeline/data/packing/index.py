@@ -1,6 +1,5 @@
 """Writes the manifests of tars that exist already, whoever made them."""
 
-import hashlib
 import os
 import re
 from collections.abc import Sequence
@@ -8,32 +7,32 @@ from pathlib import Path
 
 from pipeline.data.images.decode import DecodeError, inspect_image
 from pipeline.data.packing.build import Outcome
-from pipeline.data.packing.fork_pool import Advance, ForkPool
-from pipeline.data.packing.shard_rows import Notes, RowCollector, ShardRows, join_shards
-from pipeline.data.shards.tar import ReadAt, scan, tar_samples
+from pipeline.data.packing.fork_pool import Advance, run_forked
+from pipeline.data.packing.shard_rows import RowCollector, ShardRows, join_shards, listed
+from pipeline.data.shards.tar import scan, scan_file, tar_samples
 from pipeline.data.shards.timm_info import read_info, write_info
 from pipeline.errors import UserError, WorkFailed
-from pipeline.processes.device import cores
+from pipeline.files import sha256_of
 from pipeline.terminal import progress
 
 SPLIT_WORD = re.compile(r"(?:^|[-_.])(train|validation|valid|val|test)(?=[-_.\d]|$)")
-NAMED = 10
 
 
 def index(root: Path, workers: int = 0, skip_damaged: bool = False) -> Outcome:
     """Scan, decode and hash every tar in ROOT, then write manifests and `_info.json` beside them."""
     splits = tars_of_splits(root)
     tars = [path for paths in splits.values() for path in paths]
-    workers = min(workers or cores(), len(tars))
     # Reading the headers takes seconds: damaged tars are refused, and the number of samples is known.
-    with ForkPool(count_samples, workers) as pool, progress(len(tars), "scanning tars") as advance:
-        counts = dict(pool.run(tars, advance))
-    with ForkPool(index_tar, workers) as pool, progress(sum(counts.values()), "indexing") as advance:
-        results = dict(pool.run(tars, advance))
-    found: dict[Path, ShardRows] = {path: results[number] for number, path in enumerate(tars)}
+    with progress(len(tars), "scanning tars") as advance:
+        total = sum(run_forked(count_samples, tars, workers, advance))
+    with progress(total, "indexing") as advance:
+        found = dict(zip(tars, run_forked(index_tar, tars, workers, advance), strict=True))
     skipped = {key: why for rows in found.values() for key, why in rows.skipped.items()}
     if skipped and not skip_damaged:
-        raise _refusal(skipped)
+        raise WorkFailed(
+            f"{len(skipped):,} damaged images, no index is written: {listed(skipped)}. "
+            f"Replace them, or leave them out of the index with --skip-damaged"
+        )
     classes = _classes(root, list(found.values()))
     manifests = {
         split: join_shards(root, split, classes, [found[path] for path in paths])
@@ -70,17 +69,19 @@ def _split_word(path: Path) -> str:
 
 
 def count_samples(path: Path, advance: Advance) -> int:
-    with open(path, "rb", buffering=0) as file:
-        read, size = _reader(file.fileno())
-        count = sum(1 for _ in tar_samples(scan(read, 0, size, path.name), path.name))
+    count = sum(1 for _ in tar_samples(scan_file(path), path.name))
     advance(1)
     return count
 
 
 def index_tar(path: Path, advance: Advance) -> ShardRows:
     collector = RowCollector()
+
+    def read(at: int, count: int) -> bytes:
+        return os.pread(file.fileno(), count, at)
+
     with open(path, "rb", buffering=0) as file:
-        read, size = _reader(file.fileno())
+        size = os.fstat(file.fileno()).st_size
         for sample in tar_samples(scan(read, 0, size, path.name), path.name):
             image = sample.image(path.name)
             label = sample.label(read, path.name)
@@ -90,17 +91,12 @@ def index_tar(path: Path, advance: Advance) -> ShardRows:
                 collector.add(sample.key, label, image.offset, payload, inspect_image(payload))
             except DecodeError as error:
                 collector.skipped[f"{path.name}: {sample.key.decode(errors='replace')}"] = str(error)
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return collector.rows(path.name, size, digest)
-
-
-def _reader(descriptor: int) -> tuple[ReadAt, int]:
-    return lambda at, count: os.pread(descriptor, count, at), os.fstat(descriptor).st_size
+        return collector.finish(path.name, size, sha256_of(file))
 
 
 def _classes(root: Path, shards: Sequence[ShardRows]) -> tuple[str, ...]:
     """Names from classes.txt (one a line) or `_info.json`; without either, the labels themselves."""
-    count = 1 + max((int(rows.columns["label"].max()) for rows in shards if rows.key), default=-1)
+    count = 1 + max((int(part.rows["label"].max()) for part in shards if len(part.rows)), default=-1)
     path = root / "classes.txt"
     names = path.read_text().splitlines() if path.exists() else read_info(root).get("classes")
     if not names:
@@ -108,12 +104,3 @@ def _classes(root: Path, shards: Sequence[ShardRows]) -> tuple[str, ...]:
     if len(names) < count:
         raise UserError(f"{root} has labels up to {count - 1} but names for {len(names)} classes")
     return tuple(str(name) for name in names)
-
-
-def _refusal(damaged: Notes) -> WorkFailed:
-    first = "; ".join(f"{key}: {why}" for key, why in list(damaged.items())[:NAMED])
-    more = f" and {len(damaged) - NAMED:,} more" if len(damaged) > NAMED else ""
-    cure = "leave them out of the index with --skip-damaged"
-    return WorkFailed(
-        f"{len(damaged):,} damaged images, no index is written: {first}{more}. Replace them, or {cure}"
-    )

@@ -1,22 +1,20 @@
 """Reads every byte of a set again and names the damaged shards and the damaged samples in them."""
 
-import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from pipeline.data.packing.fork_pool import Advance, ForkPool
+from pipeline.data.packing.fork_pool import Advance, run_forked
 from pipeline.data.shards.manifest import Manifest, splits_of
 from pipeline.data.shards.tar import ArchiveDamage, scan_file
-from pipeline.processes.device import cores
+from pipeline.files import sha256_of
 from pipeline.terminal import progress
 
 
 @dataclass(frozen=True)
 class ShardDamage:
-    split: str
     shard: str
     reason: str
     samples: tuple[str, ...]  # keys of the samples whose payload has changed
@@ -41,25 +39,23 @@ def verify(root: Path, workers: int = 0) -> list[ShardDamage]:
         advance(manifest.shards[task[1]].samples)
         return damage
 
-    workers = min(workers or cores(), len(tasks))
-    with ForkPool(check, workers) as pool, progress(total, "verifying") as advance:
-        results = dict(pool.run(tasks, advance))
-    return [damage for _, damage in sorted(results.items()) if damage is not None]
+    with progress(total, "verifying") as advance:
+        return [damage for damage in run_forked(check, tasks, workers, advance) if damage is not None]
 
 
 def verify_shard(manifest: Manifest, index: int) -> ShardDamage | None:
     shard, path = manifest.shards[index], manifest.path(index)
     rows = np.flatnonzero(manifest.shard == index)
     if not path.exists():
-        return ShardDamage(manifest.split, shard.name, "it is missing", _keys(manifest, rows))
+        return ShardDamage(shard.name, "it is missing", _keys(manifest, rows))
     with open(path, "rb", buffering=0) as file:
         size = os.fstat(file.fileno()).st_size
-        if size == shard.bytes and hashlib.file_digest(file, "sha256").hexdigest() == shard.sha256:
+        if size == shard.bytes and sha256_of(file) == shard.sha256:
             return None
         payloads = ((row, _payload(file.fileno(), manifest, row)) for row in rows.tolist())
         bad = [row for row, payload in payloads if not manifest.is_sound(row, payload)]
     reason = _reason(path, size, shard.bytes)
-    return ShardDamage(manifest.split, shard.name, reason, _keys(manifest, np.array(bad, int)))
+    return ShardDamage(shard.name, reason, _keys(manifest, np.array(bad, int)))
 
 
 def _payload(descriptor: int, manifest: Manifest, row: int) -> bytes:

@@ -46,6 +46,17 @@ class Shard:
     bytes: int
     sha256: str
 
+    def problem(self, root: Path) -> str:
+        """A line if it is missing there or has another size than recorded: a quick check."""
+        try:
+            size = os.stat(root / self.name).st_size
+        except FileNotFoundError:
+            return f"{self.name} is missing"
+        if size == self.bytes:
+            return ""
+        what = "short" if size < self.bytes else "long"
+        return f"{self.name} is {what}: {size} bytes where {self.bytes} are recorded"
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Manifest:
@@ -92,6 +103,11 @@ class Manifest:
     def path(self, shard: int) -> Path:
         return self.root / self.shards[shard].name
 
+    def name(self, sample: int) -> str:
+        """For a message."""
+        key = self.key[sample].decode(errors="replace")
+        return f"sample {key!r} of {self.shards[self.shard[sample]].name}"
+
     @classmethod
     def read(cls, root: Path | str, split: str) -> Self:
         """The manifest as written, or a UserError that says which file is missing, old or damaged."""
@@ -123,18 +139,8 @@ class Manifest:
         publish_bytes(manifest_path(self.root, self.split), text.encode())
 
     def check_files(self) -> list[str]:
-        """One line per shard that is missing or has another size than recorded: a quick check."""
-        problems = []
-        for shard in self.shards:
-            try:
-                size = os.stat(self.root / shard.name).st_size
-            except FileNotFoundError:
-                problems.append(f"{shard.name} is missing")
-                continue
-            if size != shard.bytes:
-                what = "short" if size < shard.bytes else "long"
-                problems.append(f"{shard.name} is {what}: {size} bytes where {shard.bytes} are recorded")
-        return problems
+        """One line per shard that is missing or has another size than recorded."""
+        return [problem for shard in self.shards if (problem := shard.problem(self.root))]
 
     def _columns(self) -> dict[str, np.ndarray]:
         return {name: getattr(self, name) for name in ("key", *COLUMNS)}

@@ -13,6 +13,7 @@ import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
+from typing import BinaryIO
 
 from pipeline.data.shards.manifest import Manifest, Shard, manifest_path
 from pipeline.errors import UserError, WorkFailed
@@ -54,7 +55,7 @@ def _fill(source: Manifest, staged: Manifest) -> None:
     staged.root.mkdir(exist_ok=True)
     for partial in staged.root.glob(f".*{PARTIAL}"):
         partial.unlink()
-    missing = [shard for shard in staged.shards if _size(staged.root / shard.name) != shard.bytes]
+    missing = [shard for shard in staged.shards if shard.problem(staged.root)]
     _check_space(staged.root, sum(shard.bytes for shard in missing))
     total = sum(shard.samples for shard in missing)
     with ThreadPoolExecutor(COPIES) as copies, progress(total, f"staging {source.split}") as advance:
@@ -76,7 +77,7 @@ def _copy(source: Path, target: Path, shard: Shard) -> None:
     for _ in range(2):
         try:
             with published(target / shard.name) as file:
-                _copy_checked(source, file.fileno(), shard)
+                _copy_checked(source, file, shard)
             return
         except _WrongBytes:
             continue
@@ -93,15 +94,13 @@ class _WrongBytes(Exception):
     pass
 
 
-def _copy_checked(source: Path, target: int, shard: Shard) -> None:
-    digest, buffer = hashlib.sha256(), memoryview(bytearray(PIECE))
+def _copy_checked(source: Path, target: BinaryIO, shard: Shard) -> None:
+    digest = hashlib.sha256()
     with open(source, "rb", buffering=0) as file:
-        os.posix_fallocate(target, 0, shard.bytes)
-        while count := file.readinto(buffer):
-            digest.update(buffer[:count])
-            written = 0
-            while written < count:
-                written += os.write(target, buffer[written:count])
+        os.posix_fallocate(target.fileno(), 0, shard.bytes)
+        while piece := file.read(PIECE):
+            digest.update(piece)
+            target.write(piece)
     if digest.hexdigest() != shard.sha256:
         raise _WrongBytes
 
@@ -115,10 +114,3 @@ def _check_space(target: Path, needed: int) -> None:
             f"{target.parent} has {free / 1e9:.1f} GB free, staging needs {needed / 1e9:.1f} GB and leaves "
             f"{RESERVE / 1e9:.1f} GB{hint}; free some, name another disk, or leave data.stage empty"
         )
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return -1

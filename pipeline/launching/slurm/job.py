@@ -14,6 +14,7 @@ from pipeline.config import run as configs
 from pipeline.config.identity import is_run_id
 from pipeline.config.run import RunConfig
 from pipeline.errors import UserError, WorkFailed, command
+from pipeline.launching import calibration
 from pipeline.launching.slurm import launches
 from pipeline.processes.place import find_place, requeue
 from pipeline.runs import attempts, records
@@ -29,6 +30,9 @@ def main(argv: Sequence[str]) -> int:
         print(f"{launch.directory.name} was given up, or is job {launch.job}: job {array} does nothing")
         return 0
     config = configs.read(launch.directory.parents[1] / launch.runs[int(task)] / CONFIG)
+    if launch.calibration:
+        calibration.measure(config, launch.calibration)
+        return 0
     return 0 if waits_for_its_origin(config) else train.main((), config)
 
 

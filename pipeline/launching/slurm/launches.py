@@ -36,12 +36,14 @@ LOST = "none"  # in the file of the job: Slurm knows no job of that name
 class Launch:
     directory: Path  # its name is that of the job
     runs: tuple[str, ...]  # ids, by the array's index
+    calibration: float = 0.0  # seconds that they train to be measured; 0: to their ends
 
     @classmethod
-    def begin(cls, runs_directory: Path, runs: Iterable[str]) -> "Launch":
-        launch = cls(runs_directory / FOLDER / f"tnt-{secrets.token_hex(5)}", tuple(runs))
+    def begin(cls, runs_directory: Path, runs: Iterable[str], calibration: float = 0.0) -> "Launch":
+        launch = cls(runs_directory / FOLDER / f"tnt-{secrets.token_hex(5)}", tuple(runs), calibration)
         launch.directory.mkdir(parents=True, mode=0o700)
-        publish_bytes(launch.directory / LAUNCH, (json.dumps({"runs": launch.runs}) + "\n").encode())
+        said = {"runs": launch.runs, "calibration": calibration}
+        publish_bytes(launch.directory / LAUNCH, (json.dumps(said) + "\n").encode())
         return launch
 
     @property
@@ -84,7 +86,8 @@ def read(directory: Path) -> Launch:
     if not NAME.fullmatch(directory.name):
         raise UserError(f"{directory} is no launch: a copy, or a renamed one, does not count")
     try:
-        return Launch(directory, tuple(json.loads((directory / LAUNCH).read_text())["runs"]))
+        said = json.loads((directory / LAUNCH).read_text())
+        return Launch(directory, tuple(said["runs"]), said["calibration"])
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(f"{directory} is no launch: {error}") from error
 

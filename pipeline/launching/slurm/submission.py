@@ -32,8 +32,11 @@ class Submitted:
     new: bool  # False where another launch has submitted it, or a batch script trains it
 
 
-def submit(runs: Sequence[PlannedRun]) -> list[Submitted]:
-    """Submit the runs that are neither finished nor in the queue; the jobs of all unfinished runs."""
+def submit(runs: Sequence[PlannedRun], calibration: float = 0.0) -> list[Submitted]:
+    """Submit the runs that are neither finished nor in the queue; the jobs of all unfinished runs.
+
+    `calibration`: for how many seconds they train to be measured; 0: to their ends.
+    """
     if not runs:
         return []
     directory, ids = Path(runs[0].config.paths.runs).absolute(), [run.id for run in runs]
@@ -52,7 +55,8 @@ def submit(runs: Sequence[PlannedRun]) -> list[Submitted]:
             largest = int(preflight.check(missing).get("MaxArraySize", "1001"))
             code = snapshot.take(directory)
             for group in groups(missing, largest):
-                launch = _give(group, code, jobs.get(group[0].after, ""))
+                launch = Launch.begin(directory, [run.id for run in group], calibration)
+                _give(launch, group, code, jobs.get(group[0].after, ""))
                 jobs |= {run.id: launch.task(run.id) for run in group}
     return [Submitted(id, jobs[id], id not in before) for id in ids if id in jobs]
 
@@ -116,16 +120,13 @@ def check_path(path: Path) -> None:
         )
 
 
-def _give(runs: Sequence[PlannedRun], code: Path, dependency: str) -> Launch:
-    """Note the launch, then call sbatch; after any failure the launch's name shows whether there is a job."""
+def _give(launch: Launch, runs: Sequence[PlannedRun], code: Path, dependency: str) -> None:
+    """Call sbatch; after any failure the launch's name shows whether there is a job."""
     for run in runs:
         write_config(run.config, run.id)
-    directory = Path(runs[0].config.paths.runs).absolute()
-    launch = Launch.begin(directory, [run.id for run in runs])
     executor, command = batch(launch, runs, code, dependency)
     try:
         launch.settle(executor.submit_tasks(command, len(runs)))
     except WorkFailed:
-        if not launches.adopt(directory):
+        if not launches.adopt(launch.directory.parents[1]):
             raise
-    return launch

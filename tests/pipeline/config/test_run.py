@@ -154,7 +154,11 @@ def test_text_arrives_as_typed(text):
         ),
         ("data.image_size=225", "patch_size=16 does not divide image_size=225; nearest: 224"),
         ("precision=fp16", "unknown precision 'fp16'"),
-        ("recipe.warmup_epochs=300", "recipe.warmup_epochs is 300, not below recipe.epochs=300"),
+        (
+            "recipe.warmup_epochs=300",
+            "recipe.warmup_epochs=300 and recipe.cooldown_epochs=0 leave nothing of recipe.epochs=300",
+        ),
+        ("recipe.repeats=5", "recipe.repeats is 5; above 4, images mix with themselves"),
         ("engine.zero_stage=4", "engine.zero_stage is 4; valid: 0, 1, 2, 3"),
         ("paths.data=${oc.env:HOME}", "asks for a resolver"),
         ("paths.data=${nothing}", "config: "),

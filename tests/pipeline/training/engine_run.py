@@ -66,6 +66,7 @@ def train_step(engine: Engine, step: int, options: dict) -> dict:
     generator = torch.Generator().manual_seed(step)
     images = torch.randn(GLOBAL_BATCH, 3, 32, 32, generator=generator)
     labels = torch.randint(0, 4, (GLOBAL_BATCH,), generator=generator)
+    keys = torch.randint(2**63 - 1, (GLOBAL_BATCH,), generator=generator)
     if step in options.get("poisoned", []):
         images[-1, 0, 0, 0] = torch.nan  # the last rank's last micro-batch
     share = GLOBAL_BATCH // engine.ranks.world
@@ -75,8 +76,7 @@ def train_step(engine: Engine, step: int, options: dict) -> dict:
     loss = 0.0
     for micro in range(engine.accumulation):
         part = slice(first + micro * size, first + (micro + 1) * size)
-        seed = step * 1000 + engine.ranks.rank * 10 + micro
-        loss += float(engine.accumulate(images[part], labels[part], F.cross_entropy, seed))
+        loss += float(engine.accumulate(images[part], labels[part], F.cross_entropy, keys[part]))
     done = engine.step()
     mean = engine.ranks.sum([loss])[0] / engine.ranks.world / engine.accumulation
     return {"loss": mean, "applied": done.applied, "norm": done.grad_norm}

@@ -97,9 +97,8 @@ def test_accumulation_precision_clipping_and_nan(tmp_path):
     losses = {name: [step["loss"] for step in out["steps"]] for name, out in said.items()}
     norms = {name: [step["norm"] for step in out["steps"]] for name, out in said.items()}
 
-    # Paths are dropped by micro-batch: the first loss sees the same weights, not the same paths.
-    assert norms["accumulated"] != norms["plain"]
-    assert losses["accumulated"][0] == pytest.approx(losses["plain"][0], rel=0.2)
+    assert norms["accumulated"] == pytest.approx(norms["plain"], rel=1e-5)
+    assert losses["accumulated"] == pytest.approx(losses["plain"], rel=1e-5)
     assert said["checkpointed"]["weights"] == said["plain"]["weights"]
     assert losses["bf16"] == pytest.approx(losses["plain"], rel=0.05)
     assert losses["bf16"] != losses["plain"]

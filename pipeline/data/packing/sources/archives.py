@@ -3,8 +3,9 @@
 import gzip
 import os
 import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
+from io import FileIO
 from pathlib import Path
 
 import numpy as np
@@ -15,27 +16,22 @@ from pipeline.errors import WorkFailed
 
 @dataclass(frozen=True, eq=False)
 class FileRanges:
-    """File, offset and size of each payload of a split."""
+    """Where each payload of a split lies within an archive."""
 
-    files: Sequence[Path]
-    file: np.ndarray
+    path: Path
     offset: np.ndarray
     size: np.ndarray
-    # The archives' open descriptors; each process that reads has its own copy of this table.
-    open: dict[int, int] = field(default_factory=dict)
 
     def read(self, row: int) -> bytes:
-        file, offset, size = int(self.file[row]), int(self.offset[row]), int(self.size[row])
-        if file not in self.open:
-            self.open[file] = os.open(self.files[file], os.O_RDONLY)
-        parts = []
-        while size:
-            part = os.pread(self.open[file], size, offset)
-            if not part:
-                raise WorkFailed(f"{self.files[file]} has become shorter since it was listed")
-            parts.append(part)
-            offset, size = offset + len(part), size - len(part)
-        return b"".join(parts)
+        size = int(self.size[row])
+        payload = os.pread(self._file.fileno(), size, int(self.offset[row]))
+        if len(payload) < size:
+            raise WorkFailed(f"{self.path} has become shorter since it was listed")
+        return payload
+
+    @cached_property
+    def _file(self) -> FileIO:
+        return open(self.path, "rb", buffering=0)
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.data.packing.fork_pool import Advance, ForkPool
+from pipeline.data.packing.fork_pool import Advance, run_forked
 from pipeline.data.packing.sources.archives import FileRanges, UnpackedTar
-from pipeline.data.packing.sources.folder import IMAGES, class_tree, split_folders, tree_listing
+from pipeline.data.packing.sources.folder import IMAGES, class_tree, folder, split_folders, tree_listing
 from pipeline.data.packing.sources.source import TABLE_2, Expectation, Listing, Source, check_counts, listing
 from pipeline.data.shards.tar import Member, scan_file
 from pipeline.errors import UserError
@@ -26,28 +26,23 @@ TRUTH = "data/ILSVRC2012_validation_ground_truth.txt"
 META = "data/meta.mat"
 
 
-def imagenet(root: Path, workers: int = 1, expected: Expectation = TABLE_2["imagenet"]) -> Source:
+def imagenet(root: Path, workers: int = 0, expected: Expectation = TABLE_2["imagenet"]) -> Source:
     """The tars if they are in ROOT, else train/<wnid>/ with val/<wnid>/ or a flat val/ and the kit."""
     if not root.is_dir():
         raise UserError(f"{root} is not a directory")
     if (root / TRAIN_TAR).exists():
-        classes, train = _train_tar(root / TRAIN_TAR, workers)
-        validation = _validation_tar(root, classes)
+        classes, train, train_files = _train_tar(root / TRAIN_TAR, workers)
+        validation, validation_files = _validation_tar(root, classes)
+        files = {"train": train_files, "validation": validation_files}
         splits = {"train": train, "validation": validation}
-        parts = {split: part for split, (_, part) in splits.items()}
-        source = Source(
-            "imagenet",
-            classes,
-            {split: rows for split, (rows, _) in splits.items()},
-            lambda split, row: parts[split].read(row),
-        )
+        source = Source("imagenet", classes, splits, lambda split, row: files[split].read(row))
     else:
         source = _folders(root)
     check_counts(source, expected)
     return source
 
 
-def _train_tar(path: Path, workers: int) -> tuple[tuple[str, ...], tuple[Listing, FileRanges]]:
+def _train_tar(path: Path, workers: int) -> tuple[tuple[str, ...], Listing, FileRanges]:
     outer = sorted(scan_file(path, old=True))
     wnids = [member.name.decode().removesuffix(".tar") for member in outer]
     if not outer or not all(member.name.endswith(b".tar") for member in outer):
@@ -58,11 +53,10 @@ def _train_tar(path: Path, workers: int) -> tuple[tuple[str, ...], tuple[Listing
         advance(1)
         return found
 
-    with ForkPool(index, workers) as pool, progress(len(outer), "listing the classes") as advance:
-        inner = dict(pool.run(outer, advance))
-    members = [sorted(inner[label]) for label in range(len(wnids))]
+    with progress(len(outer), "listing the classes") as advance:
+        members = [sorted(found) for found in run_forked(index, outer, workers, advance)]
     labels = [label for label, found in enumerate(members) for _ in found]
-    return tuple(wnids), _archive_split(path, [one for found in members for one in found], labels)
+    return tuple(wnids), *_archive_split(path, [one for found in members for one in found], labels)
 
 
 def _archive_split(
@@ -71,7 +65,7 @@ def _archive_split(
     sizes = [member.size for member in members]
     rows = listing([_stem(member) for member in members], labels, sizes)
     offsets = np.array([member.offset for member in members], np.int64)
-    return rows, FileRanges([path], np.zeros(len(members), np.int32), offsets, rows.size)
+    return rows, FileRanges(path, offsets, rows.size)
 
 
 def _stem(member: Member) -> str:
@@ -102,9 +96,9 @@ def _validation_labels(root: Path, classes: Sequence[str], images: int) -> list[
 
 
 def _kit(root: Path) -> tuple[bytes, bytes]:
-    for folder in (root / KIT, root):
-        if (folder / TRUTH).exists() and (folder / META).exists():
-            return (folder / TRUTH).read_bytes(), (folder / META).read_bytes()
+    for place in (root / KIT, root):
+        if (place / TRUTH).exists() and (place / META).exists():
+            return (place / TRUTH).read_bytes(), (place / META).read_bytes()
     archive = root / f"{KIT}.tar.gz"
     if not archive.exists():
         raise UserError(f"{archive} is missing: it holds the labels of the validation images")
@@ -126,22 +120,18 @@ def _folders(root: Path) -> Source:
         raise UserError(f"{root} holds neither {TRAIN_TAR} nor train/<wnid>/ folders")
     if "validation" not in found:
         raise UserError(f"{root} has train/ but no val/")
-    left_out: list[Path] = []
-    train = class_tree(found["train"])
-    classes = sorted(train)
-    files, rows = {}, {}
-    files["train"], rows["train"] = tree_listing(train, classes, left_out)
     flat = sorted(p for p in found["validation"].iterdir() if p.is_file() and p.suffix.lower() in IMAGES)
-    if flat:
-        labels = _validation_labels(root, classes, len(flat))
-        sizes = [path.stat().st_size for path in flat]
-        files["validation"] = flat
-        rows["validation"] = listing([path.stem for path in flat], labels, sizes)
-    else:
-        tree = class_tree(found["validation"])
-        if unknown := sorted(set(tree) - set(classes)):
-            raise UserError(
-                f"{found['validation']} has classes that train does not have: {', '.join(unknown[:10])}"
-            )
-        files["validation"], rows["validation"] = tree_listing(tree, classes, left_out)
-    return Source("imagenet", tuple(classes), rows, lambda split, row: files[split][row].read_bytes())
+    if not flat:
+        return folder(root, "imagenet")
+    tree = class_tree(found["train"])
+    classes = sorted(tree)
+    train, rows = tree_listing(tree, classes, [])
+    sizes = [path.stat().st_size for path in flat]
+    validation = listing([path.stem for path in flat], _validation_labels(root, classes, len(flat)), sizes)
+    files = {"train": train, "validation": flat}
+    return Source(
+        "imagenet",
+        tuple(classes),
+        {"train": rows, "validation": validation},
+        lambda split, row: files[split][row].read_bytes(),
+    )

@@ -37,7 +37,7 @@ def random_view(pixels: np.ndarray, draws: ViewDraws, index: int, aug: Augmentat
 
     top, left, height, width = (int(edge) for edge in draws.crop[index])
     crop = Image.fromarray(pixels).crop((left, top, left + width, top + height))
-    view = crop.resize((aug.image_size, aug.image_size), _filter(aug))
+    view = crop.resize((aug.image_size, aug.image_size), _filter(draws.linear[index, 0]))
     if draws.flip[index]:
         view = view.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     return np.asarray(view)
@@ -49,14 +49,15 @@ def augmented(pixels: np.ndarray, draws: ViewDraws, index: int, aug: Augmentatio
     from timm.data.auto_augment import NAME_TO_OP
 
     view = Image.fromarray(pixels)
-    for operation, argument in zip(draws.operation[index], draws.argument[index], strict=True):
+    rows = zip(draws.operation[index], draws.argument[index], draws.linear[index, 1:], strict=True)
+    for operation, argument, linear in rows:
         if operation == NOTHING:
             continue
         name = OPERATIONS[operation]
         value = int(argument) if name in INTEGER_ARGUMENT else float(argument)
         arguments = () if name in NO_ARGUMENT else (value,)
         apply: Any = NAME_TO_OP[name]
-        view = apply(view, *arguments, fillcolor=aug.fill, resample=_filter(aug))
+        view = apply(view, *arguments, fillcolor=aug.fill, resample=_filter(linear))
     return np.asarray(view)
 
 
@@ -64,12 +65,12 @@ def centre_crop(pixels: np.ndarray, aug: Augmentation) -> np.ndarray:
     from PIL import Image
     from torchvision.transforms import CenterCrop, InterpolationMode, Resize
 
-    resize: Any = Resize(aug.resized_edge, interpolation=InterpolationMode(aug.interpolation))
+    resize: Any = Resize(aug.resized_edge, interpolation=InterpolationMode(aug.evaluation_interpolation))
     crop: Any = CenterCrop(aug.image_size)
     return np.asarray(crop(resize(Image.fromarray(pixels))))
 
 
-def _filter(aug: Augmentation) -> Any:
+def _filter(linear: bool) -> Any:
     from PIL import Image
 
-    return Image.Resampling[aug.interpolation.upper()]
+    return Image.Resampling.BILINEAR if linear else Image.Resampling.BICUBIC

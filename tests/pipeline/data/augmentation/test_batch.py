@@ -46,6 +46,17 @@ def partners(x):
     return x.reshape(-1, 8, *x.shape[1:])[:, PARTNER].reshape(x.shape)
 
 
+def mixed(x, drawn):
+    """The images of whole pairing blocks, mixed or cut group by group."""
+    other, out = partners(x), x.clone()
+    for views, weight, (top, bottom, left, right) in zip(drawn.groups, drawn.weight, drawn.cut, strict=True):
+        if bottom:
+            out[views, :, top:bottom, left:right] = other[views, :, top:bottom, left:right]
+        else:
+            out[views] = weight * x[views] + (1 - weight) * other[views]
+    return out
+
+
 def step_with(kind):
     """A step whose first group is mixed up, or cut."""
     return next(
@@ -92,14 +103,7 @@ def test_ranks_that_hold_lanes_of_the_batch_finish_them_as_the_whole():
 def test_views_are_mixed_with_the_partner_four_places_away(kind):
     aug, step, slots = dataclasses.replace(AUG, erase=0.0), step_with(kind), np.arange(24)
     x, plain = finished(slots, aug, step)[0], finished(slots, STILL)[0]
-    drawn = draws(slots, aug, step)
-    if kind == "mixup":
-        expected = drawn.weight[0] * plain + (1 - drawn.weight[0]) * partners(plain)
-    else:
-        top, bottom, left, right = drawn.cut[0]
-        expected = plain.clone()
-        expected[:, :, top:bottom, left:right] = partners(plain)[:, :, top:bottom, left:right]
-    assert torch.allclose(x, expected, atol=1e-6)
+    assert torch.allclose(x, mixed(plain, draws(slots, aug, step)), atol=1e-6)
     assert not torch.allclose(x, plain, atol=1e-2)
 
 
@@ -117,10 +121,9 @@ def test_soft_targets_are_timms_for_the_same_lambda(kind, smoothing):
     aug, step = dataclasses.replace(AUG, smoothing=smoothing), step_with(kind)
     drawn, target = draws(np.arange(8), aug, step), torch.tensor([3, 1, 4, 1, 5, 9, 2, 6])
     y = soft_targets(target, drawn, aug, CLASSES)
-    # timm pairs by reversal: give it the pairs (i, i + 4) as neighbours in reverse.
-    order = [0, 1, 2, 3, 7, 6, 5, 4]
-    theirs = mixup_target(target[order], CLASSES, drawn.weight[0], smoothing)
-    assert torch.allclose(y[order], theirs, atol=1e-7)
+    for views, weight in zip(drawn.groups, drawn.weight, strict=True):
+        theirs = mixup_target(target[views], CLASSES, weight, smoothing)  # pairs by reversal: (i, i + 4)
+        assert torch.allclose(y[views], theirs, atol=1e-7)
     assert torch.allclose(y.sum(1), torch.ones(8), atol=1e-6)
     assert ((y > smoothing / CLASSES + 1e-3).sum(1) == 2).all()
 
@@ -149,8 +152,7 @@ def test_noise_is_laid_before_views_are_mixed():
     aug, step = dataclasses.replace(AUG, erase=1.0, cutmix=0.0), 0
     x = finished(np.arange(16), aug, step)[0]
     erased = finished(np.arange(16), dataclasses.replace(aug, mixup=0.0), step)[0]
-    weight = draws(np.arange(16), aug, step).weight[0]
-    assert torch.allclose(x, weight * erased + (1 - weight) * partners(erased), atol=1e-6)
+    assert torch.allclose(x, mixed(erased, draws(np.arange(16), aug, step)), atol=1e-6)
 
 
 def test_labels_and_draws_must_belong_to_the_images():
@@ -167,3 +169,19 @@ def test_a_cuda_device_finishes_the_same_batch():
         assert there[1].is_cuda
         assert torch.allclose(here[0], there[0].cpu(), atol=1e-4)
         assert torch.allclose(here[1], there[1].cpu(), atol=1e-6)
+
+
+def test_the_noise_of_a_box_is_mixed_or_not():
+    """The official order erases last: a box holds its own noise alone."""
+    slots, last = np.arange(64), dataclasses.replace(AUG, erase=1.0, mix_first=True)
+    step = step_with("mixup")
+    drawn = draws(slots, last, step)
+    assert (drawn.erase[:, 2] > 0).all()
+    plain = dataclasses.replace(last, mixup=0.0, cutmix=0.0)
+    ours, alone, mixed = (
+        finished(slots, aug, step)[0] for aug in (last, plain, dataclasses.replace(last, mix_first=False))
+    )
+    for view, (top, left, height, width) in enumerate(drawn.erase):
+        box = (view, slice(None), slice(top, top + height), slice(left, left + width))
+        assert torch.equal(ours[box], alone[box])
+        assert not torch.equal(mixed[box], alone[box])

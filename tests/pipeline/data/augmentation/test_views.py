@@ -69,9 +69,10 @@ def test_crop_and_flip_equal_the_oracle(name, subsampling):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_whole_chain_stays_close_to_the_oracle(name):
+@pytest.mark.parametrize("interpolation", ["bicubic", "random"])
+def test_the_whole_chain_stays_close_to_the_oracle(name, interpolation):
     """An operation may amplify a difference of one level (solarize, equalize); few pixels meet that."""
-    aug, image = Augmentation(), stored(name)
+    aug, image = Augmentation(interpolation=interpolation), stored(name)
     draws = draws_for(image, 120, aug)
     ours, theirs = (rendered(path, image, draws, aug) for path in PATHS)
     error = np.abs(ours.astype(int) - theirs).reshape(120, -1)

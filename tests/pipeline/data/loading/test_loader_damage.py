@@ -24,7 +24,7 @@ def damaged(digits, path, samples):
 def shown(digits, count):
     """Samples that the epoch of SAMPLING shows, of different shards."""
     order = TrainOrder(digits, SAMPLING)
-    samples = np.unique([order.global_batch(0, step).sample for step in range(order.steps_per_epoch)])
+    samples = np.unique([order.views(0, step).sample for step in range(order.steps_per_epoch)])
     return [int(samples[len(samples) * n // count]) for n in range(count)]
 
 
@@ -38,7 +38,7 @@ def test_a_damaged_sample_is_replaced_by_the_same_substitute_wherever_it_stands(
     assert found.keys() == gold.keys()
     order = TrainOrder(digits, SAMPLING)
     for epoch, step in gold:
-        views = order.global_batch(epoch, step)
+        views = order.views(epoch, step)
         for sample, position, slot in zip(views.sample, views.position, views.slot.tolist(), strict=True):
             if sample in bad:
                 candidates = (substitute(5, epoch, int(position), n, len(digits)) for n in range(9))

@@ -64,7 +64,8 @@ from pipeline.data.shards.manifest import Manifest
 plain, done = staging._copy_checked, []
 def stop(source, target, shard):
     if len(done) == 3:
-        os.write(target, b"half a shard")
+        target.write(b"half a shard")
+        target.flush()
         os.kill(os.getpid(), signal.SIGKILL)
     plain(source, target, shard)
     done.append(shard)

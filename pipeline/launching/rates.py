@@ -1,0 +1,171 @@
+"""How many images a second one device trains on: told, measured, or estimated, and how far off that may be.
+
+Measured rates come from the records of finished runs and from calibrations (`calibration.py`). Without one of
+the same network on such a device, another network's is scaled; without any, the time of an image is estimated
+as its multiply-adds at a share of the device's peak, and the traffic of a TNT's words at its memory's speed.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+from pipeline.config import composition
+from pipeline.config.identity import science
+from pipeline.config.run import RunConfig
+from pipeline.config.science import ModelConfig, TimmConfig
+from pipeline.processes.device import cores, gpus, processor
+from pipeline.runs.records import Record
+from tnt.complexity.formulas import eq18_params, model_macs
+from tnt.config import TNTConfig
+
+# Of data sheets, by a part of the device's name: dense bf16 (V100: fp16) TFLOP/s, and its memory's TB/s.
+GPUS = {
+    "B200": (2250, 8.0),
+    "H200": (989, 4.8),
+    "H100": (989, 3.35),
+    "A100": (312, 2.04),
+    "L40S": (362, 0.864),
+    "L4": (121, 0.3),
+    "A40": (150, 0.696),
+    "A10": (125, 0.6),
+    "V100": (125, 0.9),
+    "RTX 4090": (165, 1.008),
+    "RTX 3090": (71, 0.936),
+}
+UNKNOWN_GPU = "A100"  # where a scheduler will choose
+# timm's table of training speeds (RTX 3090, automatic mixed precision) has DeiT-S at 1,054 images/s: 0.41 of
+# the peak. It has TNT-S at 342, where multiply-adds alone give 907; the rest is WORD_BYTES for each value of
+# each word in each block. timm's table of inference (RTX 4090: DeiT-S 8,206, TNT-S 1,730) fits within 1.25.
+SHARE = 0.4
+WORD_BYTES = 1900
+TRAINING = 3  # times the multiply-adds of a forward pass: as many again for each of two gradients
+# Multiply-adds a second of a core: 6e9 to 18e9 for the demo's networks (results/records), 40e9 for TNT-S in
+# fp32 and 84e9 in bf16 (benchmarks/LOG.md).
+CORE = 20e9
+# Within which factor of it the true rate is expected, up and down.
+TOLD, MEASURED, SCALED, ESTIMATED, ASSUMED, ON_CORES = 1.0, 1.1, 1.5, 2.0, 4.0, 4.0
+LAYOUT = ("kernels", "micro_batch", "compile", "grad_checkpointing")
+NEUTRAL = ("name", "drop_path", "classes")  # of a network: they change its speed little or not
+
+
+@dataclass(frozen=True)
+class Rate:
+    images_per_second: float  # of one device
+    factor: float  # the true one is expected between this part and this multiple of it
+    basis: str
+    known: bool = True  # told, or measured on such a device
+
+
+@dataclass(frozen=True)
+class Measurement:
+    device: str
+    model: dict[str, Any]  # as in a run's science
+    precision: str
+    images_per_second: float  # of one device
+    ended: str  # UTC; of several the newest counts
+    source: str
+    layout: dict[str, Any] | None  # those settings of the engine that change the rate; None: not known
+
+    @classmethod
+    def of(cls, record: Record) -> "Measurement":
+        per_device, source = record.images_per_second / record.world, f"run {record.id}"
+        chosen = record.science["model"], record.science["precision"]
+        return cls(record.device, *chosen, per_device, record.ended, source, layout=None)
+
+
+def layout(config: RunConfig) -> dict[str, Any]:
+    return {name: getattr(config.engine, name) for name in LAYOUT}
+
+
+def rate(config: RunConfig, device: str, known: Sequence[Measurement], told: float | None = None) -> Rate:
+    """`device`: as records name them, "" where a scheduler will choose a GPU."""
+    if told:
+        return Rate(told, TOLD, "cost.images_per_second, as told")
+    model = science(config)["model"]
+    comparable = [
+        one
+        for one in sorted(known, key=lambda one: one.ended, reverse=True)
+        if one.precision == config.precision and one.images_per_second
+        if (one.device == device if device else not is_cpu(one.device))
+    ]
+    for one in comparable:
+        if bare(one.model) == bare(model) and one.layout in (None, layout(config)):
+            return Rate(one.images_per_second, MEASURED, f"measured by {one.source}")
+    for one in comparable:
+        times = [_seconds(each, config, one.device)[0] for each in (one.model, model)]
+        return Rate(one.images_per_second * times[0] / times[1], SCALED, f"measured by {one.source}, scaled")
+    seconds, factor, basis = _seconds(model, config, device)
+    return Rate(1 / seconds, factor, f"estimated: {basis}", known=False)
+
+
+def size(model: dict[str, Any]) -> tuple[int, int]:
+    """Parameters of a network, and the multiply-adds of one image."""
+    network = _tnt(model)
+    if network is None:
+        return _counted(model)
+    n, m, c, d = network.patches, network.words, network.c, network.patch_dim
+    params = network.depth * eq18_params(m, c, d) + (m * c + network.classes + n + 1) * d
+    return params, model_macs(network)
+
+
+def bare(model: dict[str, Any]) -> dict[str, Any]:
+    """Without its name where that is a variant's: two variants may be the same network."""
+    left_out = NEUTRAL if "depth" in model else NEUTRAL[1:]
+    return {name: value for name, value in model.items() if name not in left_out}
+
+
+def is_cpu(device: str) -> bool:
+    return device.startswith("CPU")
+
+
+def local_device(config: RunConfig) -> str:
+    """The name that a run's record would give its device here."""
+    found = [] if config.engine.device == "cpu" else gpus()
+    return found[0] if found else f"CPU {processor()}"
+
+
+def _seconds(model: dict[str, Any], config: RunConfig, device: str) -> tuple[float, float, str]:
+    """Of one image in training, by the estimate; the factor that it may be off, and what it is taken from."""
+    network, (_, macs) = _tnt(model), size(model)
+    if is_cpu(device):
+        threads = config.engine.threads or cores()
+        basis = f"{CORE / 1e9:g} G multiply-adds/s on each of {threads} cores"
+        return TRAINING * macs / (CORE * threads), ON_CORES, basis
+    name = next((name for name in GPUS if name in device), UNKNOWN_GPU)
+    flops, memory = GPUS[name]
+    words = network.depth * network.patches * network.words * network.c if network else 0
+    seconds = TRAINING * 2 * macs / (SHARE * flops * 1e12) + WORD_BYTES * words / (memory * 1e12)
+    seconds *= 1 if config.precision == "bf16" else 2
+    sure = name in device
+    basis = f"{SHARE:.0%} of an {name}'s peak, and its memory's speed" + ("" if sure else " (assumed)")
+    return seconds, ESTIMATED if sure else ASSUMED, basis
+
+
+def _tnt(model: dict[str, Any]) -> TNTConfig | None:
+    if "depth" not in model:
+        return None
+    return TNTConfig(**{name: value for name, value in model.items() if name != "name"})
+
+
+def _counted(model: dict[str, Any]) -> tuple[int, int]:
+    """Of a network of timm's. It must be made to be counted, which loads torch; so the counts are kept."""
+    network = ModelConfig(model["name"], TimmConfig(model["image_size"], model["classes"]))
+
+    def count() -> dict[str, int]:
+        import torch
+
+        from pipeline.training import models
+        from tnt.complexity.count import count_macs
+
+        with torch.device("meta"):
+            made = models.create(network)
+        macs = count_macs(made, 3, network.network.image_size).matrix
+        return {"params": models.count_parameters(made), "macs": macs}
+
+    key = json.dumps([version("timm"), dataclasses.asdict(network)])
+    found = composition.kept(f"size-{hashlib.sha256(key.encode()).hexdigest()[:32]}", count)
+    return found["params"], found["macs"]
