@@ -244,8 +244,8 @@ def _read_header(root: Path, split: str) -> dict[str, Any]:
         raise _missing(root, split) from None
     except ValueError as error:
         raise _damaged(path, str(error)) from error
-    if not isinstance(header, dict) or header.get("format") != FORMAT:
-        raise _damaged(path, f"it is no manifest of format {FORMAT}")
+    if not isinstance(header, dict) or (header.get("format"), header.get("split")) != (FORMAT, split):
+        raise _damaged(path, f"it is no manifest of format {FORMAT} for split {split!r}")
     return header
 
 
