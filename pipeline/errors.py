@@ -32,6 +32,12 @@ def unknown_name(what: str, name: str, valid: Iterable[str]) -> UserError:
     return UserError(f"unknown {what} {name!r}{hint}: valid are {', '.join(names)}")
 
 
+def some(names: Sequence[str], separator: str = ", ", most: int = 10) -> str:
+    """The first names, and how many there are more: for a message."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return separator.join(names[:most]) + more
+
+
 def command(
     main: Callable[[Sequence[str]], int | None],
     argv: Sequence[str] | None = None,

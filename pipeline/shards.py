@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from pipeline.errors import UserError, command, unknown_name
+from pipeline.errors import UserError, command, some, unknown_name
 
 if TYPE_CHECKING:
     from pipeline.data.packing.build import Outcome
@@ -89,26 +89,21 @@ def make(argv: Sequence[str]) -> int:
 
 
 def read_source(options: argparse.Namespace) -> "Source":
-    kind, root = options.kind, options.paths[0]
-    if kind == "digits":
-        from pipeline.data.packing.sources.digits import digits
-
-        return digits(options.size or 32, options.format or "jpg")
-    if kind == "imagenet":
-        from pipeline.data.packing.sources.imagenet import imagenet
-
-        return imagenet(root, options.workers)
-    if kind in ("cifar10", "cifar100"):
-        from pipeline.data.packing.sources.cifar import cifar
-
-        return cifar(kind, root)
-    if kind == "folder":
-        from pipeline.data.packing.sources.folder import folder
-
-        return folder(root)
+    from pipeline.data.packing.sources.cifar import cifar
+    from pipeline.data.packing.sources.digits import digits
+    from pipeline.data.packing.sources.folder import folder
+    from pipeline.data.packing.sources.imagenet import imagenet
     from pipeline.data.packing.sources.oxford import flowers, pets
 
-    return flowers(root) if kind == "flowers" else pets(root)
+    root = options.paths[0]
+    if options.kind == "digits":
+        return digits(options.size or 32, options.format or "jpg")
+    if options.kind == "imagenet":
+        return imagenet(root, options.workers)
+    if options.kind in ("cifar10", "cifar100"):
+        return cifar(options.kind, root)
+    readers: dict[str, Callable[[Path], Source]] = {"folder": folder, "flowers": flowers, "pets": pets}
+    return readers[options.kind](root)
 
 
 def index(argv: Sequence[str]) -> int:
@@ -147,9 +142,10 @@ def info(argv: Sequence[str]) -> int:
     arguments.add_argument("root", type=Path)
     arguments.add_argument("--sheet", type=Path)
     options = arguments.parse(argv)
-    from pipeline.data.packing.describe import contact_sheet, describe, read_set
+    from pipeline.data.packing.describe import contact_sheet, describe
+    from pipeline.data.shards.manifest import Manifest
 
-    manifests = read_set(options.root)
+    manifests = Manifest.read_all(options.root)
     print(describe(manifests))
     if options.sheet:
         contact_sheet(manifests, options.sheet)
@@ -173,18 +169,10 @@ def report(outcome: "Outcome", out: Path, done: str) -> None:
 
 def name_files(notes: Mapping[str, str], what: str) -> None:
     print(f"{len(notes):,} images {what}:")
-    for key, why in list(notes.items())[:NAMED]:
-        print(f"  {key}: {why}")
-    if len(notes) > NAMED:
-        print(f"  and {len(notes) - NAMED:,} more")
+    print(some([f"  {key}: {why}" for key, why in notes.items()], "\n", NAMED))
 
 
-COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
-    "make": make,
-    "index": index,
-    "verify": verify,
-    "info": info,
-}
+COMMANDS = {one.__name__: one for one in (make, index, verify, info)}
 
 
 def main(argv: Sequence[str]) -> int:

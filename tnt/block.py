@@ -44,10 +44,16 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         hidden = self.fc1(x)
-        # Without autograd nobody reads `hidden` again; on a CPU a second buffer of its size costs as much as
-        # the GEMM.
-        hidden = F.gelu(hidden) if torch.is_grad_enabled() else torch.ops.aten.gelu_(hidden)
+        # A second buffer of its size costs up to a quarter of a network's time on a CPU (benchmarks/LOG.md).
+        again = torch.is_grad_enabled() or _may_keep_output(self.fc1)
+        hidden = F.gelu(hidden) if again else torch.ops.aten.gelu_(hidden)
         return self.fc2(hidden)
+
+
+def _may_keep_output(layer: nn.Module) -> bool:
+    """Hooks may keep what a layer returns, and layers of another kind too."""
+    hooked = layer._forward_hooks or torch.nn.modules.module._global_forward_hooks
+    return bool(hooked) or type(layer) is not nn.Linear
 
 
 class Gate(nn.Module):

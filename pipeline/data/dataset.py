@@ -8,7 +8,6 @@ from pipeline.data.labels import Answers, answers
 from pipeline.data.loading.batch import TrainingBatches
 from pipeline.data.loading.loader import EvaluationLoader, TrainLoader
 from pipeline.data.loading.sampler import Sampling
-from pipeline.data.packing.sources.source import Source
 from pipeline.data.settings import DataConfig
 from pipeline.data.shards.manifest import Manifest, manifest_path
 from pipeline.errors import UserError
@@ -22,22 +21,14 @@ def prepare(data: DataConfig) -> None:
     if data.name not in GENERATED or manifest_path(Path(data.root), data.train).exists():
         return
     from pipeline.data.packing.pack import Packing, make
+    from pipeline.data.packing.sources.digits import digits
+    from pipeline.data.packing.sources.marks import marks
 
     root = Path(data.root)
     root.mkdir(parents=True, exist_ok=True)
     with locked(root / f".{data.name}.lock", waiting=lambda: None):  # another run may be making them
         if not manifest_path(root, data.train).exists():
-            make(_source(data.name), root, Packing(workers=1))
-
-
-def _source(name: str) -> Source:
-    if name == "digits":
-        from pipeline.data.packing.sources.digits import digits
-
-        return digits()
-    from pipeline.data.packing.sources.marks import marks
-
-    return marks()
+            make(digits() if data.name == "digits" else marks(), root, Packing(workers=1))
 
 
 def open_split(data: DataConfig, split: str) -> Manifest:

@@ -1,4 +1,4 @@
-"""Which answers count as right for each image of a split: one class, or what ReaL allows."""
+"""The right answers for each image of a split: its one class, or the classes that ReaL allows."""
 
 import json
 import re
@@ -14,13 +14,13 @@ REAL = "real.json"
 
 
 class Answers:
-    """`classes[i]` are the outputs that are right for sample i; an empty one leaves the image out."""
+    """`classes[i]` are the right outputs for sample i; an image without any is not counted."""
 
     def __init__(self, classes: list[tuple[int, ...]], outputs: int) -> None:
         self.classes, self.outputs = classes, outputs
 
     def right(self, samples: np.ndarray) -> np.ndarray:
-        """bool [B, outputs]; all false for padding (−1) and for images without an answer."""
+        """bool [B, outputs]; a row is all false for padding (−1) and for an image without an answer."""
         table = np.zeros((len(samples), self.outputs), bool)
         for row, sample in enumerate(samples.tolist()):
             if sample >= 0:
@@ -44,7 +44,7 @@ def answers(data: DataConfig, manifest: Manifest) -> Answers:
 
 
 def _reassessed(path: Path, manifest: Manifest, classes: int) -> list[tuple[int, ...]]:
-    """ReaL's list stands in the order of ILSVRC's file names, …_00000001 first."""
+    """ReaL's list has the order of ILSVRC's file names: its first entry is for …_00000001."""
     try:
         stored = json.loads(path.read_bytes())
     except FileNotFoundError:
@@ -57,7 +57,7 @@ def _reassessed(path: Path, manifest: Manifest, classes: int) -> list[tuple[int,
     for key in manifest.key.tolist():
         match = re.fullmatch(rb"ILSVRC2012_val_(\d{8})", key)
         if not match or not isinstance(stored, list) or not 1 <= int(match[1]) <= len(stored):
-            raise UserError(f"{path} says nothing of {key.decode(errors='replace')}: it is for ILSVRC 2012's")
+            raise UserError(f"{path} has no answer for {key.decode(errors='replace')}: it is for ILSVRC 2012")
         allowed = stored[int(match[1]) - 1]
         if not all(type(label) is int and 0 <= label < classes for label in allowed):
             raise UserError(f"{path}: {allowed!r} are no classes of {classes}")

@@ -19,12 +19,11 @@ from pipeline.errors import UserError
 # Below the range from which the kernel deals out ports of outgoing connections (32768 on Linux).
 PORTS = range(20000, 32000)
 JOB = r"\d+(_\d+)?"
-LAUNCHERS = ("plain", "torchrun", "slurm", "submitit")
 
 
 @dataclass(frozen=True)
 class Place:
-    launcher: str  # one of LAUNCHERS
+    launcher: str  # plain, torchrun or slurm
     rank: int = 0
     world: int = 1
     local_rank: int = 0
@@ -67,7 +66,7 @@ def _slurm(env: Mapping[str, str]) -> Place:
     nodes = env.get("SLURM_STEP_NODELIST") or env.get("SLURM_JOB_NODELIST") or ""
     restarts = env.get("SLURM_RESTART_COUNT", "0")
     return Place(
-        "submitit" if "SUBMITIT_EXECUTOR" in env else "slurm",
+        "slurm",
         _number(env, "SLURM_PROCID"),
         world,
         _number(env, "SLURM_LOCALID"),

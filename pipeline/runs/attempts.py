@@ -26,7 +26,6 @@ FRUITLESS = 3  # attempts in a row without a new checkpoint: another would bring
 FINISHED, STOPPED, FAILED = "finished", "stopped", "failed"
 KILLED = "it ended without a word: killed, or out of memory"
 UNKNOWN = "an older version of the code, which did not note how it ended, trained it last; see its log"
-FIRST_FORMAT = {"job": "", "restarts": 0, "number": 0}  # what lines of older versions may lack
 
 
 @dataclass(frozen=True)
@@ -184,7 +183,7 @@ def _noted(directory: Path) -> list[Attempt | Ending]:
     found: list[Attempt | Ending] = []
     for row in rows(directory / ATTEMPTS):
         try:
-            found.append(build(Ending, row, "") if "end" in row else build(Attempt, FIRST_FORMAT | row, ""))
+            found.append(build(Ending, row, "") if "end" in row else build(Attempt, row, ""))
         except UserError:
             continue
     return found

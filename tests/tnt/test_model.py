@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch import nn
 from torch.nn.functional import cross_entropy
 
 import tnt
@@ -130,6 +131,31 @@ def test_the_same_logits_come_with_and_without_autograd(tiny):
     with torch.no_grad():
         without = model(images)
     torch.testing.assert_close(without, model(images))
+
+
+@pytest.mark.parametrize("watch", ["layer", "everything", "wrapper"])
+def test_who_watches_a_layer_sees_the_same_with_and_without_autograd(tiny, watch):
+    model, images, seen = tiny(), torch.randn(2, 3, 24, 24), []
+    mlp = model.blocks[1].outer.mlp
+
+    def keep(layer, inputs, output):
+        if layer is mlp.fc1:
+            seen.append(output)
+
+    if watch == "wrapper":
+        mlp.fc1 = nn.Sequential(mlp.fc1)
+        handle = mlp.fc1[0].register_forward_hook(lambda *found: seen.append(found[2]))
+    elif watch == "layer":
+        handle = mlp.fc1.register_forward_hook(keep)
+    else:
+        handle = nn.modules.module.register_module_forward_hook(keep)
+    try:
+        with torch.no_grad():
+            model(images)
+        model(images)
+    finally:
+        handle.remove()
+    torch.testing.assert_close(seen[0], seen[1].detach())
 
 
 def test_channels_last_images_give_the_same_logits(tiny):

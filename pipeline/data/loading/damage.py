@@ -10,10 +10,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from pipeline.data.shards.manifest import Manifest
-from pipeline.errors import WorkFailed
+from pipeline.errors import WorkFailed, some
 
 log = logging.getLogger(__name__)
-NAMED = 10  # samples that the error of an exceeded limit names; the log has all
 
 
 @dataclass(frozen=True)
@@ -85,31 +84,17 @@ class DamagedSamples:
 
     def _excess(self, damaged: Mapping[int, str]) -> str | None:
         manifest = self._manifest
-        allowed = _allowed(self.limits.total, len(manifest))
-        if len(damaged) > allowed:
-            what = f"{len(damaged)} of {len(manifest)} samples of split {manifest.split!r} cannot be used"
-            return self._said(what, allowed, self.limits.total, damaged)
-        held: dict[int, list[int]] = {}
-        for sample in damaged:
-            held.setdefault(int(manifest.shard[sample]), []).append(sample)
-        for index, samples in sorted(held.items()):
-            shard = manifest.shards[index]
-            allowed = _allowed(self.limits.shard, shard.samples)
+        held = {f"split {manifest.split!r}": (len(manifest), self.limits.total, sorted(damaged))}
+        for sample in sorted(damaged):
+            shard = manifest.shards[manifest.shard[sample]]
+            held.setdefault(shard.name, (shard.samples, self.limits.shard, []))[2].append(sample)
+        for name, (count, share, samples) in held.items():
+            allowed = max(1, int(share * count)) if share else 0
             if len(samples) > allowed:
-                what = f"{len(samples)} of {shard.samples} samples of {shard.name} cannot be used"
-                return self._said(what, allowed, self.limits.shard, {s: damaged[s] for s in samples})
+                named = [f"{manifest.name(sample)}: {damaged[sample]}" for sample in samples]
+                return (
+                    f"{len(samples)} of {count} samples of {name} cannot be used, the limit is {allowed} "
+                    f"({share:.2%}): {some(named, '; ')}. "
+                    f"`python pipeline/shards.py verify {manifest.root}` says what to replace"
+                )
         return None
-
-    def _said(self, what: str, allowed: int, share: float, damaged: Mapping[int, str]) -> str:
-        named = sorted(damaged)[:NAMED]
-        names = "; ".join(f"{self._manifest.name(sample)}: {damaged[sample]}" for sample in named)
-        more = f"; and {len(damaged) - NAMED} more" if len(damaged) > NAMED else ""
-        return (
-            f"{what}, the limit is {allowed} ({share:.2%}): {names}{more}. "
-            f"`python pipeline/shards.py verify {self._manifest.root}` says what to replace"
-        )
-
-
-def _allowed(share: float, count: int) -> int:
-    """A share above 0 allows at least one sample, however small the set."""
-    return max(1, int(share * count)) if share else 0

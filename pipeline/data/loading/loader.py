@@ -25,7 +25,7 @@ from pipeline.data.loading.rendering import Rendering
 from pipeline.data.loading.sampler import Sampling, TrainOrder
 from pipeline.data.shards.manifest import Manifest
 from pipeline.data.shards.reader import PAUSES
-from pipeline.errors import UserError, WorkFailed
+from pipeline.errors import UserError, WorkFailed, some
 
 STATE_FORMAT = 1
 MIN_VIEWS = 32  # of a task: below, what a task costs by itself shows
@@ -62,10 +62,9 @@ class _IndexedLoader(AbstractContextManager):
         evaluation: bool = False,
     ) -> None:
         if problems := manifest.check_files():
-            more = f", and {len(problems) - 10} more" if len(problems) > 10 else ""
             raise WorkFailed(
                 f"the {manifest.split} shards at {manifest.root} are not those of their manifest: "
-                f"{'; '.join(problems[:10])}{more}. Replace them, or build the set again"
+                f"{some(problems, '; ')}. Replace them, or build the set again"
             )
         self.manifest, self.damage = manifest, DamagedSamples(manifest, limits)
         # Workers run elsewhere than the trainer may later: they are told the whole path.
@@ -142,14 +141,8 @@ class TrainLoader(_IndexedLoader, TrainingBatches):
         )
         TrainingBatches.__init__(self, len(manifest), sampling, rank, world, micro_batch)
         self._order = TrainOrder(manifest, sampling)
-        super().__init__(
-            manifest,
-            augmentation,
-            self.micro_batch,
-            loading or Loading(),
-            limits or Limits(),
-            sampling.seed,
-        )
+        loading, limits = loading or Loading(), limits or Limits()
+        super().__init__(manifest, augmentation, self.micro_batch, loading, limits, sampling.seed)
 
     def __iter__(self) -> Iterator[MicroBatch]:
         orders = self._orders(self.epoch, self.step)

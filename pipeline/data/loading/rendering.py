@@ -8,17 +8,15 @@ import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from pipeline.data.augmentation.draws import ViewDraws, draw_views
 from pipeline.data.augmentation.settings import Augmentation
-from pipeline.data.images.decode import ImageKind
+from pipeline.data.images.decode import DecodeError, ImageKind, StoredImage
 from pipeline.data.shards.manifest import Manifest
 from pipeline.data.shards.reader import PAUSES, ShardFiles, Unreadable
-
-if TYPE_CHECKING:
-    from pipeline.data.augmentation.draws import ViewDraws
 
 HEAD = struct.Struct("5q")  # of a task's message: all of its fields but the images
 
@@ -120,9 +118,6 @@ class Renderer:
 
     def render(self, task: Task, batch: np.ndarray, began: Callable[[int], None]) -> list[Failure]:
         """Fill the task's places of `batch`; `began` is told each sample before it is touched."""
-        from pipeline.data.augmentation.draws import draw_views
-        from pipeline.data.images.decode import DecodeError
-
         how, failures = self._how, list[Failure]()
         images = [TaskImage(*image) for image in task.images.tolist()]
         for image in images:
@@ -146,10 +141,9 @@ class Renderer:
         return failures
 
     def _show(
-        self, image: TaskImage, draws: "ViewDraws | None", shown: range, out: Sequence[np.ndarray]
+        self, image: TaskImage, draws: ViewDraws | None, shown: range, out: Sequence[np.ndarray]
     ) -> None:
         from pipeline.data.augmentation.views import render_evaluation, render_views
-        from pipeline.data.images.decode import StoredImage
 
         payload = self._files.read(image.shard, image.offset, image.length, image.xxh3)
         stored = StoredImage(payload, image.kind, image.width, image.height)
@@ -167,9 +161,7 @@ def render_nothing(how: Rendering) -> None:
     """Render one small image to nowhere: whatever is imported or set up on first use is in place after it."""
     import simplejpeg
 
-    from pipeline.data.augmentation.draws import draw_views
     from pipeline.data.augmentation.views import render_evaluation, render_views
-    from pipeline.data.images.decode import StoredImage
 
     edge = np.array([16])
     payload = simplejpeg.encode_jpeg(np.zeros((16, 16, 3), np.uint8))

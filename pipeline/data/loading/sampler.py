@@ -1,16 +1,17 @@
-"""(seed, epoch, step) → the global batch: a pure function of the manifest, the same for every world size.
+"""Which samples a step shows: a function of the manifest, the seed, the epoch and the step.
 
-An epoch's images stand in one list, each repeated R times in a row (repeated augmentation: Hoffer et al.,
-arXiv 1901.09335, as DeiT uses it). Step t takes the next G views; a view's position t·G + slot names it in
-the epoch, and every random draw is keyed by it. Ranks take contiguous parts of the global batch where DeiT
-deals views out one by one: the views of a step are the same, and the repeats of an image stay on one rank,
-which decodes it once.
+Each image of an epoch is repeated R times in a row (repeated augmentation: Hoffer et al., arXiv 1901.09335,
+as in DeiT). Step t takes the next G views. A view's number in the epoch, t·G + slot, is its position; every
+random draw for the view depends on it. Each rank takes one contiguous part of the global batch. DeiT gives
+the views to the ranks in turn; here the repeats of an image stay on one rank, which decodes it once. The
+views of a step are the same.
 
-Order "global" is a permutation of all samples. Order "lane" is for file systems that dislike random access:
-shards are permuted and laid end to end, the list is cut into L equal lanes, samples are permuted within
-windows of a few shards of a lane, and each lane gives G/L consecutive views to every step.
+Order "global" is a permutation of all samples. Order "lane" is for file systems on which random access is
+slow: the shards are permuted and joined to one list, the list is cut into L equal lanes, samples are permuted
+within windows of a few shards of a lane, and each lane gives G/L consecutive views to every step.
 """
 
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -29,13 +30,13 @@ SAMPLES, SHARDS, WINDOWS = range(3)
 
 @dataclass(frozen=True)
 class Sampling:
-    """What decides which image stands where; the pairing block is the augmentation's."""
+    """The settings of the order; the pairing block is the augmentation's."""
 
     seed: int = 0
     global_batch: int = 1024
     repeats: int = 3
     order: str = "global"
-    lanes: int = 64  # order "lane" only: every world size that divides it reads the same batches
+    lanes: int = 64  # order "lane" only; a world size must divide it
     window: int = 4  # order "lane" only: shards whose samples are permuted together
     pairing_block: int = 8  # views that must stay on one rank and in one micro-batch
 
@@ -45,7 +46,12 @@ class Sampling:
         for name in ("global_batch", "repeats", "lanes", "window", "pairing_block"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        _check_multiple("global_batch", self.global_batch, self.pairing_block)
+        if not self._shares(1):
+            batch, block = self.global_batch, self.pairing_block
+            raise UserError(
+                f"global_batch is {batch}; it must be a multiple of {block}, the views mixed in pairs: "
+                f"the nearest are {_nearest(batch, range(block, batch + 2 * block, block))}"
+            )
         if self.order == "lane" and self.global_batch % (self.lanes * self.pairing_block):
             valid = (n for n in range(1, self.global_batch + 1) if self._shares(n))
             raise UserError(
@@ -57,7 +63,7 @@ class Sampling:
         return self.global_batch % (parts * self.pairing_block) == 0
 
     def check_world(self, world: int) -> None:
-        """Refuse a world size whose ranks could not hold equal parts of the global batch, or whole lanes."""
+        """Refuse a world size that cannot give each rank an equal part of the batch, or whole lanes."""
 
         def valid(size: int) -> bool:
             return self._shares(size) and (self.order == "global" or self.lanes % size == 0)
@@ -109,7 +115,7 @@ class TrainOrder:
         self.sampling = sampling
         self._held = np.array([shard.samples for shard in manifest.shards], np.int64)
         self._samples = len(manifest)
-        self._orders: dict[int, np.ndarray] = {}
+        self._order = functools.lru_cache(maxsize=2)(self._images)
         self.steps_per_epoch = steps_per_epoch(self._samples, sampling)
         if not self.steps_per_epoch:
             raise UserError(
@@ -137,16 +143,10 @@ class TrainOrder:
             ]
         return Views(sample.astype(np.int64), step * self.sampling.global_batch + slot, slot)
 
-    def _order(self, epoch: int) -> np.ndarray:
-        if epoch not in self._orders:
-            if len(self._orders) == 2:
-                del self._orders[next(iter(self._orders))]
-            if self.sampling.order == "lane":
-                images = self._laned(epoch)
-            else:
-                images = _permutation(self.sampling.seed, epoch, SAMPLES, self._samples)
-            self._orders[epoch] = images.astype(np.int32)
-        return self._orders[epoch]
+    def _images(self, epoch: int) -> np.ndarray:
+        if self.sampling.order == "lane":
+            return self._laned(epoch).astype(np.int32)
+        return _permutation(self.sampling.seed, epoch, SAMPLES, self._samples).astype(np.int32)
 
     def _laned(self, epoch: int) -> np.ndarray:
         """Lane after lane, each as many images as its share of the epoch's views needs."""
@@ -164,7 +164,7 @@ class TrainOrder:
 
 
 def substitute(seed: int, epoch: int, position: int, attempt: int, samples: int) -> int:
-    """The attempt-th candidate for the place of a damaged sample; the first that can be read takes it."""
+    """The attempt-th candidate to replace a damaged sample; the first that can be read is taken."""
     word = philox(seed, Purpose.SUBSTITUTE, epoch, high=position, low=attempt).random_raw()
     return int(word % np.uint64(samples))
 
@@ -176,15 +176,6 @@ def _words(seed: int, epoch: int, stream: int, count: int) -> np.ndarray:
 def _permutation(seed: int, epoch: int, stream: int, count: int) -> np.ndarray:
     """By sorting raw words: unlike Generator.permutation, NumPy promises these for all its versions."""
     return np.argsort(_words(seed, epoch, stream, count), kind="stable")
-
-
-def _check_multiple(name: str, value: int, block: int) -> None:
-    if value % block:
-        below = value // block * block
-        near = f"{below} or {below + block}" if below else f"{block}"
-        raise UserError(
-            f"{name} is {value}; it must be a multiple of {block}, the views mixed in pairs: take {near}"
-        )
 
 
 def _nearest(value: int, valid: Iterable[int]) -> str:

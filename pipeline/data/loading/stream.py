@@ -1,11 +1,12 @@
-"""The same tars through the webdataset library (data.reader=webdataset), for shards that cannot be indexed.
+"""Reading through the webdataset library (data.reader=webdataset), for shards that cannot be indexed.
 
-Shards behind URLs, or somebody else's, are read from their beginning to their end. What that costs: the order
-depends on ranks and workers, nothing can be resumed within an epoch, bytes cannot be checked against hashes,
-and a damaged tar header ends a shard early without a word, which only known sample counts reveal. Draws,
-pixels and batches are those of the indexed reader.
+Each shard is read from its beginning to its end, so it may be a URL. The costs: the order of the samples
+depends on the number of ranks and workers, a run cannot be resumed within an epoch, and bytes are not checked
+against hashes. webdataset ends a shard at a damaged tar header without an error; the number of samples, if it
+is known, shows that. An image gets the same draws and pixels as from the indexed reader.
 """
 
+import copy
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,7 +49,7 @@ def stream_of(root: Path | str, split: str) -> Stream:
 
 
 class StreamLoader(TrainingBatches):
-    """The state is the epoch's number."""
+    """Training batches from a stream: they can be resumed at the beginning of an epoch only."""
 
     resumes_within_epoch = False
     remarks = ("data.reader=webdataset: damaged samples are replaced, not counted",)
@@ -89,18 +90,8 @@ class StreamLoader(TrainingBatches):
         import torch
         from torch.utils.data import DataLoader
 
-        worker = StreamWorker(
-            self.stream,
-            self.sampling,
-            self.augmentation,
-            self.rank,
-            self.world,
-            epoch,
-            self.micro_batch,
-            self.steps_per_epoch * self.micro_batches,
-        )
         loader = DataLoader(
-            dataset_of(worker),
+            dataset_of(StreamWorker(copy.copy(self), self.stream, self.augmentation)),
             batch_size=None,
             num_workers=self.workers,
             worker_init_fn=begin_worker,
@@ -143,7 +134,7 @@ class StreamLoader(TrainingBatches):
         self.epoch = state["epoch"]
 
     def agree(self, batch: MicroBatch, ranks: Collectives) -> None:
-        """Each worker replaces what it cannot decode by itself: the ranks share no list."""
+        """There is nothing to agree upon: each worker replaces the images that it cannot decode."""
 
     def damaged(self) -> int:
         return 0  # they are logged, not counted

@@ -15,8 +15,8 @@ import numpy as np
 
 from pipeline.data.augmentation.draws import draw_views
 from pipeline.data.augmentation.settings import Augmentation
-from pipeline.data.images.decode import FAST, DecodeError, ImageKind, StoredImage, identify
-from pipeline.data.loading.sampler import Sampling
+from pipeline.data.images.decode import DecodeError, ImageKind, StoredImage, identify
+from pipeline.data.loading.batch import TrainingBatches
 from pipeline.data.loading.worker import IGNORED
 from pipeline.data.randomness import Purpose, philox
 from pipeline.errors import UserError, WorkFailed, unknown_name
@@ -77,14 +77,9 @@ def begin_worker(_: int) -> None:
 class StreamWorker:
     """A worker's micro-batches: every W-th of its rank's, from every W-th of its rank's shards."""
 
+    batches: TrainingBatches  # of its rank
     stream: Stream
-    sampling: Sampling
     augmentation: Augmentation
-    rank: int
-    world: int
-    epoch: int
-    batch: int  # views of a micro-batch
-    batches: int  # micro-batches of this rank in an epoch
     damaged: int = 0
 
     def __call__(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
@@ -94,44 +89,47 @@ class StreamWorker:
         worker, workers = (info.id, info.num_workers) if info else (0, 1)
         images = self._images(worker, workers)
         # The repeats of an image that do not fit into one batch stand in the worker's next.
-        views = itertools.chain.from_iterable(itertools.repeat(one, self.sampling.repeats) for one in images)
-        for number in range(worker, self.batches, workers):
-            yield self._rendered(number, list(itertools.islice(views, self.batch)), images)
+        repeats = self.batches.sampling.repeats
+        views = itertools.chain.from_iterable(itertools.repeat(one, repeats) for one in images)
+        for number in range(worker, self.batches.steps_per_epoch * self.batches.micro_batches, workers):
+            yield self._rendered(number, list(itertools.islice(views, self.batches.micro_batch)), images)
 
     def _rendered(
         self, number: int, shown: list[Sample], more: Iterator[Sample]
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        from pipeline.data.augmentation.views import render_views
-
-        share = self.sampling.global_batch // self.world
-        step, place = divmod(number * self.batch, share)
-        size = self.augmentation.image_size
-        first = (step * self.world + self.rank) * share + place
-        position = first + np.arange(self.batch)
-        pixels = np.empty((self.batch, size, size, 3), np.uint8)
-        labels = np.empty(self.batch, np.int64)
+        batches, size = self.batches, self.augmentation.image_size
+        step, micro = divmod(number, batches.micro_batches)
+        before = (step * batches.world + batches.rank) * batches.micro_batches + micro
+        position = before * batches.micro_batch + np.arange(batches.micro_batch)
+        pixels = np.empty((len(position), size, size, 3), np.uint8)
+        labels = np.empty(len(position), np.int64)
         place = 0
         for _, group in itertools.groupby(shown, key=id):
-            (image, label, name), *others = group
-            places = range(place, place + 1 + len(others))
-            place = places.stop
-            while True:
-                edges = (np.full(len(places), edge) for edge in (image.width, image.height))
-                draws = draw_views(
-                    self.augmentation, self.sampling.seed, self.epoch, position[places.start : place], *edges
-                )
-                try:
-                    slots = list(pixels[places.start : place])
-                    render_views(image, draws, range(len(places)), slots, self.augmentation)
-                    break
-                except DecodeError as error:
-                    if image.kind in FAST:  # stray bytes, of which Pillow only warns
-                        image = replace(image, kind=int(ImageKind.OTHER))
-                        continue
-                    self._count_damaged(name, error)
-                    image, label, name = next(more)
-            labels[places.start : place] = label
+            sample, *others = group
+            views = slice(place, place := place + 1 + len(others))
+            while not self._render(sample, position[views], pixels[views]):
+                sample = next(more)
+            labels[views] = sample[1]
         return pixels, labels, position
+
+    def _render(self, sample: Sample, position: np.ndarray, pixels: np.ndarray) -> bool:
+        """Whether it could be decoded."""
+        from pipeline.data.augmentation.views import render_views
+
+        image, _, name = sample
+        seed, epoch = self.batches.sampling.seed, self.batches.epoch
+        edges = (np.full(len(position), edge) for edge in (image.width, image.height))
+        draws = draw_views(self.augmentation, seed, epoch, position, *edges)
+        # Pillow only warns of stray bytes.
+        for kind in dict.fromkeys((image.kind, int(ImageKind.OTHER))):
+            try:
+                stored = replace(image, kind=kind)
+                render_views(stored, draws, range(len(position)), list(pixels), self.augmentation)
+                return True
+            except DecodeError as error:
+                reason = error
+        self._count_damaged(name, reason)
+        return False
 
     def _count_damaged(self, name: str, error: Exception) -> None:
         log.warning("%s is not used: %s", name, error)
@@ -146,10 +144,12 @@ class StreamWorker:
         """The samples of the worker's shards, over and over."""
         from webdataset import shuffle
 
-        seed = self.sampling.seed
-        words = philox(seed, Purpose.ORDER, self.epoch, high=SHARDS_STREAM).random_raw(len(self.stream.urls))
-        own = np.argsort(words, kind="stable")[self.rank :: self.world][worker::workers].tolist()
-        draw = Random(f"{seed} {self.epoch} {self.rank} {worker}")
+        batches, seed = self.batches, self.batches.sampling.seed
+        words = philox(seed, Purpose.ORDER, batches.epoch, high=SHARDS_STREAM).random_raw(
+            len(self.stream.urls)
+        )
+        own = np.argsort(words, kind="stable")[batches.rank :: batches.world][worker::workers].tolist()
+        draw = Random(f"{seed} {batches.epoch} {batches.rank} {worker}")
         while True:
             once = itertools.chain.from_iterable(map(self._shard, own))
             yield from map(_stored, shuffle(SHUFFLED, initial=SHUFFLED // 2, rng=draw)(once))

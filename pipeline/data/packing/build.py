@@ -81,9 +81,7 @@ class Outcome:
         )
 
 
-def build(
-    source: Source, plan: PackingPlan, out: Path, *, workers: int = 0, skip_damaged: bool = False
-) -> Outcome:
+def build(source: Source, plan: PackingPlan, out: Path, workers: int, skip_damaged: bool) -> Outcome:
     """Write the set, or what is missing of it; nothing appears in OUT before all shards are finished."""
     work = out / ".make"
     with _exclusive(work):
@@ -125,8 +123,6 @@ class _ShardWriter:
                     advance(REPORT_EVERY)
             advance(len(planned.samples) % REPORT_EVERY)
             archive.close()
-            file.flush()
-            os.fsync(file.fileno())
             rows = collector.finish(planned.name, archive.bytes, archive.hash.hexdigest())
             # Before the shard gets its name. One with a damaged image has no journal and is written again:
             # the image may have been replaced by then.

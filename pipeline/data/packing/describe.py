@@ -1,15 +1,15 @@
 """Describes a set, as text and as a contact sheet."""
 
-import io
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.data.images.decode import PILLOW_FORMATS, ImageKind
-from pipeline.data.shards.manifest import Manifest, splits_of
-from pipeline.errors import UserError, WorkFailed
+from pipeline.data.images.decode import ImageKind, StoredImage, decode
+from pipeline.data.packing.sources.source import encoded
+from pipeline.data.shards.manifest import Manifest
+from pipeline.data.shards.reader import ShardFiles
+from pipeline.errors import UserError, some
 from pipeline.files import publish_bytes
 
 if TYPE_CHECKING:
@@ -33,10 +33,6 @@ SHEET_CLASSES, SHEET_COLUMNS = 12, 8
 CELL, GAP, LABEL = 112, 6, 190  # pixels
 
 
-def read_set(root: Path) -> list[Manifest]:
-    return [Manifest.read(root, split) for split in splits_of(root)]
-
-
 def describe(manifests: list[Manifest]) -> str:
     return "\n\n".join(_describe_split(manifest) for manifest in manifests)
 
@@ -48,7 +44,7 @@ def _describe_split(manifest: Manifest) -> str:
     per_shard = [shard.samples for shard in manifest.shards]
     lines = [
         (manifest.split, f"{len(manifest):,} images in {len(manifest.shards):,} shards, {_amount(size)}"),
-        ("classes", f"{len(manifest.classes):,}: {_some(manifest.classes)}"),
+        ("classes", f"{len(manifest.classes):,}: {some(manifest.classes, most=8)}"),
         ("per class", f"{_extreme(manifest, counts, 'min')} to {_extreme(manifest, counts, 'max')}"),
         ("per shard", f"{min(per_shard):,} to {max(per_shard):,} images"),
         ("images", ", ".join(f"{kinds[kind]:,} {KIND_NAMES[kind]}" for kind in ImageKind if kinds[kind])),
@@ -74,10 +70,6 @@ def _amount(size: int) -> str:
     return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
 
 
-def _some(names: tuple[str, ...], most: int = 8) -> str:
-    return ", ".join(names[:most]) + (", …" if len(names) > most else "")
-
-
 def contact_sheet(manifests: list[Manifest], path: Path) -> None:
     """A PNG with a row of images for each of up to twelve classes of the first split, at even distances."""
     from PIL import Image, ImageDraw, ImageFont
@@ -91,6 +83,7 @@ def contact_sheet(manifests: list[Manifest], path: Path) -> None:
     chosen = present[np.unique(np.linspace(0, len(present) - 1, SHEET_CLASSES).round().astype(int))]
     step, top = CELL + GAP, 58
     width, height = LABEL + SHEET_COLUMNS * step + GAP, top + len(chosen) * step + GAP
+    files = ShardFiles(manifest.root, [shard.name for shard in manifest.shards], pauses=())
     sheet = Image.new("RGB", (width, height), "white")
     draw = ImageDraw.Draw(sheet)
     large, small = ImageFont.load_default(size=20), ImageFont.load_default(size=14)
@@ -104,12 +97,11 @@ def contact_sheet(manifests: list[Manifest], path: Path) -> None:
         samples = np.flatnonzero(manifest.label == label)
         _label(draw, small, manifest.classes[label], f"label {label}, {len(samples):,} images", y)
         for column, sample in enumerate(samples[:SHEET_COLUMNS].tolist()):
-            cell = _thumbnail(manifest, sample)
+            cell = _thumbnail(manifest, files, sample)
             x = LABEL + column * step + (CELL - cell.width) // 2
             sheet.paste(cell, (x, y + (CELL - cell.height) // 2))
-    file = io.BytesIO()
-    sheet.save(file, "PNG")
-    publish_bytes(path, file.getvalue())
+    files.close()
+    publish_bytes(path, encoded(sheet, "PNG"))
 
 
 def _label(draw: "Draw", font: "Font", name: str, detail: str, y: int) -> None:
@@ -120,18 +112,12 @@ def _label(draw: "Draw", font: "Font", name: str, detail: str, y: int) -> None:
     draw.text((GAP + 6, y + CELL // 2 + 2), detail, "dimgray", font)
 
 
-def _thumbnail(manifest: Manifest, sample: int) -> "Picture":
+def _thumbnail(manifest: Manifest, files: ShardFiles, sample: int) -> "Picture":
     from PIL import Image
 
-    path = manifest.path(int(manifest.shard[sample]))
-    try:
-        with open(path, "rb", buffering=0) as file:
-            payload = os.pread(file.fileno(), int(manifest.length[sample]), int(manifest.offset[sample]))
-    except FileNotFoundError:
-        raise WorkFailed(f"{path} is missing") from None
-    if not manifest.is_sound(sample, payload):
-        raise WorkFailed(f"{path}: sample {manifest.key[sample].decode(errors='replace')} is damaged")
-    image = Image.open(io.BytesIO(payload), formats=PILLOW_FORMATS).convert("RGB")
+    where = [int(getattr(manifest, name)[sample]) for name in ("shard", "offset", "length", "xxh3")]
+    form = [int(getattr(manifest, name)[sample]) for name in ("kind", "width", "height")]
+    image = Image.fromarray(decode(StoredImage(files.read(*where), *form)))
     scale = CELL / max(image.size)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     return image.resize(size, Image.Resampling.BICUBIC)

@@ -4,6 +4,7 @@ They are forked, so the work function and its data need not be sent to them. The
 killed, and one that dies raises an error with its task's name; multiprocessing.Pool would wait for ever.
 """
 
+import contextlib
 import itertools
 import multiprocessing
 import signal
@@ -81,19 +82,14 @@ def _run(connection: Connection, inherited: list[Connection], work: Work, task: 
     for copy in inherited:
         copy.close()
     try:
-        connection.send(_outcome(work, task, lambda count: connection.send(("advance", count))))
+        outcome: tuple[str, Any] = "done", work(task, lambda count: connection.send(("advance", count)))
+    except UserError as error:
+        outcome = "failed", error
     except BrokenPipeError:
         return  # the parent has died
-
-
-def _outcome(work: Work, task: Any, advance: Advance) -> tuple[str, Any]:
-    try:
-        return "done", work(task, advance)
-    except UserError as error:
-        return "failed", error
-    except BrokenPipeError:
-        raise
     except OSError as error:  # such as a full disk or missing rights
-        return "failed", WorkFailed(f"{error.strerror or error}: {error.filename or task}")
+        outcome = "failed", WorkFailed(f"{error.strerror or error}: {error.filename or task}")
     except Exception:
-        return "broken", traceback.format_exc()
+        outcome = "broken", traceback.format_exc()
+    with contextlib.suppress(BrokenPipeError):
+        connection.send(outcome)

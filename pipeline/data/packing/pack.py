@@ -27,8 +27,7 @@ class Packing:
 
 
 def make(source: Source, out: Path, packing: Packing) -> Outcome:
-    plan = plan_shards(source, packing)
-    return build(source, plan, out, workers=packing.workers, skip_damaged=packing.skip_damaged)
+    return build(source, plan_shards(source, packing), out, packing.workers, packing.skip_damaged)
 
 
 def plan_shards(source: Source, packing: Packing) -> PackingPlan:

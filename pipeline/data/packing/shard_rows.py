@@ -12,7 +12,7 @@ import xxhash
 
 from pipeline.data.images.decode import Inspection
 from pipeline.data.shards.manifest import COLUMNS, Manifest, Shard
-from pipeline.errors import UserError
+from pipeline.errors import UserError, some
 from pipeline.files import publish_bytes
 
 NAMED = 10  # how many damaged files an error lists
@@ -76,7 +76,7 @@ class ShardRows:
             return None
         with np.load(io.BytesIO(stored[16:]), allow_pickle=False) as arrays:
             head = json.loads(arrays["head"].tobytes())
-            if head.pop("plan") != plan:
+            if head.pop("plan") != plan or "rows" not in arrays:  # another plan's, an earlier version's
                 return None
             return cls(Shard(**head.pop("shard")), arrays["rows"], **head)
 
@@ -97,9 +97,7 @@ def join_shards(root: Path, split: str, classes: Sequence[str], shards: Sequence
 
 
 def listed(damaged: Notes) -> str:
-    """The first damaged files and how many there are more, for an error."""
-    first = "; ".join(f"{key}: {why}" for key, why in list(damaged.items())[:NAMED])
-    return first + (f" and {len(damaged) - NAMED:,} more" if len(damaged) > NAMED else "")
+    return some([f"{key}: {why}" for key, why in damaged.items()], "; ", NAMED)
 
 
 def _row(key: np.ndarray) -> np.dtype:

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.data.packing.fork_pool import Advance, run_forked
-from pipeline.data.shards.manifest import Manifest, splits_of
+from pipeline.data.shards.manifest import Manifest
 from pipeline.data.shards.tar import ArchiveDamage, scan_file
+from pipeline.errors import some
 from pipeline.files import sha256_of
 from pipeline.terminal import progress
 
@@ -22,14 +23,12 @@ class ShardDamage:
     def __str__(self) -> str:
         if not self.samples:
             return f"{self.shard}: {self.reason}; no image in it is damaged"
-        some = ", ".join(self.samples[:10])
-        more = f" and {len(self.samples) - 10:,} more" if len(self.samples) > 10 else ""
-        return f"{self.shard}: {self.reason}; damaged samples: {some}{more}"
+        return f"{self.shard}: {self.reason}; damaged samples: {some(self.samples)}"
 
 
 def verify(root: Path, workers: int = 0) -> list[ShardDamage]:
     """All damaged shards of all splits; none means that every byte is the same as when it was packed."""
-    manifests = [Manifest.read(root, split) for split in splits_of(root)]
+    manifests = Manifest.read_all(root)
     tasks = [(number, index) for number, one in enumerate(manifests) for index in range(len(one.shards))]
     total = sum(len(manifest) for manifest in manifests)
 
@@ -52,14 +51,13 @@ def verify_shard(manifest: Manifest, index: int) -> ShardDamage | None:
         size = os.fstat(file.fileno()).st_size
         if size == shard.bytes and sha256_of(file) == shard.sha256:
             return None
-        payloads = ((row, _payload(file.fileno(), manifest, row)) for row in rows.tolist())
-        bad = [row for row, payload in payloads if not manifest.is_sound(row, payload)]
+        bad = []
+        for row in rows.tolist():
+            payload = os.pread(file.fileno(), int(manifest.length[row]), int(manifest.offset[row]))
+            if not manifest.is_sound(row, payload):
+                bad.append(row)
     reason = _reason(path, size, shard.bytes)
     return ShardDamage(shard.name, reason, _keys(manifest, np.array(bad, int)))
-
-
-def _payload(descriptor: int, manifest: Manifest, row: int) -> bytes:
-    return os.pread(descriptor, int(manifest.length[row]), int(manifest.offset[row]))
 
 
 def _reason(path: Path, size: int, recorded: int) -> str:

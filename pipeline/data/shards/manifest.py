@@ -92,9 +92,6 @@ class Manifest:
     def __len__(self) -> int:
         return len(self.key)
 
-    def __repr__(self) -> str:
-        return f"<{self.split} of {self.root}: {len(self)} samples in {len(self.shards)} shards>"
-
     def is_sound(self, sample: int, payload: bytes) -> bool:
         """Whether these bytes are the sample's payload."""
         same_length = len(payload) == self.length[sample]
@@ -113,7 +110,7 @@ class Manifest:
         """The manifest as written, or a UserError that says which file is missing, old or damaged."""
         root = Path(root)
         header = _read_header(root, split)
-        columns = _read_index(root, header)
+        columns = _read_index(index_path(root, split), header.get("index"))
         try:
             shards = tuple(Shard(**shard) for shard in header["shards"])
             manifest = cls(root=root, split=split, classes=tuple(header["classes"]), shards=shards, **columns)
@@ -122,6 +119,18 @@ class Manifest:
         if manifest.fingerprint != header.get("fingerprint") or header.get("samples") != len(manifest):
             raise _damaged(manifest_path(root, split), "it does not match its own fingerprint")
         return manifest
+
+    @classmethod
+    def read_all(cls, root: Path) -> list[Self]:
+        """The manifests of all splits of a set."""
+        if not root.is_dir():
+            raise UserError(f"{root} is not a directory")
+        splits = sorted(path.name.removesuffix(".manifest.json") for path in root.glob("*.manifest.json"))
+        if not splits:
+            raise UserError(
+                f"{root} has no manifest: index its tars with `python pipeline/shards.py index {root}`"
+            )
+        return [cls.read(root, split) for split in splits]
 
     def write(self) -> None:
         """Write the index, then the manifest with its hash: readers get a matching pair or an error."""
@@ -134,7 +143,8 @@ class Manifest:
         index = io.BytesIO()
         np.savez(index, allow_pickle=False, **self._columns(), **self.restart_rows)
         publish_bytes(index_path(self.root, self.split), index.getbuffer())
-        header = self._header() | {"index": _file_hash(index.getbuffer()), "fingerprint": self.fingerprint}
+        hashed = xxhash.xxh3_128_hexdigest(index.getbuffer())
+        header = self._header() | {"index": hashed, "fingerprint": self.fingerprint}
         text = json.dumps(header, indent=1, ensure_ascii=False) + "\n"
         publish_bytes(manifest_path(self.root, self.split), text.encode())
 
@@ -206,26 +216,11 @@ def index_path(root: Path, split: str) -> Path:
     return root / f"{split}.index.npz"
 
 
-def splits_of(root: Path) -> list[str]:
-    if not root.is_dir():
-        raise UserError(f"{root} is not a directory")
-    splits = sorted(path.name.removesuffix(".manifest.json") for path in root.glob("*.manifest.json"))
-    if not splits:
-        raise UserError(
-            f"{root} has no manifest: index its tars with `python pipeline/shards.py index {root}`"
-        )
-    return splits
-
-
 def _narrow(key: np.ndarray) -> np.ndarray:
     """Keys as bytes of the smallest width, so that equal keys have equal fingerprints."""
     key = np.asarray(key, dtype="S")
     width = int(np.char.str_len(key).max()) if key.size else 1
     return np.ascontiguousarray(key, dtype=f"S{max(width, 1)}")
-
-
-def _file_hash(data: bytes | memoryview) -> str:
-    return xxhash.xxh3_128_hexdigest(data)
 
 
 def _damaged(path: Path, why: str) -> WorkFailed:
@@ -249,26 +244,18 @@ def _read_header(root: Path, split: str) -> dict[str, Any]:
         raise _missing(root, split) from None
     except ValueError as error:
         raise _damaged(path, str(error)) from error
-    if not isinstance(header, dict) or "format" not in header:
-        raise _damaged(path, "it is not a manifest")
-    if header["format"] != FORMAT:
-        rebuild = f"python pipeline/shards.py index {root}"
-        raise UserError(
-            f"{path} has format {header['format']}, this code reads {FORMAT}; build it again: {rebuild}"
-        )
-    if header.get("split") != split:
-        raise _damaged(path, f"it says split {header.get('split')!r}")
+    if not isinstance(header, dict) or (header.get("format"), header.get("split")) != (FORMAT, split):
+        raise _damaged(path, f"it is no manifest of format {FORMAT} for split {split!r}")
     return header
 
 
-def _read_index(root: Path, header: dict[str, Any]) -> dict[str, Any]:
+def _read_index(path: Path, stated: str | None) -> dict[str, Any]:
     """The file's hash is checked before it is parsed."""
-    path = index_path(root, header["split"])
     try:
         data = path.read_bytes()
     except FileNotFoundError:
         raise _damaged(path, "it is missing") from None
-    if _file_hash(data) != header.get("index"):
+    if xxhash.xxh3_128_hexdigest(data) != stated:
         raise _damaged(path, "it is not the file that the manifest was written with")
     with np.load(io.BytesIO(data), allow_pickle=False) as stored:
         columns: dict[str, Any] = {name: stored[name] for name in ("key", *COLUMNS)}

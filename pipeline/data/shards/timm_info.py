@@ -23,9 +23,7 @@ def write_info(root: Path, manifests: Mapping[str, Manifest], made: dict[str, An
         for split, manifest in manifests.items()
     }
     classes = next(iter(manifests.values())).classes
-    info: dict[str, Any] = {"splits": splits, "classes": list(classes)}
-    if made:
-        info["made"] = made
+    info = {"splits": splits, "classes": list(classes)} | ({"made": made} if made else {})
     publish_bytes(root / "_info.json", (json.dumps(info, indent=1, ensure_ascii=False) + "\n").encode())
 
 

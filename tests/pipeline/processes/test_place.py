@@ -84,10 +84,6 @@ def test_a_python_in_a_batch_script_is_one_process():
     assert find_place({**env, "SLURM_PROCID": "0"}) == Place("plain", job="4711")
 
 
-def test_under_submitit():
-    assert find_place({**SLURM, "SUBMITIT_EXECUTOR": "slurm"}).launcher == "submitit"
-
-
 def test_a_node_that_only_slurm_can_name_is_reached_by_address():
     env = {
         **SLURM,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.data.packing.sources.archives import UnpackedTar
-from pipeline.data.packing.sources.source import TABLE_2, Expectation, Source, check_counts, listing
+from pipeline.data.packing.sources.source import TABLE_2, Expectation, Source, check_counts, encoded, listing
 from pipeline.errors import UserError, WorkFailed
 
 # What pickled arrays need, under NumPy's names before and after 2.0. Nothing else is called.
@@ -71,7 +71,13 @@ def cifar(name: str, root: Path, expected: Expectation | None = None) -> Source:
             raise WorkFailed(f"{path}: {len(labels)} labels for {len(images[split])} images of {split}")
         keys = [f"{split}-{row:05d}" for row in range(len(labels))]
         splits[split] = listing(keys, labels, [4096] * len(labels))
-    source = Source(name, tuple(classes), splits, lambda split, row: as_png(images[split][row]))
+
+    def read(split: str, row: int) -> bytes:
+        from PIL import Image
+
+        return encoded(Image.fromarray(images[split][row]), "PNG")
+
+    source = Source(name, tuple(classes), splits, read)
     check_counts(source, expected or TABLE_2[name])
     return source
 
@@ -87,14 +93,6 @@ def _images(batches: Sequence[Any], path: Path) -> np.ndarray:
         if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.shape[1:] != (3072,):
             raise WorkFailed(f"{path}: the images are not rows of 3,072 bytes")
     return np.concatenate(batches).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-
-
-def as_png(image: np.ndarray) -> bytes:
-    from PIL import Image
-
-    file = io.BytesIO()
-    Image.fromarray(image).save(file, "PNG")
-    return file.getvalue()
 
 
 class _ArraysOnly(pickle.Unpickler):

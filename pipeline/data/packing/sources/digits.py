@@ -1,13 +1,11 @@
 """scikit-learn's 1,797 handwritten digits, 8×8: real images without a download, for the demo and tests."""
 
-import io
-
 import numpy as np
 
-from pipeline.data.packing.sources.source import Source, listing
+from pipeline.data.packing.sources.source import Source, encoded, listing
 from pipeline.errors import UserError, unknown_name
 
-FORMATS = ("jpg", "png")
+FORMATS = {"jpg": "JPEG", "png": "PNG"}
 
 
 def digits(size: int = 32, form: str = "jpg") -> Source:
@@ -16,6 +14,7 @@ def digits(size: int = 32, form: str = "jpg") -> Source:
         raise unknown_name("format", form, FORMATS)
     if not 8 <= size <= 1024:
         raise UserError(f"size {size} is outside 8 to 1024")
+    from PIL import Image
     from sklearn.datasets import load_digits
 
     data = load_digits()
@@ -32,7 +31,8 @@ def digits(size: int = 32, form: str = "jpg") -> Source:
         splits[split] = listing(keys, data.target[chosen], np.full(len(chosen), bound))
 
     def read(split: str, row: int) -> bytes:
-        return _encoded(images[rows[split][row]], size, form)
+        image = Image.fromarray(images[rows[split][row]]).resize((size, size), Image.Resampling.BICUBIC)
+        return encoded(image.convert("RGB"), FORMATS[form])
 
     return Source(
         name="digits",
@@ -41,15 +41,3 @@ def digits(size: int = 32, form: str = "jpg") -> Source:
         read=read,
         identity={"size": size, "format": form},
     )
-
-
-def _encoded(image: np.ndarray, size: int, form: str) -> bytes:
-    from PIL import Image
-
-    enlarged = Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC).convert("RGB")
-    file = io.BytesIO()
-    if form == "png":
-        enlarged.save(file, "PNG")
-    else:
-        enlarged.save(file, "JPEG", quality=95, subsampling=0)
-    return file.getvalue()

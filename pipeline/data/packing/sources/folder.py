@@ -7,7 +7,7 @@ from pathlib import Path
 import xxhash
 
 from pipeline.data.packing.sources.source import Listing, Source, listing
-from pipeline.errors import UserError
+from pipeline.errors import UserError, some
 
 IMAGES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm"}
 SPLIT_FOLDERS = {"train": ("train",), "validation": ("validation", "val", "test")}
@@ -23,7 +23,7 @@ def folder(root: Path, name: str = "") -> Source:
     classes = sorted(trees["train"] if "train" in trees else next(iter(trees.values())))
     for split, tree in trees.items():
         if unknown := sorted(set(tree) - set(classes)):
-            raise UserError(f"{found[split]} has classes that train does not have: {', '.join(unknown[:10])}")
+            raise UserError(f"{found[split]} has classes that train does not have: {some(unknown)}")
     files: dict[str, list[Path]] = {}
     splits: dict[str, Listing] = {}
     left_out: list[Path] = []
@@ -68,23 +68,19 @@ def tree_listing(
     tree: dict[str, Path], classes: Sequence[str], left_out: list[Path]
 ) -> tuple[list[Path], Listing]:
     """Every image below each class's folder, sorted; a class without images is an error."""
-    files: list[Path] = []
-    keys: list[str] = []
-    labels: list[int] = []
-    sizes: list[int] = []
+    rows: list[tuple[Path, str, int, int]] = []
     taken: set[str] = set()
     for label, name in enumerate(classes):
-        before = len(files)
-        for path, size in _walk(tree[name], left_out) if name in tree else ():
-            files.append(path)
-            keys.append(unique_key(f"{name}/{path.relative_to(tree[name])}", taken))
-            labels.append(label)
-            sizes.append(size)
-        if name in tree and len(files) == before:
+        found = _walk(tree[name], left_out) if name in tree else []
+        if name in tree and not found:
             raise UserError(
                 f"{tree[name]} holds no images ({', '.join(sorted(IMAGES))}): remove it or fill it"
             )
-    return files, listing(keys, labels, sizes)
+        for path, size in found:
+            key = unique_key(f"{name}/{path.relative_to(tree[name])}", taken)
+            rows.append((path, key, label, size))
+    files, keys, labels, sizes = zip(*rows, strict=True)
+    return list(files), listing(keys, labels, sizes)
 
 
 def _walk(root: Path, left_out: list[Path]) -> list[tuple[Path, int]]:

@@ -16,7 +16,7 @@ from pipeline.data.packing.sources.archives import FileRanges, UnpackedTar
 from pipeline.data.packing.sources.folder import IMAGES, class_tree, folder, split_folders, tree_listing
 from pipeline.data.packing.sources.source import TABLE_2, Expectation, Listing, Source, check_counts, listing
 from pipeline.data.shards.tar import Member, scan_file
-from pipeline.errors import UserError
+from pipeline.errors import UserError, some
 from pipeline.terminal import progress
 
 TRAIN_TAR = "ILSVRC2012_img_train.tar"
@@ -62,14 +62,10 @@ def _train_tar(path: Path, workers: int) -> tuple[tuple[str, ...], Listing, File
 def _archive_split(
     path: Path, members: Sequence[Member], labels: Sequence[int]
 ) -> tuple[Listing, FileRanges]:
-    sizes = [member.size for member in members]
-    rows = listing([_stem(member) for member in members], labels, sizes)
+    stems = [member.name.rpartition(b"/")[2].partition(b".")[0] for member in members]
+    rows = listing(stems, labels, [member.size for member in members])
     offsets = np.array([member.offset for member in members], np.int64)
     return rows, FileRanges(path, offsets, rows.size)
-
-
-def _stem(member: Member) -> str:
-    return member.name.decode().rpartition("/")[2].partition(".")[0]
 
 
 def _validation_tar(root: Path, classes: Sequence[str]) -> tuple[Listing, FileRanges]:
@@ -85,9 +81,7 @@ def _validation_labels(root: Path, classes: Sequence[str], images: int) -> list[
     truth, meta = _kit(root)
     leaves = _wnid_of_id(meta)
     if missing := sorted(set(leaves.values()) ^ set(classes)):
-        raise UserError(
-            f"{root}: the kit's classes and the training classes differ in {', '.join(missing[:10])}"
-        )
+        raise UserError(f"{root}: the kit's classes and the training classes differ in {some(missing)}")
     ids = [int(line) for line in truth.split()]
     if len(ids) != images:
         raise UserError(f"{root}: the kit has {len(ids):,} labels for {images:,} validation images")

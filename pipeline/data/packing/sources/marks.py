@@ -3,11 +3,9 @@
 Without position encodings a network sees the same patches in every class and can only guess.
 """
 
-import io
-
 import numpy as np
 
-from pipeline.data.packing.sources.source import Source, listing
+from pipeline.data.packing.sources.source import Source, encoded, listing
 from pipeline.errors import UserError
 
 SAMPLES = {"train": 2048, "validation": 400}
@@ -17,6 +15,8 @@ def marks(side: int = 2, patch: int = 8) -> Source:
     """side × side grey patches; one of them holds the mark, a checkerboard of random brightness."""
     if side < 2 or patch < 4:
         raise UserError(f"{side} patches of {patch} pixels a side: at least 2 of at least 4")
+    from PIL import Image
+
     places = side * side
     splits = {}
     for split, samples in SAMPLES.items():
@@ -30,7 +30,7 @@ def marks(side: int = 2, patch: int = 8) -> Source:
         y, x = (place * patch for place in divmod(row % places, side))
         checks = np.indices((patch, patch)).sum(0) // (patch // 4) % 2
         image[y : y + patch, x : x + patch] = checks * draw.integers(200, 256)
-        return _encoded(image)
+        return encoded(Image.fromarray(image).convert("RGB"), "JPEG")
 
     return Source(
         name="marks",
@@ -39,11 +39,3 @@ def marks(side: int = 2, patch: int = 8) -> Source:
         read=read,
         identity={"side": side, "patch": patch},
     )
-
-
-def _encoded(image: np.ndarray) -> bytes:
-    from PIL import Image
-
-    file = io.BytesIO()
-    Image.fromarray(image).convert("RGB").save(file, "JPEG", quality=95, subsampling=0)
-    return file.getvalue()

@@ -4,13 +4,17 @@ A source lists all samples first, so that their number is checked and the shards
 is written.
 """
 
+import io
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.errors import UserError
+from pipeline.errors import UserError, some
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +39,13 @@ class Source:
 def listing(key: Sequence[str | bytes], label: Iterable[int], size: Iterable[int]) -> Listing:
     keys = np.array([k.encode("utf-8", "surrogateescape") if isinstance(k, str) else k for k in key], "S")
     return Listing(keys, np.array(label, np.int32), np.array(size, np.int64))
+
+
+def encoded(image: "Image", form: str) -> bytes:
+    """The file of an image that a source makes; PNG has no use for the two settings."""
+    file = io.BytesIO()
+    image.save(file, form, quality=95, subsampling=0)
+    return file.getvalue()
 
 
 @dataclass(frozen=True)
@@ -74,29 +85,22 @@ def check_counts(source: Source, expectation: Expectation) -> None:
     if len(source.classes) != expectation.classes:
         raise UserError(
             f"{source.name} has {expectation.classes} classes, these files have {len(source.classes)}: "
-            f"{_some(source.classes)}"
+            f"{some(source.classes)}"
         )
     for split, expected in expectation.samples.items():
         if split not in source.splits:
-            raise UserError(
-                f"{source.name} has no {split} split here: valid are {_some(list(source.splits))}"
-            )
+            raise UserError(f"{source.name} has no {split} split here: valid are {some(list(source.splits))}")
         counts = np.bincount(source.splits[split].label, minlength=len(source.classes))
         least, most = expectation.per_class[split]
         wrong = np.flatnonzero((counts < least) | (counts > most))
         if not len(wrong) and counts.sum() == expected:
             continue
         bound = str(least) if least == most else f"{least} to {most}"
-        detail = _some([f"{source.classes[c]} has {counts[c]}" for c in wrong])
+        detail = some([f"{source.classes[c]} has {counts[c]}" for c in wrong])
         if not len(wrong):
             fewest = np.argsort(counts, kind="stable")[:5]
-            detail = "fewest: " + _some([f"{source.classes[c]} has {counts[c]}" for c in fewest])
+            detail = "fewest: " + some([f"{source.classes[c]} has {counts[c]}" for c in fewest])
         raise UserError(
             f"{source.name} {split} has {expected:,} images, {bound} a class; found {counts.sum():,} "
             f"({detail}). A part of a set is packed with the source kind `folder`"
         )
-
-
-def _some(names: Sequence[str], most: int = 10) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.data.packing.describe import CELL, LABEL, contact_sheet, describe, read_set
+from pipeline.data.packing.describe import CELL, LABEL, contact_sheet, describe
 from pipeline.data.packing.pack import Packing, make
 from pipeline.data.packing.sources.folder import folder
+from pipeline.data.shards.manifest import Manifest
 from pipeline.errors import UserError, WorkFailed
 from tests.pipeline.pictures import encoded, plant, plant_pictures
 
@@ -14,7 +15,7 @@ from tests.pipeline.pictures import encoded, plant, plant_pictures
 def test_info_says_what_a_set_holds(tmp_path):
     plant_pictures(tmp_path / "pictures")
     make(folder(tmp_path / "pictures"), tmp_path / "set", Packing(samples_per_shard=7))
-    manifests = read_set(tmp_path / "set")
+    manifests = Manifest.read_all(tmp_path / "set")
     said = describe(manifests)
     for part in (
         "28 images in 4 shards",
@@ -39,7 +40,7 @@ def test_the_contact_sheet_shows_each_class_in_its_row(tmp_path):
         },
     )
     make(folder(tmp_path / "pictures"), tmp_path / "set", Packing())
-    manifests = read_set(tmp_path / "set")
+    manifests = Manifest.read_all(tmp_path / "set")
     contact_sheet(manifests, tmp_path / "sheet.png")
     sheet = np.asarray(Image.open(io.BytesIO((tmp_path / "sheet.png").read_bytes())))
     column = sheet[:, LABEL + CELL // 2]
@@ -54,11 +55,11 @@ def test_the_contact_sheet_shows_each_class_in_its_row(tmp_path):
 def test_a_sheet_that_cannot_be_drawn_is_one_line(tmp_path):
     plant_pictures(tmp_path / "pictures", per_class=2)
     make(folder(tmp_path / "pictures"), tmp_path / "set", Packing())
-    manifests = read_set(tmp_path / "set")
+    manifests = Manifest.read_all(tmp_path / "set")
     with pytest.raises(UserError, match=r"must be a \.png file"):
         contact_sheet(manifests, tmp_path / "sheet.jpg")
     with pytest.raises(UserError, match="nowhere is not a directory"):
         contact_sheet(manifests, tmp_path / "nowhere/sheet.png")
     manifests[0].path(0).unlink()
-    with pytest.raises(WorkFailed, match="is missing"):
+    with pytest.raises(WorkFailed, match="cannot be read: No such file"):
         contact_sheet(manifests, tmp_path / "sheet.png")

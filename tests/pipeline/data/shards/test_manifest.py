@@ -229,7 +229,7 @@ def test_manifests_of_other_formats_and_swapped_indexes_are_refused(tmp_path):
     path = manifest_path(tmp_path, "train")
     header = json.loads(path.read_text())
     path.write_text(json.dumps(header | {"format": 99}))
-    with pytest.raises(UserError, match="format 99"):
+    with pytest.raises(UserError, match=f"{path.name} is damaged .*of format 1"):
         Manifest.read(tmp_path, "train")
     path.write_text(json.dumps(header))
     other = tmp_path / "other"
