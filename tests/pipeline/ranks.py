@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from tests.pipeline.warm import Forked, suits
 
@@ -56,6 +56,34 @@ def start(
         process = subprocess.Popen(words, env=whole, **pipes, **options)
     else:
         process = Forked(words, whole, base, **options)
+    _started.append(process)
+    return process
+
+
+# What a forked process does first: its output goes where the launcher wants it, in a session of its own.
+PRELUDE = """
+import os, runpy, sys
+output = os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND)
+os.dup2(output, 1)
+os.dup2(output, 2)
+os.setsid()
+sys.argv = sys.argv[2:]
+if sys.argv[0] == "-m":
+    del sys.argv[0]
+    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+else:
+    sys.path[0] = os.path.dirname(sys.argv[0])
+    runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def start_as_local_run(
+    command: Sequence[str], *, env: Mapping[str, str], stdout: BinaryIO, **options: Any
+) -> Forked:
+    """In place of the Popen of pipeline/launching/local.py, in a process that has imported already."""
+    assert command[:2] == [sys.executable, "-u"]
+    words = [sys.executable, "-c", PRELUDE, str(stdout.name), *command[2:]]
+    process = Forked(words, environment(**env), environment())
     _started.append(process)
     return process
 

@@ -1,5 +1,7 @@
 """launch.py trains on this machine: several at a time, each once, to the end, whatever happens meanwhile."""
 
+import contextlib
+import io
 import json
 import signal
 import socket
@@ -38,9 +40,11 @@ class Place:
         return start([ROOT / "pipeline/launch.py", *self.settings, *more], cold=True)
 
     def launch(self, *more: str) -> tuple[int, str, str]:
-        process = self.start(*more)
-        out, err = process.communicate(timeout=DEADLINE)
-        return process.returncode, out, err
+        """In this process: its status, and what it printed."""
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            status = launch.main([*self.settings, *more])
+        return status, out.getvalue(), err.getvalue()
 
     def status(self, capsys: pytest.CaptureFixture[str], *more: str) -> list[dict]:
         launch.main([*self.settings, *more, "action=status", "json=true"])
@@ -55,7 +59,7 @@ class Place:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory) -> Place:
+def place(tmp_path_factory, warm_local_runs) -> Place:
     folder = tmp_path_factory.mktemp("lab")
     root = pack_digits(folder / "digits")
     return Place(

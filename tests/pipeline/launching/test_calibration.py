@@ -27,7 +27,7 @@ def costs(capsys, *argv):
 
 
 @pytest.mark.slow
-def test_a_calibration_trains_and_is_what_the_plan_counts_by(place, tmp_path, capsys):
+def test_a_calibration_trains_and_is_what_the_plan_counts_by(place, tmp_path, capsys, warm_local_runs):
     before = costs(capsys, *place)
     assert not any(one["known"] for one in before)
     with pytest.raises(UserError, match="action=calibrate measures it"):
