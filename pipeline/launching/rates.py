@@ -39,7 +39,7 @@ GPUS = {
 UNKNOWN_GPU = "A100"  # where a scheduler will choose
 # timm's table of training speeds (RTX 3090, automatic mixed precision) has DeiT-S at 1,054 images/s: 0.41 of
 # the peak. It has TNT-S at 342, where multiply-adds alone give 907; the rest is WORD_BYTES for each value of
-# each word in each block. timm's table of inference (RTX 4090: DeiT-S 8,206, TNT-S 1,730) fits within 1.25.
+# each word in each block. timm's table of inference (RTX 4090: DeiT-S 8,206, TNT-S 1,730) fits within 1.26.
 SHARE = 0.4
 WORD_BYTES = 1900
 TRAINING = 3  # times the multiply-adds of a forward pass: as many again for each of two gradients
