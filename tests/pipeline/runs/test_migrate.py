@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config.identity import run_id
+from ablations import spec
+from pipeline.config.identity import run_id, science
 from pipeline.config.overrides import compose
 from pipeline.runs import records
 from pipeline.runs.records import main, migrate
 
 # All that were ever committed with schema 1, a line each.
 OLD = [json.loads(line) for line in Path(__file__).with_name("schema1.jsonl").read_text().splitlines()]
-LIKE = {"345faf291489": ["scale=demo", "model.inner_heads=1"], "d951215c6890": ["scale=demo"]}
 
 
 @pytest.fixture
@@ -38,10 +38,19 @@ def test_every_record_ever_committed_is_read(folder):
         assert new.science["recipe"]["init"] == ids.get(start, "")
 
 
-@pytest.mark.parametrize("old", LIKE)
-def test_a_record_whose_numbers_stand_is_that_of_the_same_config_today(folder, old):
-    record = records.read(records.record_path(folder, migrate(folder)[old]))
-    assert record.id == run_id(compose(LIKE[old]), record.fingerprint)
+def test_a_record_whose_numbers_stand_is_that_of_the_same_config_today(folder):
+    """Nothing was mixed in the control, and no revision concerns it."""
+    record = records.read(records.record_path(folder, migrate(folder)["51b950cc412f"]))
+    [today] = spec.requested_runs("control", cells=("with",))
+    assert record.id == run_id(today.config, record.fingerprint)
+
+
+def test_a_record_of_an_earlier_revision_is_another_run_and_says_so(folder):
+    record = records.read(records.record_path(folder, migrate(folder)["345faf291489"]))
+    today = compose(["scale=demo", "model.inner_heads=1"])
+    assert record.id != run_id(today, record.fingerprint)
+    assert record.science | {"revisions": science(today)["revisions"]} == science(today)
+    assert science(today)["revisions"]["mixing"] == 2
 
 
 def test_runs_get_the_new_ids_too(folder, tmp_path, capsys):
