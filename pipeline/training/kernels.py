@@ -71,6 +71,8 @@ def _choice(
         return "torch", ""
     if before == "torch":
         return before, KEPT.format(before)
+    if torch.are_deterministic_algorithms_enabled() and not before:
+        return "torch", "inner blocks by PyTorch's kernels: a choice by time would not be deterministic"
     problem, said = compare(model.config, device, load)
     problem = next((one for one in ranks.gather(problem) if one), "")
     if problem:

@@ -129,6 +129,15 @@ def test_the_comparison_drops_paths_draws_nothing_of_the_runs_and_holds_in_eithe
     assert before.equal(torch.get_rng_state())
 
 
+def test_where_bits_must_come_again_nothing_is_chosen_by_time(model, ranks, fast_kernels):
+    torch.use_deterministic_algorithms(True)
+    try:
+        assert choose([model], "auto", HERE, LOAD, ranks)[0] == "torch"
+        assert choose([model], "fused", HERE, LOAD, ranks)[0] == "fused"  # asked for; they are deterministic
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
 def test_auto_on_a_cpu_is_pytorch_without_a_word(model, ranks):
     assert choose([model], "auto", CPU, LOAD, ranks) == ("torch", "")
 
