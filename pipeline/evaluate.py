@@ -59,7 +59,8 @@ def main(argv: Sequence[str]) -> int:
     from pipeline.processes.ranks import joined
 
     place = find_place()
-    device = find_device(config.engine.device, place, config.engine.threads)
+    engine = config.engine
+    device = find_device(engine.device, place, engine.threads, engine.deterministic)
     with joined(place, device, config.cluster.start_timeout) as ranks:
         run(request, ranks, device)
     return 0

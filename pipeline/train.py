@@ -68,7 +68,8 @@ def main(argv: Sequence[str], config: RunConfig | None = None) -> int:
         attempt: AttemptLog | None = None
         if place.job:
             interrupt.otherwise(LAST_RESORT, lambda: give_up(place, interrupt, attempt))
-        device = find_device(config.engine.device, place, config.engine.threads)
+        engine = config.engine
+        device = find_device(engine.device, place, engine.threads, engine.deterministic)
         with joined(place, device, config.cluster.start_timeout) as ranks:
             umask = os.umask(0o077)  # what a run writes is its owner's alone
             run = Run(config, id, fingerprint, run_directory(config, id), ranks, umask)

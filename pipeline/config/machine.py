@@ -31,6 +31,7 @@ class EngineConfig:
     micro_batch: int = 128  # the most views that a rank holds at once; fewer where its share is smaller
     evaluation_batch: int = 250  # images a rank holds at once
     compile: bool = False  # torch.compile
+    deterministic: bool = False  # only kernels that give the same bits again, at a price in speed
     kernels: str = "auto"  # of the inner blocks: auto takes the faster, see pipeline/training/kernels.py
     grad_checkpointing: bool = False  # trade another forward pass for the blocks' activations
     checkpoint_every: int = 1  # epochs, see checkpoint_minutes

@@ -116,10 +116,12 @@ def rehearse(run: PlannedRun, start: type[Copy], steps: int = STEPS) -> str:
 
 
 def _copied(run: PlannedRun, folder: Path) -> PlannedRun:
-    """The same run with other paths, which logs every step."""
+    """The same run with other paths, which logs every step and computes nothing in an order of chance."""
     paths = Paths(runs=str(folder), records=str(folder / "records"), data=run.config.paths.data)
     logging = dataclasses.replace(run.config.logging, every=1, tensorboard=False, wandb="")
-    engine = dataclasses.replace(run.config.engine, checkpoint_minutes=0.0, checkpoint_every=10**6)
+    engine = dataclasses.replace(
+        run.config.engine, checkpoint_minutes=0.0, checkpoint_every=10**6, deterministic=True
+    )
     return dataclasses.replace(
         run, config=dataclasses.replace(run.config, paths=paths, logging=logging, engine=engine)
     )

@@ -42,13 +42,19 @@ def _installed() -> list[str]:
     return [line.strip() for line in done.stdout.splitlines() if line.strip()] if not done.returncode else []
 
 
-def find_device(name: str, place: Place, threads: int = 0) -> "torch.device":
+def find_device(name: str, place: Place, threads: int = 0, deterministic: bool = False) -> "torch.device":
     """`name` is auto, cpu or cuda; with several GPUs in sight each local rank takes its own.
 
-    `threads`: of this process's arithmetic on the CPU; 0 leaves it to torch.
+    `threads`: of this process's arithmetic on the CPU; 0 leaves it to torch. `deterministic`: from here on
+    PyTorch takes only kernels that give the same bits again; it is called before anything is computed.
     """
     import torch
 
+    if deterministic:
+        os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # as PyTorch asks for; cuBLAS reads it at its start
+        os.environ["TORCHINDUCTOR_DETERMINISTIC"] = "1"  # torch.compile chooses code without timing it
+        torch.use_deterministic_algorithms(True)
+        torch.backends.cudnn.benchmark = False
     if threads:
         torch.set_num_threads(threads)
     if name not in ("auto", "cpu", "cuda"):

@@ -107,11 +107,12 @@ class Engine:
         torch.manual_seed(int(path_keys[0]))
         self._engine.train()
         path_keys = path_keys.to(self.device, non_blocking=True)
-        loss = criterion(self._engine(images, path_keys).float(), targets)
-        # A loss that is not finite makes every gradient so, on all ranks once they are summed: then all see
-        # the same norm, and all skip the step. Multiplying by 1 changes no bit.
-        finite = torch.where(loss.detach().isfinite(), 1.0, math.nan)
-        self._engine.backward(loss * finite)
+        with _kernels_named():
+            loss = criterion(self._engine(images, path_keys).float(), targets)
+            # A loss that is not finite makes every gradient so, on all ranks once they are summed: then all
+            # see the same norm, and all skip the step. Multiplying by 1 changes no bit.
+            finite = torch.where(loss.detach().isfinite(), 1.0, math.nan)
+            self._engine.backward(loss * finite)
         if not self._engine.is_gradient_accumulation_boundary():
             self._engine.step()
         return loss.detach()
@@ -191,6 +192,21 @@ class Engine:
             if not bool(torch.isfinite(held).all()):
                 return f"rank {self.ranks.rank}: the weights {name} are not finite"
         return ""
+
+
+@contextmanager
+def _kernels_named() -> Iterator[None]:
+    """A kernel that engine.deterministic forbids is said in a line."""
+    try:
+        yield
+    except RuntimeError as error:
+        name, found, _ = str(error).partition(" does not have a deterministic implementation")
+        if not found:
+            raise
+        raise UserError(
+            f"engine.deterministic=true: this network needs {name.split()[-1]}, which cannot be "
+            "deterministic on this device; take engine.deterministic=false"
+        ) from error
 
 
 def _make(folder: Path) -> str:

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from pipeline import launch
+from pipeline.launching import rehearsal
+from pipeline.runs import directory
 from pipeline.runs.checkpoints import COMMITS
 from tests.pipeline.packed import pack_digits
 from tests.pipeline.ranks import DEADLINE, ROOT, start
@@ -213,9 +215,17 @@ def test_cancel_asks_and_then_ends_a_run_softly(place, capsys, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_rehearsal_shows_that_an_interrupted_run_goes_on_exactly(place, capsys):
-    before = place.records()
+def test_a_rehearsal_shows_that_an_interrupted_run_goes_on_exactly(place, capsys, monkeypatch):
+    before, written = place.records(), []
+
+    def write_config(config, id):
+        written.append(config.engine)
+        return directory.write_config(config, id)
+
+    monkeypatch.setattr(rehearsal, "write_config", write_config)
     assert launch.main([*place.settings, "recipe.epochs=3", "cells=patch", "action=rehearse"]) == 0
     assert "those of a run left alone, to the last digit" in capsys.readouterr().out
     assert place.records() == before
     assert not list((place.folder / "runs" / ".rehearsals").iterdir())
+    assert len(written) == 2
+    assert all(engine.deterministic for engine in written)  # or last digits could differ on a GPU

@@ -24,7 +24,12 @@ from pipeline.training.engine import Engine
 GLOBAL_BATCH = 8
 
 
-def build(options: dict, ranks) -> Engine:
+def forbidden(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """A loss by a kernel that is not deterministic on any device."""
+    return logits.clone().put_(labels, logits[0, labels]).sum()
+
+
+def build(options: dict, ranks, device: torch.device) -> Engine:
     torch.manual_seed(0)
     model = tnt.create_model(
         "tnt_ti",
@@ -47,14 +52,14 @@ def build(options: dict, ranks) -> Engine:
         model,
         optimizer,
         EngineConfig(
-            device="cpu",
+            device=device.type,
             zero_stage=options["stage"],
             compile=options.get("compile", False),
             kernels=options.get("kernels", "torch"),
             grad_checkpointing=options.get("grad_checkpointing", False),
         ),
         ranks,
-        torch.device("cpu"),
+        device,
         micro_batch=size,
         accumulation=share // size,
         precision=options.get("precision", "bf16"),
@@ -76,7 +81,9 @@ def train_step(engine: Engine, step: int, options: dict) -> dict:
     loss = 0.0
     for micro in range(engine.accumulation):
         part = slice(first + micro * size, first + (micro + 1) * size)
-        loss += float(engine.accumulate(images[part], labels[part], F.cross_entropy, keys[part]))
+        criterion = forbidden if options.get("forbidden") else F.cross_entropy
+        here = images[part].to(engine.device), labels[part].to(engine.device)
+        loss += float(engine.accumulate(*here, criterion, keys[part]))
     done = engine.step()
     mean = engine.ranks.sum([loss])[0] / engine.ranks.world / engine.accumulation
     return {"loss": mean, "applied": done.applied, "norm": done.grad_norm}
@@ -87,12 +94,12 @@ def digest(engine: Engine) -> str:
     with engine.weights() as weights:
         for name, tensor in sorted(weights.items()):
             total.update(name.encode())
-            total.update(tensor.contiguous().numpy().tobytes())
+            total.update(tensor.contiguous().cpu().numpy().tobytes())
     return total.hexdigest()
 
 
-def run(options: dict, ranks) -> dict:
-    engine = build(options, ranks)
+def run(options: dict, ranks, device: torch.device) -> dict:
+    engine = build(options, ranks, device)
     said: dict = {"steps": [], "dtypes": sorted({str(p.dtype) for p in engine.module.parameters()})}
     first = 0
     checkpoints = Checkpoints(Path(options["root"]), ranks) if "root" in options else None
@@ -123,8 +130,11 @@ def spoil(engine: Engine) -> None:
 def main(runs: list[dict]) -> None:
     torch.set_num_threads(1)
     place = find_place()
-    with joined(place, find_device("cpu", place), timeout=60) as ranks:
-        print(json.dumps([run(options, ranks) for options in runs]))
+    device = find_device(
+        runs[0].get("device", "cpu"), place, deterministic=runs[0].get("deterministic", False)
+    )
+    with joined(place, device, timeout=60) as ranks:
+        print(json.dumps([run(options, ranks, device) for options in runs]))
 
 
 if __name__ == "__main__":

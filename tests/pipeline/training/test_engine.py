@@ -22,9 +22,9 @@ STAGES = (0, 1, 2, 3)
 WORKER = Path(__file__).parent / "engine_run.py"
 
 
-def run(world: int, runs: list[dict]) -> list[dict]:
+def run(world: int, runs: list[dict], **environment: str) -> list[dict]:
     """What rank 0 saw; that the others saw the same is checked."""
-    said = [json.loads(out) for out in run_ranks(world, [WORKER, json.dumps(runs)])]
+    said = [json.loads(out) for out in run_ranks(world, [WORKER, json.dumps(runs)], **environment)]
     assert all(repr(other) == repr(said[0]) for other in said)  # NaN is not equal to itself
     return said[0]
 
@@ -152,6 +152,25 @@ def test_fused_kernels_give_the_same_step_also_with_split_weights_and_checkpoint
         for value in ("loss", "norm"):
             assert said["steps"][0][value] == pytest.approx(by_torch["steps"][0][value], rel=1e-5)
         assert said["weights"] == by_kernels[0]["weights"] != by_torch["weights"]
+
+
+GPU = (pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"))
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=GPU)])
+def test_a_deterministic_run_gives_the_same_bits_again_and_names_the_kernel_that_cannot(device):
+    plain = {"stage": 0, "steps": 3, "device": device, "deterministic": True}
+    visible = {"CUDA_VISIBLE_DEVICES": "0"} if device == "cuda" else {}
+    kernels = ("torch", "fused") if device == "cuda" else ("torch",)
+    runs = [{**plain, "kernels": name} for name in kernels]
+    first, again = run(1, [*runs, {**plain, "forbidden": True}], **visible), run(1, runs, **visible)
+    *same, forbidden = first
+    assert again == same
+    assert all(len(one["steps"]) == 3 for one in same)
+    assert forbidden["error"] == (
+        "engine.deterministic=true: this network needs put_, which cannot be deterministic on this device; "
+        "take engine.deterministic=false"
+    )
 
 
 @pytest.mark.parametrize(

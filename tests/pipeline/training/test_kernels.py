@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 import tnt
+import tnt.fused.ops
 from pipeline.config.machine import EngineConfig
 from pipeline.errors import UserError
 from pipeline.processes.place import Place
@@ -13,6 +14,7 @@ from pipeline.training import kernels
 from pipeline.training.kernels import Load, choose, seconds
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+HERE = CUDA if torch.cuda.is_available() else CPU  # where Triton's interpreter runs the kernels
 LOAD = Load(images=2, precision="fp32", training=True)
 
 
@@ -30,14 +32,9 @@ def model():
 
 
 def took(monkeypatch, **times):
-    """The machine's times, given."""
-
-    def given(config, name, device, load):
-        if isinstance(times[name], Exception):
-            raise times[name]
-        return times[name]
-
-    monkeypatch.setattr(kernels, "seconds", given)
+    """The machine's times, given, and that the kernels compute the same."""
+    monkeypatch.setattr(kernels, "seconds", lambda config, name, device, load: times[name])
+    monkeypatch.setattr(kernels, "compare", lambda config, device, load: ("", "words off by nothing"))
 
 
 @pytest.mark.parametrize(
@@ -50,14 +47,95 @@ def test_auto_takes_the_faster_on_a_gpu_and_says_both_times(
     name, why = choose([model], "auto", CUDA, LOAD, ranks)
     assert name == expected
     assert f"{torch_s * 1e3:.2f} ms a block by PyTorch's, {fused_s * 1e3:.2f} ms fused" in why
+    assert "words off by nothing" in why
     assert all(block.fused == (expected == "fused") for block in model.blocks)
 
 
-def test_auto_goes_on_with_pytorch_where_the_kernels_fail_and_says_so(model, ranks, monkeypatch):
-    took(monkeypatch, torch=0.001, fused=RuntimeError("Failed to find C compiler\nmore"))
-    name, why = choose([model], "auto", CUDA, LOAD, ranks)
+def wrong_output(monkeypatch):
+    right = tnt.fused.ops.inner
+
+    def inner(words, *others):
+        words, normed = right(words, *others)
+        return words + 0.0001 * words.detach(), normed
+
+    monkeypatch.setattr("tnt.fused.ops.inner", inner)
+
+
+def wrong_gradient(monkeypatch):
+    right = tnt.fused.ops.inner
+
+    def inner(words, *others):
+        return right(1.0001 * words - 0.0001 * words.detach(), *others)
+
+    monkeypatch.setattr("tnt.fused.ops.inner", inner)
+
+
+def no_number(monkeypatch):
+    right = tnt.fused.ops.enrich
+    monkeypatch.setattr("tnt.fused.ops.enrich", lambda *inputs: right(*inputs) * float("nan"))
+
+
+def no_compiler(monkeypatch):
+    def fail(*inputs):
+        raise RuntimeError("Failed to find C compiler\nmore")
+
+    monkeypatch.setattr("tnt.fused.ops.inner", fail)
+
+
+@pytest.fixture
+def fast_kernels(monkeypatch):
+    """As on a GPU where the fused kernels are the faster."""
+    monkeypatch.setattr(kernels, "seconds", lambda config, name, device, load: {"torch": 2, "fused": 1}[name])
+    monkeypatch.setattr(kernels, "_why_not", lambda model, device: "")
+
+
+@pytest.mark.parametrize("before", ["", "fused"])
+def test_auto_takes_kernels_that_compute_the_same_here_and_says_how_nearly(
+    model, ranks, fast_kernels, before
+):
+    name, why = choose([model], "auto", HERE, LOAD, ranks, before)
+    assert name == "fused"
+    assert "off by" in why
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (wrong_output, "compute other numbers here: words off by 1.0e-04, by PyTorch's"),
+        (wrong_gradient, "compute other numbers here: gradient of words off by 1.0e-04, by PyTorch's"),
+        (no_number, "compute other numbers here: patches off by inf"),
+        (no_compiler, "failed here (Failed to find C compiler)"),
+    ],
+)
+def test_auto_never_takes_kernels_that_compute_other_numbers_here(
+    model, ranks, fast_kernels, monkeypatch, fault, said
+):
+    fault(monkeypatch)
+    before = "fused" if fault is wrong_output else ""  # nor where a run began with them on another GPU
+    name, why = choose([model], "auto", HERE, LOAD, ranks, before)
     assert name == "torch"
-    assert why == "inner blocks by PyTorch's kernels: the fused ones failed here (Failed to find C compiler)"
+    assert why.startswith(f"inner blocks by PyTorch's kernels: the fused ones {said}")
+    assert len(why.splitlines()) == 1
+
+
+@pytest.mark.parametrize("form", ["official", "legacy"])
+@pytest.mark.parametrize("training", [True, False])
+def test_the_comparison_drops_paths_draws_nothing_of_the_runs_and_holds_in_either_form(model, form, training):
+    before = torch.get_rng_state()
+    config = model.config.replace(form=form, drop_path=0.3)
+    problem, said = kernels.compare(config, HERE, Load(2, "fp32", training))
+    assert problem == ""
+    assert "allowed" in said
+    assert before.equal(torch.get_rng_state())
+
+
+def test_where_bits_must_come_again_nothing_is_chosen_by_time(model, ranks, fast_kernels):
+    torch.use_deterministic_algorithms(True)
+    try:
+        assert choose([model], "auto", HERE, LOAD, ranks)[0] == "torch"
+        assert choose([model], "fused", HERE, LOAD, ranks)[0] == "fused"  # asked for; they are deterministic
+    finally:
+        torch.use_deterministic_algorithms(False)
 
 
 def test_auto_on_a_cpu_is_pytorch_without_a_word(model, ranks):
