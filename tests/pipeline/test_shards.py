@@ -40,8 +40,9 @@ class Halted:
     def __init__(self, tmp_path, **options):
         pictures, self.out, self.whole = tmp_path / "pictures", tmp_path / "set", tmp_path / "whole"
         plant_pictures(pictures)
-        self.command = ("make", "folder", pictures, self.out, "--samples-per-shard", 5, "--workers", 1)
-        assert finish(start(*self.command[:3], self.whole, *self.command[4:]))[0] == 0
+        self.command = ["make", "folder", str(pictures), str(self.out), "--samples-per-shard", "5"]
+        self.command += ["--workers", "1"]
+        assert main([*self.command[:3], str(self.whole), *self.command[4:]]) == 0
         source = folder(pictures)
         plan = plan_shards(source, Packing(samples_per_shard=5))
         self.before = [shard.name for shard in plan.shards[:3]]
@@ -62,8 +63,7 @@ class Halted:
         finished = {name: (self.out / ".make" / name).stat() for name in self.before}
         assert list(self.out.glob("*.tar")) == []
         self.let_go()
-        status, _, err = finish(start(*self.command))
-        assert status == 0, err
+        assert main(self.command) == 0
         assert hashes(self.out) == hashes(self.whole)
         for name, stat in finished.items():
             now = (self.out / name).stat()

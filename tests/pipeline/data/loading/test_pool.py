@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -89,17 +90,6 @@ def test_workers_that_are_all_stopped_before_they_take_a_task_are_noticed(digits
             list(batches)
 
 
-def test_closing_ends_a_stopped_worker_too(digits):
-    with TrainLoader(digits, SAMPLING, SMALL, loading=Loading(workers=2)) as loader:
-        next(iter(loader))
-        ends = [os.pidfd_open(pid) for pid in loader._tasks.pids]
-        os.kill(loader._tasks.pids[1], signal.SIGSTOP)
-    import select
-
-    for end in ends:
-        assert select.select([end], [], [], 30)[0], "a worker outlived its loader"
-
-
 def test_a_fault_of_ours_comes_with_its_stack_trace(digits):
     with TrainLoader(digits, SAMPLING, SMALL, loading=Loading(workers=1)) as loader:
         plain = loader._tasks.submit
@@ -135,7 +125,7 @@ def test_a_workers_proportional_share_of_memory_stays_below_130_mb(digits):
     assert sum(late) - sum(early) < 8 * 5_000
 
 
-def test_signals_to_the_whole_job_do_not_stop_the_workers(digits):
+def test_signals_to_the_whole_job_do_not_stop_the_workers_and_closing_ends_even_a_stopped_one(digits):
     numbers = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     with TrainLoader(digits, SAMPLING, SMALL, loading=Loading(workers=0)) as loader:
         gold = digests(loader)
@@ -150,6 +140,10 @@ def test_signals_to_the_whole_job_do_not_stop_the_workers(digits):
             for pid in (*loader._tasks.pids, loader._tasks._process.pid):
                 os.kill(pid, numbers[batch.step % len(numbers)])
             found.setdefault((batch.epoch, batch.step), []).extend(loader.manifest.key[batch.sample].tolist())
+        ends = [os.pidfd_open(pid) for pid in loader._tasks.pids]
+        os.kill(loader._tasks.pids[1], signal.SIGSTOP)
+    for end in ends:
+        assert select.select([end], [], [], 30)[0], "a worker outlived its loader"
     assert found == {at: [key for key, _ in step.values()] for at, step in gold.items()}
 
 
