@@ -87,7 +87,7 @@ def read(directory: Path) -> Launch:
         raise UserError(f"{directory} is no launch: a copy, or a renamed one, does not count")
     try:
         said = json.loads((directory / LAUNCH).read_text())
-        return Launch(directory, tuple(said["runs"]), said["calibration"])
+        return Launch(directory, tuple(said["runs"]), said.get("calibration", 0.0))
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(f"{directory} is no launch: {error}") from error
 
