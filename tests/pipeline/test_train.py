@@ -18,12 +18,8 @@ import time
 
 import pytest
 
-from pipeline import train
 from pipeline.data.packing.pack import Packing, make
 from pipeline.data.packing.sources.digits import digits
-from pipeline.processes import place as places
-from pipeline.processes.interrupt import Interrupt
-from pipeline.runs.attempts import AttemptLog, last_end
 from tests.pipeline.ranks import DEADLINE, ROOT, end_all, start
 from tests.pipeline.small_runs import STEPS, Left, Place, end_of
 
@@ -409,17 +405,3 @@ def test_the_losses_do_not_depend_on_how_the_global_batch_is_cut(tmp_path, shard
 def _losses(metrics: bytes) -> list[float]:
     rows = [json.loads(line) for line in metrics.splitlines()]
     return [row["loss"] for row in rows if "lr" in row]
-
-
-def test_a_job_that_is_given_up_says_so_among_its_attempts(tmp_path, monkeypatch):
-    requeued, statuses = [], []
-    monkeypatch.setattr(train, "requeue", requeued.append)
-    monkeypatch.setattr(os, "_exit", statuses.append)
-    here, attempt = places.Place("slurm", job="4711"), AttemptLog(tmp_path, 1)
-    attempt.begin(1, ("node",), here.job, 0)
-    with Interrupt() as interrupt:
-        os.kill(os.getpid(), signal.SIGUSR1)
-        assert interrupt.wait(DEADLINE)
-        train.give_up(here, interrupt, attempt)
-    assert (requeued, statuses) == ([here], [1])
-    assert last_end(tmp_path) == "no step ended within 90 s of SIGUSR1"

@@ -132,11 +132,14 @@ def test_other_data_under_the_same_path_are_refused_while_a_run_on_the_old_ones_
 
 GIVE_UP = """
 import os, signal, sys
+from pathlib import Path
 from pipeline.processes.place import Place
 from pipeline.processes.interrupt import Interrupt
+from pipeline.runs.attempts import AttemptLog
 from pipeline.train import give_up
+attempt = AttemptLog(Path(sys.argv[2]), 1)
 with Interrupt() as interrupt:
-    interrupt.otherwise(0, lambda: give_up(Place("slurm", job="4711"), interrupt))
+    interrupt.otherwise(0, lambda: give_up(Place("slurm", job="4711"), interrupt, attempt))
     os.kill(os.getpid(), getattr(signal, sys.argv[1]))
     while True:
         signal.pause()
@@ -153,7 +156,7 @@ def test_where_no_step_ends_in_time_the_job_goes_back_with_its_last_checkpoint(t
     scontrol.write_text(f'#!/bin/sh\necho "$@" >> {log}\n')
     scontrol.chmod(0o755)
     done = subprocess.run(
-        [sys.executable, "-c", GIVE_UP, name],
+        [sys.executable, "-c", GIVE_UP, name, tmp_path],
         env=environment(PATH=f"{tmp_path}:{os.environ['PATH']}"),
         capture_output=True,
         text=True,
@@ -162,3 +165,4 @@ def test_where_no_step_ends_in_time_the_job_goes_back_with_its_last_checkpoint(t
     assert done.returncode == 1
     assert "the last checkpoint is where the run goes on" in done.stderr
     assert log.read_text() == asked
+    assert last_end(tmp_path) == f"no step ended within 90 s of {name}"
