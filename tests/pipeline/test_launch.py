@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from ablations import report
 from pipeline import launch
 from pipeline.errors import UserError
 from pipeline.launching.arguments import again, parse
@@ -112,6 +113,22 @@ def test_a_run_stands_behind_the_one_that_it_starts_from(capsys, place):
         assert not run["after"] or run["after"] in seen
         seen.add(run["id"])
     assert sum(bool(run["after"]) for run in found["runs"]) > 0
+
+
+def test_records_that_came_with_the_code_are_shown_and_not_taken_for_this_machines(
+    capsys, place, tmp_path, monkeypatch
+):
+    """As in a fresh clone: the report shows the shipped numbers, the launcher would train all."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results/shipped").symlink_to(ROOT / "results/shipped")
+    data = next(text for text in place if text.startswith("paths.data="))
+    found = said(capsys, *HEADS, data, "action=status")["runs"]
+    assert {run["state"] for run in found} == {"missing"}
+    shipped = {path.stem for path in (ROOT / "results/shipped").glob("*.json")}
+    assert {run["id"] for run in found} <= shipped
+    assert report.main(["--scale", "demo", "--table", "6"]) == 0
+    assert capsys.readouterr().out.count("(n=1)") == len(found)
 
 
 def test_each_seed_is_a_run_of_its_own(capsys, place):
