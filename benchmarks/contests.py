@@ -26,7 +26,7 @@ CLASSES = 1000
 
 
 @dataclass
-class Entry:
+class Contestant:
     """One network in one mode, and what was measured of it."""
 
     side: str  # ours, timm or deit
@@ -59,7 +59,7 @@ class Contest:
             *(("timm", rival, mode) for mode in reversed(stock)),
         ]
 
-    def enter(self, side: str, name: str, mode: str) -> Entry:
+    def enter(self, side: str, name: str, mode: str) -> Contestant:
         """Build, warm up, and note the memory; compiling happens here."""
         before = _allocated(self.device)
         model = self._network(side, name).to(self.device).train(self.training)
@@ -77,9 +77,9 @@ class Contest:
             torch.cuda.synchronize()
             torch.cuda.reset_peak_memory_stats()
         step()
-        return Entry(side, name, mode, macs, params, step, _peak(self.device) - before)
+        return Contestant(side, name, mode, macs, params, step, _peak(self.device) - before)
 
-    def time(self, entry: Entry) -> None:
+    def time(self, entry: Contestant) -> None:
         _wait(self.device)
         started = time.perf_counter()
         entry.step()

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import timm
 import torch
-from contests import MODES, PIXELS, RIVALS, Contest, Entry, matrix_peak
+from contests import MODES, PIXELS, RIVALS, Contest, Contestant, matrix_peak
 
 PRESETS = {
     "gpu": {"models": ["tnt_s", "tnt_b", "tnt_s_legacy"], "batches": [256], "repeats": 20, "minutes": 6.5},
@@ -54,7 +54,7 @@ def main() -> None:
                 gc.collect()
 
 
-def run(contest: Contest, repeats: int, deadline: float) -> list[Entry]:
+def run(contest: Contest, repeats: int, deadline: float) -> list[Contestant]:
     entries = []
     for side, name, mode in contest.sides():
         if time.monotonic() > deadline:
@@ -67,7 +67,7 @@ def run(contest: Contest, repeats: int, deadline: float) -> list[Entry]:
     return entries
 
 
-def report(contest: Contest, entries: list[Entry], peak: float, folder: Path | None) -> None:
+def report(contest: Contest, entries: list[Contestant], peak: float, folder: Path | None) -> None:
     if not entries:
         return
     deits = {entry.mode: entry for entry in entries if entry.side == "deit"}
@@ -89,7 +89,7 @@ def report(contest: Contest, entries: list[Entry], peak: float, folder: Path | N
         write(contest, entries, folder)
 
 
-def summary(contest: Contest, entries: list[Entry]) -> None:
+def summary(contest: Contest, entries: list[Contestant]) -> None:
     """The figures of the aims: the best mode of each side."""
     best = {
         side: max((e for e in entries if e.side == side), key=lambda e: speed(contest, e), default=None)
@@ -103,7 +103,7 @@ def summary(contest: Contest, entries: list[Entry]) -> None:
             print(f"best of ours ({ours.mode}) to best of {side} ({rival.mode}): {ratio:.2f}{memory}")
 
 
-def write(contest: Contest, entries: list[Entry], folder: Path) -> None:
+def write(contest: Contest, entries: list[Contestant], folder: Path) -> None:
     """timm's columns, and three of ours after them."""
     folder.mkdir(parents=True, exist_ok=True)
     phase = "train" if contest.training else "infer"
@@ -133,7 +133,7 @@ def write(contest: Contest, entries: list[Entry], folder: Path) -> None:
             )
 
 
-def speed(contest: Contest, entry: Entry) -> float:
+def speed(contest: Contest, entry: Contestant) -> float:
     return contest.batch / statistics.median(entry.seconds)
 
 

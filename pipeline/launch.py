@@ -93,8 +93,12 @@ def status(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
             else:
                 draw(*overview.status_table(runs, found))
             if not request.watch or all(at.state == "done" for at in found):
-                return 1 if any(at.state == "broken" for at in found) else 0
+                break
             time.sleep(WATCH_EVERY)
+    if not request.json:
+        for line in spec.expectations(runs):
+            print(line)
+    return 1 if any(at.state == "broken" for at in found) else 0
 
 
 def start(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
@@ -157,8 +161,6 @@ def run_here(request: LaunchRequest, runs: Sequence[PlannedRun], todo: Sequence[
         retry = again(request, "retry")
         print(f"action=logs shows what they printed, {retry} starts them again", file=sys.stderr)
     elif request.ablation:
-        for line in spec.expectations(runs):
-            print(line)
         print(f"the tables: {report_command(runs[0].config)}", file=sys.stderr)
     return 1 if work.failed else 0
 

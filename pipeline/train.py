@@ -204,8 +204,7 @@ def stop(
 
 
 def finish(run: Run, trainer: "Trainer", journal: "RunLogger", device: str, attempt: AttemptLog) -> None:
-    from pipeline.training.completion import complete
-    from pipeline.training.layout import run_layout
+    from pipeline.training.completion import complete, run_layout
 
     weights = trainer.final_weights()
     layout = run_layout(trainer)

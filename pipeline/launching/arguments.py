@@ -67,6 +67,8 @@ def parse(argv: Sequence[str]) -> LaunchRequest:
         raise unknown_name("action", request.action, ACTIONS)
     if request.seeds and any(text.startswith("seed=") for text in overrides):
         raise UserError("seed= and seeds= are both given; seeds=0,1,2 is a run of each cell for each of them")
+    if request.fresh and request.action != "submit":
+        raise UserError(f"fresh=true starts runs anew; action={request.action} does not: leave one out")
     if request.cells and not request.ablation:
         raise UserError("cells= chooses rows of a table; say of which with ablation=")
     return request

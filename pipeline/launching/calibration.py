@@ -92,7 +92,8 @@ def measure(config: RunConfig, seconds: float) -> None:
     with Interrupt() as interrupt:
         place = find_place()
         dataset.prepare(config.data)
-        device = find_device(config.engine.device, place, config.engine.threads)
+        engine = config.engine
+        device = find_device(engine.device, place, engine.threads, engine.deterministic)
         with joined(place, device, config.cluster.start_timeout) as ranks:
             from pipeline.training.trainer import Trainer
 
@@ -103,7 +104,8 @@ def measure(config: RunConfig, seconds: float) -> None:
             raise WorkFailed("it was ended before its second step; nothing was measured")
         rate = steps * config.recipe.global_batch / took / ranks.world
         if not ranks.rank:
-            _note(config, rate, device_name(device), f"{ranks.world} devices for {took:.0f} s")
+            devices = "1 device" if ranks.world == 1 else f"{ranks.world} devices"
+            _note(config, rate, device_name(device), f"{devices} for {took:.0f} s")
 
 
 def _train(trainer: "Trainer", interrupt: Interrupt, seconds: float) -> tuple[int, float]:

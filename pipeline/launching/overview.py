@@ -43,7 +43,7 @@ def plan_table(runs: Sequence[PlannedRun], found: Sequence[RunStatus], costs: Se
             "device-hours": hours(cost.hours),
             "time": f"{clock(cost.seconds)} on {cost.devices}" if cost.seconds else "",
             "disk": size(cost.disk),
-            "known from": cost.basis if at.state == "no data" else at.error or cost.basis,
+            "known from": cost.basis if at.state == "no data" else at.error or at.where or cost.basis,
         }
         for run, at, cost in zip(runs, found, costs, strict=True)
     ]

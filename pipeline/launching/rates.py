@@ -48,7 +48,7 @@ TRAINING = 3  # times the multiply-adds of a forward pass: as many again for eac
 CORE = 20e9
 # Within which factor of it the true rate is expected, up and down.
 TOLD, MEASURED, SCALED, ESTIMATED, ASSUMED, ON_CORES = 1.0, 1.25, 1.5, 2.0, 4.0, 4.0
-LAYOUT = ("kernels", "micro_batch", "compile", "grad_checkpointing")
+LAYOUT = ("kernels", "micro_batch", "compile", "grad_checkpointing", "deterministic")
 NEUTRAL = ("name", "drop_path", "classes")  # of a network: they change its speed little or not
 
 

@@ -1,7 +1,9 @@
 """What a finished run leaves: `model.safetensors` with `config.json` in its directory, and its record."""
 
+import re
 import time
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -9,16 +11,19 @@ from torch import Tensor
 from pipeline.config.identity import science
 from pipeline.config.run import RunConfig
 from pipeline.files import publish_bytes, sha256
+from pipeline.processes.device import processor
 from pipeline.runs import attempts, records
 from pipeline.runs.directory import run_directory
 from pipeline.runs.log import spent
-from pipeline.runs.provenance import code, packages, versions
+from pipeline.runs.provenance import code, packages, packages_hash, versions
 from pipeline.runs.records import Measures, Record, RunLayout
 from pipeline.training import models
-from pipeline.training.trainer import TrainingState
+from pipeline.training.trainer import Trainer, TrainingState
 from tnt.complexity.count import count_macs
 from tnt.complexity.formulas import model_macs
 from tnt.config import TNTConfig
+
+DRIVER = Path("/proc/driver/nvidia/version")
 
 
 def complete(
@@ -84,6 +89,25 @@ def complete(
     return record
 
 
+def run_layout(trainer: Trainer) -> RunLayout:
+    """What the last digits depend on beside the settings."""
+    on_gpu = trainer.device.type == "cuda"
+    return RunLayout(
+        micro_batch=trainer.micro_batch,
+        accumulation=trainer.engine.accumulation,
+        kernels=trainer.kernels,
+        compiled=trainer.config.engine.compile,
+        deterministic=torch.are_deterministic_algorithms_enabled(),
+        threads=torch.get_num_threads(),
+        # One name covers several generations; which instructions torch takes decides the last digits.
+        processor=f"{processor()}, {torch.backends.cpu.get_cpu_capability()}",
+        driver=_driver() if on_gpu else "",
+        cuda=torch.version.cuda or "" if on_gpu else "",
+        cudnn=str(torch.backends.cudnn.version()) if on_gpu else "",
+        packages=packages_hash(),
+    )
+
+
 def _params(config: RunConfig) -> int:
     with torch.device("meta"):
         return models.count_parameters(models.create(config.model))
@@ -101,3 +125,8 @@ def _macs(config: RunConfig) -> int | None:
 
 def _utc(seconds: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
+def _driver() -> str:
+    found = re.search(r"Kernel Module\D*([\d.]+)", DRIVER.read_text() if DRIVER.exists() else "")
+    return found[1] if found else "unknown"

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 Named = Iterable[tuple[str, Tensor]]
 
@@ -37,7 +38,7 @@ class Ema:
                 news.append(tensor.detach().to(average.device, torch.float32))
             else:
                 average.copy_(tensor)
-        torch._foreach_lerp_(averages, news, 1 - self.decay(step))
+        get_ema_multi_avg_fn(self.decay(step))(averages, news, None)
 
     def state_dict(self) -> dict[str, Tensor]:
         return dict(self._average)

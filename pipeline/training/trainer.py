@@ -44,7 +44,7 @@ PATIENCE = 3  # steps in a row that may come out not finite
 
 @dataclass
 class TrainingState:
-    """What a checkpoint keeps of the trainer beside tensors; there its key is "standing".
+    """What a checkpoint keeps of the trainer beside tensors.
 
     A step's checkpoint is published before its evaluation, so `best` is of an earlier step.
     """
@@ -79,8 +79,8 @@ class Trainer(ExitStack):
         order.check_world(ranks.world)
         share = recipe.global_batch // ranks.world
         size = micro_batch(share, machine.micro_batch, order.pairing_block)
-        # Imports of the workers and of the engine take seconds; the workers' go on beside ours.
         self.micro_batch, self.kernels = size, "torch"
+        # Imports of the workers and of the engine take seconds; the workers' go on beside ours.
         self.loader = dataset.training_batches(
             data, order, micro_batch=size, rank=ranks.rank, world=ranks.world
         )
@@ -213,7 +213,7 @@ class Trainer(ExitStack):
 
     def checkpoint_state(self) -> dict[str, Any]:
         return {
-            "standing": dataclasses.asdict(self.state),
+            "trainer": dataclasses.asdict(self.state),
             "data": self.loader.state(),
             "layout": self.engine.layout(),
             "kernels": self.kernels,
@@ -224,9 +224,7 @@ class Trainer(ExitStack):
         self.engine.load(checkpoint.path, checkpoint.state["layout"])
         if self.ema:
             self.ema.load_state_dict(read_tensors(checkpoint.path / EMA, ema=True)[0])
-        standing = checkpoint.state["standing"]
-        standing.pop("measured", None)  # which older versions of the code kept
-        self.state = TrainingState(**standing)
+        self.state = TrainingState(**checkpoint.state["trainer"])
         assert self.state.step == checkpoint.step, "the step of another checkpoint"
         self.state.events += checkpoint.passed_over
 

@@ -2,7 +2,6 @@
 
 import csv
 import hashlib
-import json
 import re
 import shlex
 import subprocess
@@ -20,8 +19,6 @@ from pipeline.config.overrides import compose
 from pipeline.errors import UserError
 from pipeline.runs import records
 from tests.ablations.recorded import Shelf
-from tnt.config import get_config
-from tnt.model import TNT
 
 ROOT = Path(__file__).parents[2]
 
@@ -285,89 +282,7 @@ def test_a_login_node_gets_its_report_without_torch(some):
     assert not done.stderr
 
 
-def test_sizes_are_counted_once_and_again_where_the_code_is_another(tmp_path, monkeypatch):
-    monkeypatch.setattr("tnt.complexity.paper.BASELINES", ())
-    network, path = get_config("tnt_ti"), tmp_path / "sizes.json"
-    found = counting.sizes([network], path).of(network)
-    assert found.params == sum(parameter.numel() for parameter in TNT(network).parameters())
-    before = path.read_bytes()
-
-    def refuse(config: object) -> int:
-        raise AssertionError("counted again")
-
-    with monkeypatch.context() as patch:
-        patch.setattr("tnt.complexity.sizes.params_of", refuse)
-        assert counting.sizes([network], path).of(network) == found
-        patch.setitem(counting.MAKERS, "tnt", ((), ("config",)))
-        with pytest.raises(AssertionError, match="counted again"):
-            counting.sizes([network], path)
-        path.write_text("{")
-        with pytest.raises(AssertionError, match="counted again"):
-            counting.sizes([network], path)
-    assert counting.sizes([network], path).of(network) == found
-    assert path.read_bytes() == before
-
-
-def test_a_report_whose_sizes_cannot_be_kept_has_them_and_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr("tnt.complexity.paper.BASELINES", ())
-    (tmp_path / "file").write_text("")
-    network = get_config("tnt_ti")
-    found = counting.sizes([network], tmp_path / "file" / "sizes.json")
-    assert found.of(network).params
-    assert "were counted but cannot be kept" in found.notes[0]
-
-
-def test_the_sizes_that_are_kept_are_what_counting_gives():
-    """Of the paper's TNTs all; of timm's the quickest, since its versions are in the file."""
-    from tnt.complexity.paper import BASELINES
-    from tnt.complexity.sizes import measure_baseline, params_of
-
-    kept = counting.sizes([], counting.KEPT)
-    for ablation in spec.load("all").values():
-        for cell in ablation.cells:
-            network = spec.composed(ablation, cell).model.network
-            held = kept.of(network).params
-            if ablation.table or held is not None:  # what is not of the paper may be counted when asked for
-                assert held == params_of(network), cell.name
-    (deit,) = [one for one in BASELINES if one.name == "DeiT-S"]
-    measured = measure_baseline(deit)
-    assert kept.of_peer(deit) == counting.Size(measured.params, macs=measured.counted, faults=())
-
-
 def test_cells_are_known_by_one_name_each():
     for name, ablation in spec.load("all").items():
         columns = [row.column for row in ablation.rows if isinstance(row, Cell)]
         assert all(columns) or not any(columns), name
-
-
-def documented(heading: str) -> list[str]:
-    """The names in the first column of a table of results/README.md."""
-    section = (ROOT / "results" / "README.md").read_text().split(f"## {heading}\n")[1].split("\n## ")[0]
-    rows = re.findall(r"^\| (`.+?) \|", section, flags=re.M)
-    return [name for row in rows for name in re.findall(r"`([^`]+)`", row)]
-
-
-def test_the_record_is_documented_field_by_field(shelf):
-    record = shelf.add("inner_heads", "4", 81.3)
-    held = json.loads(records.record_path(shelf.folder, record.id).read_text())
-    assert documented("A record") == list(held)
-    text = (ROOT / "results" / "README.md").read_text()
-    assert all(f"`{name}`" in text for name in [*held["raw"], *held["science"]])
-    assert f"| `schema` | {records.SCHEMA};" in text
-
-
-def test_the_csv_is_documented_column_by_column(shelf):
-    run(shelf)
-    assert sorted(documented("The tables")) == sorted(
-        files(shelf)["table6.csv"].decode().split("\n")[0].split(",")
-    )
-
-
-@pytest.mark.parametrize("scale", ["paper", "demo"])
-def test_the_tables_that_are_committed_are_those_of_the_records(scale, tmp_path):
-    """Else: python ablations/report.py (--scale demo), and commit results/."""
-    report.main(["--records", str(ROOT / "results/shipped"), "--results", str(tmp_path), "--scale", scale])
-    own = Path("tables", *([] if scale == "paper" else [scale]))
-    kept = {path.name: path.read_bytes() for path in (ROOT / "results" / own).glob("*.*")}
-    if kept or scale == "paper":
-        assert kept == {path.name: path.read_bytes() for path in (tmp_path / own).glob("*.*")}

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.pipeline.ranks import DEADLINE, ROOT, finish, start_ranks
 
 SMALL = (
@@ -26,6 +28,8 @@ SMALL = (
     "engine.checkpoint_minutes=1e-9",  # after every step
 )
 STEPS = 28  # 14 in an epoch
+# Tests that compare with the same undisturbed run go to the same worker, which makes that run once.
+ALONE, TWO = (pytest.mark.xdist_group(name) for name in ("train alone", "train two"))
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,7 @@ def said(capsys, *argv: str) -> dict:
         ("max_gpu_hours=nan", "max_gpu_hours=nan cannot be read"),
         ("json=yes", "json=yes cannot be read; write json=true"),
         ("cells=1", "say of which with ablation="),
+        ("fresh=true action=retry", "fresh=true starts runs anew; action=retry does not"),
         ("action=plan action=status", "action is given twice"),
         ("ablation=inner_heads model.inner_heads=2", "model.inner_heads is for this ablation to set"),
     ],

@@ -20,6 +20,7 @@ found, problems = records.read_all(sys.argv[2])
 print(json.dumps({"ids": ids, "records": [record.id for record in found], "problems": problems}))
 """
 SCIENCE, BIRTH, BIRTH_PY = (f"pipeline/config/{name}" for name in ("science.py", "birth.json", "birth.py"))
+WARMUP = "class Warmup:\n    lr: float = 1e-6\n\n\n@dataclass(frozen=True)\nclass Recipe:"
 EPOCHS = "    epochs: int = 300\n"
 
 
@@ -60,12 +61,16 @@ def told(code: Path, edits: list[tuple[str, str, str]], names: Path = IDS) -> di
         [],
         [(SCIENCE, EPOCHS, EPOCHS + "    momentum: float = 0.9\n"),
          (BIRTH, '"recipe.epochs"', '"recipe.momentum": 0.9, "recipe.epochs"')],
+        [(SCIENCE, "    warmup_lr: float = 1e-6", "    warmup: Warmup = field(default_factory=Warmup)"),
+         (SCIENCE, '"warmup_lr", ', ""),
+         (SCIENCE, "class Recipe:", WARMUP),
+         (BIRTH_PY, "RENAMED: dict[str, str] = {}", 'RENAMED = {"recipe.warmup.lr": "recipe.warmup_lr"}')],
         [(SCIENCE, "ema_share", "memory"),
          (BIRTH_PY, "RENAMED: dict[str, str] = {}", 'RENAMED = {"recipe.memory": "recipe.ema_share"}')],
         [(SCIENCE, "    clip: float = 0.0  # largest norm of the gradient; 0 = not clipped\n", ""),
          (SCIENCE, ', "clip")', ")")],
     ],
-    ids=["as it is", "a new setting", "a renamed setting", "a setting that has gone"],
+    ids=["as it is", "a new setting", "a section of its own", "a renamed setting", "a setting that has gone"],
 )  # fmt: skip
 def test_ids_and_records_stay_when_the_code_grows(code, edits):
     committed = json.loads(IDS.read_text())

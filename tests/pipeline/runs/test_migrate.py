@@ -11,8 +11,11 @@ from pipeline.config.overrides import compose
 from pipeline.runs import records
 from pipeline.runs.records import main, migrate
 
-# All that were ever committed with schema 1, a line each.
-OLD = [json.loads(line) for line in Path(__file__).with_name("schema1.jsonl").read_text().splitlines()]
+# All that were ever committed with schema 1, and those of schema 2 that lack what came later; a line each.
+OLD, EARLIER = (
+    [json.loads(line) for line in Path(__file__).with_name(f"schema{number}.jsonl").read_text().splitlines()]
+    for number in (1, 2)
+)
 
 
 @pytest.fixture
@@ -22,6 +25,16 @@ def folder(tmp_path) -> Path:
     for values in OLD:
         (folder / f"{values['id']}.json").write_text(json.dumps(values))
     return folder
+
+
+def test_a_record_that_lacks_what_came_later_is_read_under_its_id(tmp_path):
+    for values in EARLIER:
+        assert "mix_first" not in values["science"]["data"]["augmentation"]
+        (tmp_path / f"{values['id']}.json").write_text(json.dumps(values))
+    found, problems = records.read_all(tmp_path)
+    assert not problems
+    assert {record.id for record in found} == {values["id"] for values in EARLIER}
+    assert not any(record.science["data"]["augmentation"]["mix_first"] for record in found)
 
 
 def test_every_record_ever_committed_is_read(folder):

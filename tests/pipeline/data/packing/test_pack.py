@@ -2,8 +2,10 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import tarfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -233,9 +235,7 @@ def test_foreign_tars_are_never_mixed_with_a_new_set(source, tmp_path):
 
 
 def test_too_little_space_is_told_before_anything_is_written(source, tmp_path, monkeypatch):
-    import shutil
-
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(1, 1, 1000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
     with pytest.raises(UserError, match=r"has 0\.00 GB free; the set needs up to"):
         make(source, tmp_path / "set", PACKING)
     assert not list(tmp_path.glob("set/**/*.tar"))
