@@ -33,7 +33,7 @@ def test_a_killed_run_ends_to_the_bit_where_it_would_have(place, gold, world, st
     cold = world == 1
     for step, workers in kills:
         more = (f"engine.zero_stage={stage}", f"data.loading.workers={workers}")
-        processes = place.start(*more, world=world, cold=cold)
+        processes = place.start(*more, world=world, cold=cold and step == kills[0][0])
         place.reaches(step, processes)
         victim = processes[-1]
         victim.kill()
