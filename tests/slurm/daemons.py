@@ -148,9 +148,12 @@ def _in_job(values: dict[str, str], folder: Path, node: str) -> bool:
 
 
 def end(folder: Path, node: str = "", daemons: bool = True, seconds: float = 20.0) -> None:
-    """Kill them all, and see them gone; what a daemon starts meanwhile is met in the next round."""
+    """Kill them all, and see them gone in several looks: what is just starting cannot be told for a moment."""
     deadline = time.monotonic() + seconds
-    while left := [pid for pid in processes(folder, node, daemons) if not _is_zombie(pid)]:
+    empty_looks = 0
+    while empty_looks < 5:
+        left = [pid for pid in processes(folder, node, daemons) if not _is_zombie(pid)]
+        empty_looks = 0 if left else empty_looks + 1
         for pid in left:
             try:
                 os.kill(pid, signal.SIGKILL)
@@ -158,7 +161,7 @@ def end(folder: Path, node: str = "", daemons: bool = True, seconds: float = 20.
                 continue
         if time.monotonic() > deadline:
             raise TimeoutError(f"processes {left} of the cluster in {folder} do not go")
-        time.sleep(0.02)  # between two looks
+        time.sleep(0.05)  # between two looks
 
 
 def _is_zombie(pid: int) -> bool:
