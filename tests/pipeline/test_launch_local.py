@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -116,7 +117,7 @@ def test_what_was_started_shows_its_progress_and_where_its_output_is(place, brok
     _, _, err = broken
     assert "starts;" in err
     assert "output.log has what it prints" in err
-    assert "2 at work" in err
+    assert re.search("[12] at work", err)  # the second has failed before it is seen, on some machines
     assert "is done: top-1" in err
 
 

@@ -33,7 +33,8 @@ def test_a_network_of_timms_trains_under_the_same_recipe_and_leaves_the_same_rec
         folders = [setting for setting in place.settings if setting.startswith("paths.")]
         evaluate.main([f"run={place.directory.name}", f"precision={precision}", *folders])
         [path] = place.folder.glob("evaluations/*.json")
-        assert json.loads(path.read_text()).items() >= expected.items()
+        found = {name: value for name, value in json.loads(path.read_text()).items() if name in expected}
+        assert found == pytest.approx(expected, rel=1e-12)  # another process may add up otherwise
         path.unlink()
     assert record["raw"]["loss"] != record["raw_fp32"]["loss"]
     rows = [json.loads(line) for line in (place.directory / "metrics.jsonl").read_text().splitlines()]
