@@ -270,6 +270,7 @@ def test_what_a_record_holds_cannot_break_out_of_a_table(shelf, capsys):
     assert "\x1b" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_login_node_gets_its_report_without_torch(some):
     code = (
         "import sys; from ablations import report; report.main(sys.argv[1:]); "

@@ -113,6 +113,7 @@ def test_a_run_is_measured_at_the_size_and_with_the_data_settings_that_are_asked
     assert waits == [77]
 
 
+@pytest.mark.slow
 def test_two_ranks_measure_the_same(lab):
     root, here, _, config, model = lab
     command = [ROOT / "pipeline/evaluate.py", f"run={RUN}", *here]

@@ -59,6 +59,7 @@ def test_a_mistake_is_one_line_with_the_cure(argument, message):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_the_plan_is_made_without_torch(place):
     """And without what else is slow to import; on a login node it must answer at once."""
     argv = ["ablation=all", "scale=demo", "cluster=local", *place]

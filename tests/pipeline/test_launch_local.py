@@ -167,6 +167,7 @@ def test_a_finished_run_begins_anew_only_when_asked(place, broken, capsys):
     assert (directory / "model.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_ctrl_c_loses_nothing_and_a_second_launch_takes_over(place, capsys):
     """Two launches at once: one trains, the other waits, and goes on where the first was stopped."""
     more = ("recipe.epochs=5", "cells=both")

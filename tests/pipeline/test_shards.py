@@ -70,6 +70,7 @@ class Halted:
             assert (now.st_ino, now.st_mtime_ns) == (stat.st_ino, stat.st_mtime_ns)
 
 
+@pytest.mark.slow
 def test_a_make_that_was_killed_continues_to_the_same_bytes(tmp_path):
     halted = Halted(tmp_path)
     os.killpg(halted.process.pid, signal.SIGKILL)
@@ -77,6 +78,7 @@ def test_a_make_that_was_killed_continues_to_the_same_bytes(tmp_path):
     halted.check_that_the_same_command_completes()
 
 
+@pytest.mark.slow
 def test_workers_end_when_only_their_parent_is_killed(tmp_path):
     halted = Halted(tmp_path)
     halted.process.kill()
@@ -86,6 +88,7 @@ def test_workers_end_when_only_their_parent_is_killed(tmp_path):
     halted.check_that_the_same_command_completes()
 
 
+@pytest.mark.slow
 def test_ctrl_c_is_one_line_that_says_that_the_same_command_continues(tmp_path):
     halted = Halted(tmp_path)
     halted.process.send_signal(signal.SIGINT)
@@ -95,6 +98,7 @@ def test_ctrl_c_is_one_line_that_says_that_the_same_command_continues(tmp_path):
     halted.check_that_the_same_command_completes()
 
 
+@pytest.mark.slow
 def test_a_second_make_of_the_same_set_is_refused_while_the_first_runs(tmp_path):
     halted = Halted(tmp_path)
     plain = halted.content
@@ -124,6 +128,7 @@ def test_a_full_disk_is_one_line_and_leaves_no_partial_file(tmp_path):
     assert sorted(p.name for p in (tmp_path / "set/.make").iterdir()) == ["lock", "plan.json"]
 
 
+@pytest.mark.slow
 def test_digits_from_nothing_to_a_verified_set_and_back(tmp_path, capsys):
     out = tmp_path / "digits"
     make = ["make", "digits", str(out), *["--samples-per-shard", "300", "--format", "png", "--size", "16"]]

@@ -211,12 +211,14 @@ def test_streamed_shards_train_and_are_saved_between_epochs_only(place):
     assert place.steps() == [14, 28]
 
 
+@pytest.mark.slow
 @ALONE
 def test_staged_shards_give_the_same_run(place, gold, tmp_path):
     assert Left.by(place.train(f"data.stage={tmp_path / 'disk'}")) == gold()
     assert len(list((tmp_path / "disk").glob("*/*.tar"))) == 2
 
 
+@pytest.mark.slow
 def test_nothing_of_the_environment_is_written_down(place):
     env = {"WANDB_API_KEY": "CANARY-4711", "AWS_SECRET_ACCESS_KEY": "CANARY-4712"}
     directory = place.train("logging.tensorboard=true", env=env)

@@ -40,6 +40,7 @@ def test_a_mistake_of_ours_keeps_its_stack_trace():
         fails_with(AssertionError("invariant"))
 
 
+@pytest.mark.slow
 def test_interrupting_a_command_leaves_one_line(tmp_path):
     """The image is a pipe, so the command is at work, waiting for it, when the signal comes."""
     os.mkfifo(tmp_path / "x.png")
@@ -52,6 +53,7 @@ def test_interrupting_a_command_leaves_one_line(tmp_path):
     assert printed.splitlines()[1:] == ["tnt.predict: interrupted"]
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_early_is_no_error(tmp_path, tiny):
     (tmp_path / "x.png").write_text("damaged")
     weights.save(tiny(), tmp_path / "w.safetensors")

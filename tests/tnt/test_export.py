@@ -47,6 +47,7 @@ def test_an_onnx_graph_gives_the_logits_for_any_batch(tiny, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["x.onnx"]
 
 
+@pytest.mark.slow
 def test_a_program_gives_the_logits_without_our_code_for_any_batch(tmp_path):
     model = small(se="outer", word_edge=8, form="legacy")
     assert to_program(model, tmp_path / "x.pt2") <= 1e-4

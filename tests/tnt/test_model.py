@@ -176,6 +176,7 @@ def test_bf16_autocast_keeps_the_residual_stream_and_the_gradients_in_fp32(tiny)
     assert {parameter.grad.dtype for parameter in model.parameters()} == {torch.float32}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("form", ["official", "legacy"])
 def test_compiles_without_graph_breaks(tiny, form, training):
@@ -192,6 +193,7 @@ def test_compiles_without_graph_breaks(tiny, form, training):
         torch.testing.assert_close(compiled_gradients[f"_orig_mod.{name}"], gradient)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["official", "legacy"])
 def test_exports_with_a_free_batch(tiny, form):
     model = tiny(form=form)

@@ -36,6 +36,7 @@ def assert_equal_within(ours: torch.Tensor, theirs: torch.Tensor, what: str = "l
     assert gap <= TOLERANCE, f"{what} differ by {gap:.1e} of their largest"
 
 
+@pytest.mark.slow
 def test_logits_equal_timms_at_224(pair):
     _, ours, theirs, _ = pair
     images = torch.randn(2, 3, 224, 224)
@@ -43,6 +44,7 @@ def test_logits_equal_timms_at_224(pair):
         assert_equal_within(ours(images), theirs(images))
 
 
+@pytest.mark.slow
 def test_logits_equal_timms_at_384_after_resizing_positions(pair):
     name, _, _, file = pair
     larger = timm.create_model(
@@ -62,6 +64,7 @@ def test_a_model_resizes_its_own_positions_as_a_resized_file_would(pair):
         assert_equal_within(ours(images), resized(images))
 
 
+@pytest.mark.slow
 def test_gradients_equal_timms(pair):
     _, ours, theirs, _ = pair
     images, labels = torch.randn(2, 3, 224, 224), torch.tensor([3, 14])
@@ -74,6 +77,7 @@ def test_gradients_equal_timms(pair):
         assert_equal_within(gradients[name], parameter.grad, name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("position", ["patch_position", "word_position"])
 def test_a_position_that_is_off_equals_timms_with_zeros(pair, position, tmp_path):
     """timm has no switch; zeros in its place are the same network."""

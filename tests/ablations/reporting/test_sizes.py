@@ -40,6 +40,7 @@ def test_a_report_whose_sizes_cannot_be_kept_has_them_and_says_so(tmp_path, monk
     assert "were counted but cannot be kept" in found.notes[0]
 
 
+@pytest.mark.slow
 def test_the_sizes_that_are_kept_are_what_counting_gives():
     """Of the paper's TNTs all; of timm's the quickest, since its versions are in the file."""
     from tnt.complexity.paper import BASELINES

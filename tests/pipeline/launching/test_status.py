@@ -119,6 +119,7 @@ def test_a_job_says_where_a_run_stands_that_has_left_nothing(run, state, expecte
     assert "17_3" in at.where + at.error
 
 
+@pytest.mark.slow
 def test_asking_never_keeps_a_trainer_out(directory):
     """A trainer enters and leaves its run again and again, while somebody asks all the time who holds it."""
     enter = (

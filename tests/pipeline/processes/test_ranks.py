@@ -77,6 +77,7 @@ def test_a_dead_rank_ends_the_others_at_once(world, victim):
             assert "Timed out" not in ends_with_one_line(process)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group", ["gather", "default", "theirs"])
 @pytest.mark.parametrize("private", [False, True], ids=["as of torch 2.15", "as of torch 2.11"])
 def test_a_stopped_rank_ends_the_others_after_the_time_out_in_every_group(group, private):

@@ -28,6 +28,7 @@ def test_the_official_decay_stands_for_the_official_run():
     assert average(torch.zeros(1), steps=steps).longest == 0.99996
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [30, 100, 3125, 100_000])
 def test_a_short_run_is_not_left_behind(steps):
     """Weights that rise to 1 over the first half of the run and stay: the average must have arrived."""

@@ -54,6 +54,7 @@ def pair(pair_root):
     return {stage: said[2 * stage : 2 * stage + 2] for stage in STAGES}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("world", [1, 2])
 def test_a_resumed_run_goes_on_to_the_bit(alone, pair, world, stage):
@@ -79,6 +80,7 @@ def test_weights_and_their_exchange_are_fp32(alone, pair, stage):
         assert runs[stage][0]["dtypes"] == ["torch.float32"]
 
 
+@pytest.mark.slow
 def test_accumulation_precision_clipping_and_nan(tmp_path):
     plain = {"stage": 0, "steps": 3, "precision": "fp32"}
     variants = {
@@ -117,6 +119,7 @@ def test_accumulation_precision_clipping_and_nan(tmp_path):
         assert not list((tmp_path / str(stage)).glob("step-*"))
 
 
+@pytest.mark.slow
 def test_a_poisoned_rank_is_skipped_by_all_and_world_sizes_convert(pair, pair_root):
     """One launch of two ranks, one of a single: from two ranks to one and back to two."""
     grown = [saving(pair_root, stage, steps=3, save=[3]) for stage in STAGES]
@@ -143,6 +146,7 @@ def test_a_poisoned_rank_is_skipped_by_all_and_world_sizes_convert(pair, pair_ro
     assert "go on with engine.zero_stage=2" in refused["error"]
 
 
+@pytest.mark.slow
 def test_fused_kernels_give_the_same_step_also_with_split_weights_and_checkpointing():
     """Stage 3 holds only parts of the weights, and fetches them by calls of modules that the kernels skip."""
     plain = {"stage": 0, "steps": 1, "precision": "fp32"}
@@ -225,6 +229,7 @@ def test_deepspeed_has_what_the_adapter_reaches_into():
     assert missing.splitlines()[-1] == "[]"
 
 
+@pytest.mark.slow
 def test_deepspeed_starts_without_a_compiler(tmp_path):
     """Neither a compiler nor ninja nor MPI is within reach, and nothing is built."""
     out = run_ranks(

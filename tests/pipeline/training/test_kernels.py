@@ -89,6 +89,7 @@ def fast_kernels(monkeypatch):
     monkeypatch.setattr(kernels, "_why_not", lambda model, device: "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("before", ["", "fused"])
 def test_auto_takes_kernels_that_compute_the_same_here_and_says_how_nearly(
     model, ranks, fast_kernels, before
@@ -98,6 +99,7 @@ def test_auto_takes_kernels_that_compute_the_same_here_and_says_how_nearly(
     assert "off by" in why
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "said"),
     [
@@ -118,6 +120,7 @@ def test_auto_never_takes_kernels_that_compute_other_numbers_here(
     assert len(why.splitlines()) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["official", "legacy"])
 @pytest.mark.parametrize("training", [True, False])
 def test_the_comparison_drops_paths_draws_nothing_of_the_runs_and_holds_in_either_form(model, form, training):
@@ -166,6 +169,7 @@ def test_fused_is_refused_where_it_cannot_be_had(model, ranks, network, device, 
         assert choose([chosen], "auto", device, LOAD, ranks) == ("torch", "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("training", [True, False])
 def test_either_kernels_can_be_timed(model, monkeypatch, training):
     monkeypatch.setattr(kernels, "ROUNDS", 1)

@@ -187,6 +187,7 @@ def test_what_modules_log_is_kept(tmp_path):
     assert "after the end" not in (tmp_path / "log.txt").read_text()
 
 
+@pytest.mark.slow
 def test_tensorboard_has_the_curves_and_forgets_what_was_undone(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

@@ -29,6 +29,7 @@ def test_equations_17_and_18_are_the_sums_of_their_parts():
     assert eq18_params(m, c, d) == eq16_params(c) + m * c * d + eq16_params(d)
 
 
+@pytest.mark.slow
 def test_the_whole_network_by_formula_is_what_fvcore_counts(sizes):
     for size in sizes.values():
         assert size.faults == ()
@@ -135,6 +136,7 @@ def test_the_worked_example_comes_out_as_the_equations_say_and_not_as_the_text()
     assert round(example["params_ratio"], 3) == 1.084
 
 
+@pytest.mark.slow
 def test_the_command_prints_every_row_and_machines_read_the_same(capsys):
     assert sizing.main([]) == 0
     printed = capsys.readouterr().out

@@ -33,6 +33,7 @@ def draw(name: str, out, *arguments: str) -> int:
     return main([name, str(out), "--dpi", "50", *arguments])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [pytest.param("fig4", marks=pytest.mark.slow), "fig5", "attention", "cam"])
 def test_a_seed_gives_the_same_bytes_and_both_kinds_of_file(name, saved, tmp_path, capsys):
     arguments = ["--weights", str(saved), "--size", SMALL[name], "--depths", "3" if name == "cam" else "1,3"]
@@ -82,6 +83,7 @@ def test_tnt_s_with_random_weights_is_drawn_and_said_to_be_random(name, tmp_path
     assert [path.name for path in tmp_path.iterdir()] == ["x.png"]
 
 
+@pytest.mark.slow
 def test_figure_4_says_which_of_its_networks_are_untrained(tiny, saved, deit, tmp_path, monkeypatch):
 
     points = [torch.zeros(384, 2), torch.zeros(10, 2)]

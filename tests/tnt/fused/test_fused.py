@@ -82,6 +82,7 @@ def cases() -> list[tuple[int, int, int, torch.dtype]]:
     return [(*shape, DTYPE) for shape in FEW] + [(*shape, torch.bfloat16) for shape in rounded]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("m", "c", "heads", "dtype"), cases())
 def test_outputs_and_every_gradient_are_those_of_the_plain_block(m, c, heads, dtype, poison):
     block = block_of(c, heads)
@@ -138,6 +139,7 @@ def images_for(dtype: torch.dtype = DTYPE) -> Tensor:
     return torch.randn(2, 3, 16, 24, dtype=dtype, device=DEVICE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -181,6 +183,7 @@ def test_under_autocast_fused_is_no_farther_from_the_truth_than_plain(tiny):
     assert (by_fused - truth).square().mean() < 1.5 * (by_plain - truth).square().mean()
 
 
+@pytest.mark.slow
 def test_with_checkpointing_the_gradients_are_the_same_bit_by_bit(tiny):
     _, b = pair(tiny, drop_path=0.3, depth=2)
     again = copy.deepcopy(b)
@@ -190,6 +193,7 @@ def test_with_checkpointing_the_gradients_are_the_same_bit_by_bit(tiny):
         assert ours.equal(theirs)
 
 
+@pytest.mark.slow
 def test_the_rest_compiles_without_a_break(tiny):
     """What torch.compile sees, derivative and all; that it also makes code of it takes half a minute more."""
     _, b = pair(tiny)
@@ -270,6 +274,7 @@ def test_a_tile_holds_whole_patches(m, c, heads):
     assert tile.warps in (1, 2, 4, 8)
 
 
+@pytest.mark.slow
 def test_the_kernels_compile_for_a_hopper_gpu_and_fit_into_it(tmp_path):
     """With Triton's own compiler, which needs no GPU: the interpreter takes what it would refuse."""
     command = [sys.executable, "benchmarks/compiled.py", "--shapes", "16,24,4"]
@@ -301,6 +306,7 @@ def curve(model: TNT, steps: int, batch: int, lr: float, autocast: bool) -> list
     return losses
 
 
+@pytest.mark.slow
 def test_a_short_training_shows_the_same_losses(tiny):
     a, b = pair(tiny, image_size=16)
     by_plain, by_fused = (curve(model, 5, 2, 1e-2, autocast=False) for model in (a, b))

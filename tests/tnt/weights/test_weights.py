@@ -42,6 +42,7 @@ def test_what_is_written_comes_back_bit_for_bit(tmp_path, format, suffix):
     assert [file.name for file in tmp_path.iterdir()] == [f"w{suffix}"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["tnt_s", "tnt_b", "tnt_s_legacy"])
 def test_what_is_written_for_timm_gives_the_same_logits_there(tmp_path, name):
     model = tnt.create_model(name).eval()
@@ -259,6 +260,7 @@ def run(*arguments: object) -> subprocess.CompletedProcess:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_the_command_translates_and_says_what_it_did(tmp_path):
     model = small()
     torch.save(official_checkpoint(model), tmp_path / "in.pth.tar")
@@ -270,6 +272,7 @@ def test_the_command_translates_and_says_what_it_did(tmp_path):
     assert torch.equal(logits(read), logits(model))
 
 
+@pytest.mark.slow
 def test_the_command_answers_a_mistake_in_one_line(tmp_path):
     done = run(tmp_path / "nothing.pth", tmp_path / "out.safetensors")
     assert done.returncode == 2
@@ -277,6 +280,7 @@ def test_the_command_answers_a_mistake_in_one_line(tmp_path):
     assert "invalid choice: 'tim'" in run("a", "b", "--to", "tim").stderr
 
 
+@pytest.mark.slow
 def test_equal_weights_are_equal_files(tmp_path):
     """In another process as well, where sets have another order: a hash of the file names the weights."""
     save = "import sys, torch, tnt, tnt.weights; torch.manual_seed(0); "

@@ -39,6 +39,7 @@ def texts(figure) -> list:
     return [text for text in found if text.get_text().strip()]
 
 
+@pytest.mark.slow
 def test_the_same_tables_are_the_same_bytes(drawn, tmp_path):
     table = drawn.table("inner_heads")
     again = draw.draw_all([table], tmp_path, drawn.folder / "runs")

@@ -236,6 +236,7 @@ def test_without_scripts_the_tables_are_still_there(visit):
     expect(page.locator("#table6 .value").first).to_be_visible()
 
 
+@pytest.mark.slow
 def test_the_command_draws_and_writes_the_page_without_torch(drawn, shelf, tmp_path):
     shelf.add("inner_heads", "4", 96.0, overrides=["scale=demo"])
     check = (

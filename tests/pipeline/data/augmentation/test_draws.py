@@ -210,6 +210,7 @@ def timms_draw(mixup):
     return weight, cuts, box
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [{}, {"cutmix": 0.0}, {"mixup": 0.0}, {"switch_probability": 0.2, "cutmix": 0.3}],

@@ -47,6 +47,7 @@ def both(request):
     return timms_choices(request.param), our_choices(request.param)
 
 
+@pytest.mark.slow
 def test_as_many_operations_fire_in_a_view_as_in_timms(both):
     counts = [np.bincount([len(view) for view in views], minlength=4) for views in both]
     table = np.array(counts)
@@ -64,6 +65,7 @@ def test_each_operation_strikes_as_often_as_in_timms(both):
     assert chi2_contingency(table).pvalue > 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in OPERATIONS if name not in NO_ARGUMENT])
 def test_arguments_are_distributed_as_timms(both, name):
     theirs, ours = (

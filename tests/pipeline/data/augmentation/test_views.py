@@ -68,6 +68,7 @@ def test_crop_and_flip_equal_the_oracle(name, subsampling):
     assert nearly_equal(ours, theirs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("interpolation", ["bicubic", "random"])
 def test_the_whole_chain_stays_close_to_the_oracle(name, interpolation):

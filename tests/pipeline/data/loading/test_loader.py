@@ -56,6 +56,7 @@ def ranks(digits, world, workers, sampling=SAMPLING, augmentation=SMALL, **setti
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("world", "workers"), [(2, 0), (3, 0), (8, 0), (1, 4)])
 def test_an_epoch_hands_over_every_sample_exactly_once(digits, gold_once, world, workers):
     """1437 samples: 59 whole batches of 24, none twice, the same on any ranks and workers."""
@@ -67,6 +68,7 @@ def test_an_epoch_hands_over_every_sample_exactly_once(digits, gold_once, world,
     assert found == gold_once
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("world", "workers"), [(2, 0), (8, 0), (1, 2)])
 def test_keys_and_pixels_of_every_step_do_not_depend_on_ranks_and_workers(digits, gold, world, workers):
     assert ranks(digits, world, workers) == gold
@@ -108,6 +110,7 @@ def test_batches_are_pictures_of_their_samples(digits):
             assert np.abs(image.astype(int) - pixels).max() <= 2
 
 
+@pytest.mark.slow
 def test_batches_reuse_the_memory_that_was_allocated_at_the_start(digits):
     with TrainLoader(digits, SAMPLING, SMALL, loading=Loading(workers=1, batches=2)) as loader:
         places = [batch.images.data_ptr() for batch in loader]
@@ -115,6 +118,7 @@ def test_batches_reuse_the_memory_that_was_allocated_at_the_start(digits):
     assert len(set(places)) == 2
 
 
+@pytest.mark.slow
 def test_leaving_an_epoch_early_and_beginning_again_mixes_nothing_up(digits, gold):
     with TrainLoader(
         digits, SAMPLING, SMALL, micro_batch=64, loading=Loading(workers=2, batches=4)
@@ -141,6 +145,7 @@ for batch in loader:
 """
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_with_other_workers_exactly_where_it_was_and_leaves_nothing_behind(digits, gold):
     shared = sorted(os.listdir("/dev/shm"))
     run = subprocess.run(
@@ -239,6 +244,7 @@ def test_evaluation_hands_over_every_sample_once_on_any_world_size(evaluated, wo
     assert len(steps) == 1
 
 
+@pytest.mark.slow
 def test_evaluation_pixels_do_not_depend_on_workers(evaluated):
     found = []
     for workers in (0, 2):

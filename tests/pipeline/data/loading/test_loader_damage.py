@@ -28,6 +28,7 @@ def shown(digits, count):
     return [int(samples[len(samples) * n // count]) for n in range(count)]
 
 
+@pytest.mark.slow
 def test_a_damaged_sample_is_replaced_by_the_same_substitute_wherever_it_stands(digits, tmp_path, caplog):
     bad = shown(digits, 3)
     spare = damaged(digits, tmp_path / "copy", bad)
@@ -60,6 +61,7 @@ def test_a_damaged_sample_is_replaced_by_the_same_substitute_wherever_it_stands(
         assert again == found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_resumed_run_needs_no_list_to_find_the_same_damage(digits, tmp_path, workers):
     spare = damaged(digits, tmp_path / "copy", shown(digits, 3))
@@ -80,6 +82,7 @@ def test_the_label_is_that_of_the_substitute(digits, tmp_path):
             assert batch.labels.tolist() == digits.label[batch.sample].tolist()
 
 
+@pytest.mark.slow
 def test_a_shard_full_of_another_ones_data_stops_the_run(digits, tmp_path):
     spare = copied(digits, tmp_path / "copy")
     other = min(range(8), key=lambda index: abs(spare.shards[index].bytes - spare.shards[3].bytes) or 1 << 40)

@@ -47,6 +47,7 @@ def first_batch_while(loader, act):
         return batch.result(60)
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_is_named_with_its_shard(blocked):
     with TrainLoader(blocked, SAMPLING, SMALL, loading=Loading(workers=1, timeout=20)) as loader:
         blocked.block()
@@ -56,6 +57,7 @@ def test_a_worker_that_is_killed_is_named_with_its_shard(blocked):
             first_batch_while(loader, lambda: os.kill(loader._tasks.pids[0], signal.SIGKILL))
 
 
+@pytest.mark.slow
 def test_a_worker_that_hangs_in_a_read_is_named_with_its_shard(blocked):
     with TrainLoader(blocked, SAMPLING, SMALL, loading=Loading(workers=1, timeout=0.3)) as loader:
         blocked.block()
@@ -65,6 +67,7 @@ def test_a_worker_that_hangs_in_a_read_is_named_with_its_shard(blocked):
             next(iter(loader))
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_stopped_is_named_with_its_shard(blocked):
     """Stopped while it opens a shard; the shard comes back, so that nothing but the stop holds it."""
 
@@ -81,6 +84,7 @@ def test_a_worker_that_is_stopped_is_named_with_its_shard(blocked):
             first_batch_while(loader, stop)
 
 
+@pytest.mark.slow
 def test_workers_that_are_all_stopped_before_they_take_a_task_are_noticed(digits):
     with TrainLoader(digits, SAMPLING, SMALL, loading=Loading(workers=1, timeout=0.3)) as loader:
         batches = iter(loader)
@@ -90,6 +94,7 @@ def test_workers_that_are_all_stopped_before_they_take_a_task_are_noticed(digits
             list(batches)
 
 
+@pytest.mark.slow
 def test_a_fault_of_ours_comes_with_its_stack_trace(digits):
     with TrainLoader(digits, SAMPLING, SMALL, loading=Loading(workers=1)) as loader:
         plain = loader._tasks.submit
@@ -107,6 +112,7 @@ def test_workers_that_cannot_start_are_an_error_and_not_a_wait(digits, monkeypat
         next(iter(loader))
 
 
+@pytest.mark.slow
 def test_a_workers_proportional_share_of_memory_stays_below_130_mb(digits):
     """With batches of the size that ImageNet's training has: 128 images of 224² pixels, six of them."""
     sampling = Sampling(seed=5, global_batch=128)
@@ -125,6 +131,7 @@ def test_a_workers_proportional_share_of_memory_stays_below_130_mb(digits):
     assert sum(late) - sum(early) < 8 * 5_000
 
 
+@pytest.mark.slow
 def test_signals_to_the_whole_job_do_not_stop_the_workers_and_closing_ends_even_a_stopped_one(digits):
     numbers = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     with TrainLoader(digits, SAMPLING, SMALL, loading=Loading(workers=0)) as loader:
@@ -147,6 +154,7 @@ def test_signals_to_the_whole_job_do_not_stop_the_workers_and_closing_ends_even_
     assert found == {at: [key for key, _ in step.values()] for at, step in gold.items()}
 
 
+@pytest.mark.slow
 def test_a_trainer_thread_may_start_the_workers_and_end(digits):
     """The kernel's tie between a process and its parent is one to the thread that forked it."""
     made = []
@@ -159,6 +167,7 @@ def test_a_trainer_thread_may_start_the_workers_and_end(digits):
         assert sum(len(batch.sample) for batch in loader) == loader.steps_per_epoch * 192
 
 
+@pytest.mark.slow
 def test_a_worker_keeps_the_buffers_of_its_images():
     """Without `prepare` each of these arrays is had from the kernel again, at 146 page faults."""
     check = """

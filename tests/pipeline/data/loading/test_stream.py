@@ -88,6 +88,7 @@ def test_an_epoch_of_one_worker_leaves_out_no_more_than_the_incomplete_batch(str
     assert (np.bincount(digits.label) >= np.bincount(labels)).all()
 
 
+@pytest.mark.slow
 def test_the_same_ranks_and_workers_see_the_same_pixels_and_epochs_differ(stream):
     first = rank_batches(stream, 0, 1, 2)
     again = rank_batches(stream, 0, 1, 2)
@@ -162,6 +163,7 @@ def test_a_shard_that_webdataset_silently_cuts_short_is_noticed(digits, tmp_path
         rank_batches(stream_of(spare.root, "train"), 0, 1, 0)
 
 
+@pytest.mark.slow
 def test_an_image_that_cannot_be_decoded_is_named_and_replaced_and_many_stop_the_run(
     digits, tmp_path, caplog
 ):

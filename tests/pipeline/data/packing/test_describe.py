@@ -12,6 +12,7 @@ from pipeline.errors import UserError, WorkFailed
 from tests.pipeline.pictures import encoded, plant, plant_pictures
 
 
+@pytest.mark.slow
 def test_info_says_what_a_set_holds(tmp_path):
     plant_pictures(tmp_path / "pictures")
     make(folder(tmp_path / "pictures"), tmp_path / "set", Packing(samples_per_shard=7))

@@ -13,6 +13,7 @@ def run(work, tasks, workers=2):
     return results, sum(counted)
 
 
+@pytest.mark.slow
 def test_every_task_is_done_once_and_reported():
     def work(task, advance):
         advance(task)

@@ -25,6 +25,7 @@ def payload(manifest, sample):
     return data[manifest.offset[sample] :][: manifest.length[sample]]
 
 
+@pytest.mark.slow
 def test_indexing_a_set_made_here_gives_the_manifest_that_make_wrote(tmp_path):
     plant_pictures(tmp_path / "pictures")
     out = tmp_path / "set"

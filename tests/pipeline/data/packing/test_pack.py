@@ -80,6 +80,7 @@ def test_odd_files_are_marked_with_the_decoder_they_need(source, tmp_path):
     assert {"dog/really_png.png", "dog/stray.jpg", "dog/stray.cls"} <= names
 
 
+@pytest.mark.slow
 def test_the_same_source_and_seed_give_the_same_bytes_whatever_the_workers(source, tmp_path):
     for place, workers in (("a", 1), ("b", 3)):
         make(source, tmp_path / place, Packing(samples_per_shard=8, workers=workers))
@@ -129,6 +130,7 @@ def test_timm_finds_the_splits_in_info_json(source, tmp_path):
     assert info["splits"]["validation"]["num_samples"] == 10
 
 
+@pytest.mark.slow
 def test_damaged_files_are_named_and_nothing_is_published(source, tmp_path):
     pictures, out = tmp_path / "pictures", tmp_path / "set"
     (pictures / "train/cat/03.jpg").write_bytes(jpeg(100, 80)[:900])
@@ -143,6 +145,7 @@ def test_damaged_files_are_named_and_nothing_is_published(source, tmp_path):
     assert [path.name for path in out.iterdir()] == [".make"]
 
 
+@pytest.mark.slow
 def test_skipping_damaged_files_names_them_and_keeps_the_rest(source, tmp_path):
     pictures, out = tmp_path / "pictures", tmp_path / "set"
     (pictures / "train/cat/03.jpg").write_bytes(b"")
@@ -153,6 +156,7 @@ def test_skipping_damaged_files_names_them_and_keeps_the_rest(source, tmp_path):
     assert b"cat/03" not in manifest.key.tolist()
 
 
+@pytest.mark.slow
 def test_a_replaced_damaged_file_lets_the_same_command_finish(source, tmp_path):
     pictures, out = tmp_path / "pictures", tmp_path / "set"
     sound = (pictures / "train/cat/03.jpg").read_bytes()
@@ -169,6 +173,7 @@ def test_a_replaced_damaged_file_lets_the_same_command_finish(source, tmp_path):
     assert files(out) == files(tmp_path / "undisturbed")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", ["flush_directory", "write_info"])
 def test_a_make_stopped_while_it_publishes_completes(source, tmp_path, monkeypatch, step):
     from pipeline.data.packing import build
@@ -197,6 +202,7 @@ def test_a_complete_set_is_left_alone(source, tmp_path):
     assert {path: path.stat().st_mtime_ns for path in out.iterdir()} == before
 
 
+@pytest.mark.slow
 def test_a_lost_or_cut_shard_is_written_again_with_the_same_bytes(source, tmp_path):
     out = tmp_path / "set"
     make(source, out, PACKING)
@@ -210,6 +216,7 @@ def test_a_lost_or_cut_shard_is_written_again_with_the_same_bytes(source, tmp_pa
     assert shards[2].stat().st_mtime_ns == untouched
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -278,6 +285,7 @@ def test_timms_reader_reads_the_shards(source, tmp_path, split):
     assert sorted(found) == sorted(wanted)
 
 
+@pytest.mark.slow
 def test_plain_tar_lists_image_then_label(source, tmp_path):
     make(source, tmp_path / "set", PACKING)
     data = (tmp_path / "set/pictures-validation-00.tar").read_bytes()

@@ -26,6 +26,7 @@ def train(whole):
         manifest.path(index).write_bytes(data)
 
 
+@pytest.mark.slow
 def test_an_undamaged_set_passes(train):
     assert verify(train[0].root) == []
 
@@ -66,6 +67,7 @@ def damage(kind, manifest, sound, generator):
 KINDS = ("payload", "header", "cut", "cut at a block", "zeroed", "swapped", "missing")
 
 
+@pytest.mark.slow
 def test_a_thousand_random_damages_are_all_noticed_and_named(train):
     manifest, sound = train
     generator = np.random.default_rng(0)
@@ -95,6 +97,7 @@ def test_a_damaged_header_is_found_by_the_scan_at_its_place(train):
         manifest.path(shard).write_bytes(sound[shard])
 
 
+@pytest.mark.slow
 def test_all_damage_of_a_set_is_listed_with_shards_and_samples(train):
     manifest, sound = train
     first, second, third = (manifest.path(i) for i in range(3))
