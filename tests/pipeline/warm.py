@@ -41,7 +41,7 @@ IMPORTED = (
     "simplejpeg",
 )
 # What nothing reads while it is imported.
-LATE = ("PYTEST_", "SLURM_", "MASTER_", "RANK", "LOCAL_RANK", "WORLD_SIZE")
+LATE = ("PYTEST_", "SLURM_", "MASTER_", "RANK", "LOCAL_RANK", "WORLD_SIZE", "WANDB_", "AWS_", "PATH")
 
 
 def suits(

@@ -177,8 +177,7 @@ def test_bf16_autocast_keeps_the_residual_stream_and_the_gradients_in_fp32(tiny)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("training", [False, True])
-@pytest.mark.parametrize("form", ["official", "legacy"])
+@pytest.mark.parametrize(("form", "training"), [("official", False), ("official", True), ("legacy", True)])
 def test_compiles_without_graph_breaks(tiny, form, training):
     model: TNT = tiny(form=form, se="outer", patch_dim=20, drop_path=0.0 if not training else 0.2)
     model.train(training)

@@ -255,29 +255,26 @@ def test_a_missing_and_a_misshapen_tensor_are_named(tmp_path):
         weights.read(tmp_path / "w.pth")
 
 
-def run(*arguments: object) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "tnt.weights", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
 @pytest.mark.slow
-def test_the_command_translates_and_says_what_it_did(tmp_path):
+def test_the_command_translates_and_says_what_it_did(tmp_path, capsys):
     model = small()
     torch.save(official_checkpoint(model), tmp_path / "in.pth.tar")
-    done = run(tmp_path / "in.pth.tar", tmp_path / "out.safetensors", "--to", "timm")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "official format, tnt_s (depth=2, classes=5)" in done.stdout
+    command = [str(tmp_path / "in.pth.tar"), str(tmp_path / "out.safetensors"), "--to", "timm"]
+    assert weights.main(command) == 0
+    said = capsys.readouterr()
+    assert said.err == ""
+    assert "official format, tnt_s (depth=2, classes=5)" in said.out
     read = like(model)
     assert weights.load(read, tmp_path / "out.safetensors").format == "timm"
     assert torch.equal(logits(read), logits(model))
 
 
-@pytest.mark.slow
-def test_the_command_answers_a_mistake_in_one_line(tmp_path):
-    done = run(tmp_path / "nothing.pth", tmp_path / "out.safetensors")
-    assert done.returncode == 2
-    assert done.stderr == f"tnt.weights: no weights at {tmp_path / 'nothing.pth'}\n"
-    assert "invalid choice: 'tim'" in run("a", "b", "--to", "tim").stderr
+def test_the_command_answers_a_mistake_in_one_line(tmp_path, capsys):
+    assert weights.main([str(tmp_path / "nothing.pth"), str(tmp_path / "out.safetensors")]) == 2
+    assert capsys.readouterr().err == f"tnt.weights: no weights at {tmp_path / 'nothing.pth'}\n"
+    with pytest.raises(SystemExit, match="2"):
+        weights.main(["a", "b", "--to", "tim"])
+    assert "invalid choice: 'tim'" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -285,9 +282,9 @@ def test_equal_weights_are_equal_files(tmp_path):
     """In another process as well, where sets have another order: a hash of the file names the weights."""
     save = "import sys, torch, tnt, tnt.weights; torch.manual_seed(0); "
     save += "tnt.weights.save(tnt.create_model('tnt_ti', depth=1, classes=3), sys.argv[1])"
-    paths = [tmp_path / f"{seed}.safetensors" for seed in (1, 2)]
-    for path in paths:
-        subprocess.run(
-            [sys.executable, "-c", save, path], env={**os.environ, "PYTHONHASHSEED": path.stem}, check=True
-        )
-    assert paths[0].read_bytes() == paths[1].read_bytes()
+    here, there = (tmp_path / name for name in ("here.safetensors", "there.safetensors"))
+    torch.manual_seed(0)
+    weights.save(tnt.create_model("tnt_ti", depth=1, classes=3), here)
+    environment = {**os.environ, "PYTHONHASHSEED": "7"}
+    subprocess.run([sys.executable, "-c", save, there], env=environment, check=True)
+    assert here.read_bytes() == there.read_bytes()
