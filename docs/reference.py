@@ -1,6 +1,7 @@
 """A hook of MkDocs: the site's pages that the code writes, and those that live in other folders."""
 
 import dataclasses
+import html
 import inspect
 import os
 import re
@@ -113,7 +114,13 @@ def settings_page() -> str:
     for name, hint, default, meaning in settings():
         born = BIRTH.get(RENAMED.get(name, name), None)
         birth = f"`{_text(born)}`" if RENAMED.get(name, name) in BIRTH else ""
-        cells = (f"`{name}`", f"`{hint}`".replace("|", "\\|"), f"`{_text(default)}`", birth, meaning)
+        cells = (
+            f"`{name}`",
+            f"`{hint}`".replace(" |", ", or"),
+            f"`{_text(default)}`",
+            birth,
+            html.escape(meaning),
+        )
         rows.setdefault(name.rpartition(".")[0], []).append(f"| {' | '.join(cells)} |")
     for section, lines in rows.items():
         title = f"`{section}`" if section else "A run"

@@ -11,6 +11,8 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import NoReturn
 
+OURS = ("tnt", "pipeline", "ablations")
+
 
 class UserError(ValueError):
     """Something that the user can put right: the message says what was wrong and what to do."""
@@ -51,6 +53,11 @@ def command(
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_status)
+    except ModuleNotFoundError as missing:
+        if str(missing.name).startswith(OURS):
+            raise
+        print(f"error: {missing.name} is needed for this: pip install -e '.[all]'", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
         print(f"\n{stopped}", file=sys.stderr)
         sys.exit(130)

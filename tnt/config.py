@@ -19,7 +19,7 @@ class TNTConfig:
     of the paper and is what makes the word edge p′ of Table 7 a fair comparison.
     """
 
-    form: str = "official"  # which published network carries the name: see the README's table
+    form: str = "official"  # official or legacy: which of the two published networks of that name
     image_size: int = 224  # the edge of an image, in pixels
     patch_size: int = 16  # the edge of a patch, in pixels
     word_edge: int = 4  # p′: a word is word_edge × word_edge pixels; it is also the stride of the stem
