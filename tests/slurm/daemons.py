@@ -148,7 +148,7 @@ def _in_job(values: dict[str, str], folder: Path, node: str) -> bool:
 
 
 def end(folder: Path, node: str = "", daemons: bool = True, seconds: float = 20.0) -> None:
-    """Kill them all, and see them gone in several looks: what is just starting cannot be told for a moment."""
+    """Kill them all, and see none in several looks: what is just starting cannot be told for a moment."""
     deadline = time.monotonic() + seconds
     empty_looks = 0
     while empty_looks < 5:
