@@ -14,6 +14,7 @@ GUIDES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md", ROOT 
 MAP = (ROOT / "docs" / "architecture.md").read_text().split("## Where to change what")[1]
 MADE_LATER = (
     "runs/",
+    "photos/",
     "earlier/",
     "log.txt",
     "results/records/",
