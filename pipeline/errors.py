@@ -40,6 +40,11 @@ def some(names: Sequence[str], separator: str = ", ", most: int = 10) -> str:
     return separator.join(names[:most]) + more
 
 
+def counted(number: int, noun: str) -> str:
+    """As "1 shard" or "1,024 shards"."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
 def command(
     main: Callable[[Sequence[str]], int | None],
     argv: Sequence[str] | None = None,
