@@ -4,7 +4,7 @@ BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast lint setup slurm slurm-down clean
+.PHONY: help demo test test-fast lint docs setup slurm slurm-down clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/make \1	\2/' | expand -t 17
@@ -35,6 +35,9 @@ lint: setup  ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: setup  ## the pages of docs/ as a site: site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 setup: .venv/ready  ## what the tests need: .venv with all packages; as root on Debian, Slurm and Chromium too
 

@@ -13,6 +13,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+try:
+    import pipeline  # noqa: F401
+except ModuleNotFoundError:
+    sys.exit("error: not installed for this Python; `make demo` installs into .venv: activate that")
+
 from ablations.reporting.cells import own_scale
 from ablations.reporting.collect import Report, collect
 from ablations.reporting.figures import draw

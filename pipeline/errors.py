@@ -11,6 +11,8 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import NoReturn
 
+OURS = ("tnt", "pipeline", "ablations")
+
 
 class UserError(ValueError):
     """Something that the user can put right: the message says what was wrong and what to do."""
@@ -38,6 +40,11 @@ def some(names: Sequence[str], separator: str = ", ", most: int = 10) -> str:
     return separator.join(names[:most]) + more
 
 
+def counted(number: int, noun: str) -> str:
+    """As "1 shard" or "1,024 shards"."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
 def command(
     main: Callable[[Sequence[str]], int | None],
     argv: Sequence[str] | None = None,
@@ -51,6 +58,11 @@ def command(
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_status)
+    except ModuleNotFoundError as missing:
+        if str(missing.name).startswith(OURS):
+            raise
+        print(f"error: {missing.name} is needed for this: pip install -e '.[all]'", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
         print(f"\n{stopped}", file=sys.stderr)
         sys.exit(130)

@@ -13,10 +13,16 @@ A timm network is fed as its own config says (mean, std, crop, interpolation), o
 import dataclasses
 import hashlib
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+try:
+    import pipeline  # noqa: F401
+except ModuleNotFoundError:
+    sys.exit("error: not installed for this Python; `make demo` installs into .venv: activate that")
 
 from pipeline.config import run as configs
 from pipeline.config.identity import is_run_id, science

@@ -32,6 +32,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+try:
+    import pipeline  # noqa: F401
+except ModuleNotFoundError:
+    sys.exit("error: not installed for this Python; `make demo` installs into .venv: activate that")
+
 from ablations import spec
 from pipeline.config.machine import Paths
 from pipeline.config.overrides import compose, groups_help

@@ -20,7 +20,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from pipeline.errors import UserError, command, some, unknown_name
+try:
+    import pipeline  # noqa: F401
+except ModuleNotFoundError:
+    sys.exit("error: not installed for this Python; `make demo` installs into .venv: activate that")
+
+from pipeline.errors import UserError, command, counted, some, unknown_name
 
 if TYPE_CHECKING:
     from pipeline.data.packing.build import Outcome
@@ -131,7 +136,7 @@ def verify(argv: Sequence[str]) -> int:
         print(one)
     if damage:
         cure = "remove these shards and run the `make` command again, or copy the shards again"
-        print(f"{len(damage)} damaged {'shard' if len(damage) == 1 else 'shards'}: {cure}", file=sys.stderr)
+        print(f"{counted(len(damage), 'damaged shard')}: {cure}", file=sys.stderr)
         return 1
     print(f"{options.root}: every byte is the same as when it was packed")
     return 0
@@ -156,9 +161,9 @@ def info(argv: Sequence[str]) -> int:
 def report(outcome: "Outcome", out: Path, done: str) -> None:
     if outcome.complete_before:
         print(f"{out} is complete already (`verify` reads every byte)")
+        return
     for split, manifest in outcome.manifests.items():
-        shards = "1 shard" if len(manifest.shards) == 1 else f"{len(manifest.shards):,} shards"
-        print(f"{done} {len(manifest):,} {split} images in {shards}")
+        print(f"{done} {len(manifest):,} {split} images in {counted(len(manifest.shards), 'shard')}")
     if outcome.skipped:
         name_files(outcome.skipped, "damaged and left out")
     if outcome.flawed:

@@ -20,6 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+try:
+    import pipeline  # noqa: F401
+except ModuleNotFoundError:
+    sys.exit("error: not installed for this Python; `make demo` installs into .venv: activate that")
+
 from pipeline.config import run as configs
 from pipeline.config.identity import id_of, run_id, science
 from pipeline.config.overrides import from_command_line

@@ -12,7 +12,17 @@ from tests.sources import ROOT
 
 GUIDES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md", ROOT / "slurm" / "README.md"]
 MAP = (ROOT / "docs" / "architecture.md").read_text().split("## Where to change what")[1]
-MADE_LATER = ("runs/", "results/records/", "demo/", "data/", "/", "pipeline/conf/cluster/mysite.yaml")
+MADE_LATER = (
+    "runs/",
+    "photos/",
+    "earlier/",
+    "log.txt",
+    "results/records/",
+    "demo/",
+    "data/",
+    "/",
+    "pipeline/conf/cluster/mysite.yaml",
+)
 
 
 def paths(text: str) -> list[str]:

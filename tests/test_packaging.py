@@ -1,5 +1,6 @@
 """What a wheel holds, as setuptools computes it from setup.cfg."""
 
+import importlib.util
 from pathlib import Path
 
 import pytest
@@ -41,3 +42,27 @@ def test_a_wheel_holds_every_module_and_every_file_that_they_open(distribution):
 
 def test_the_version_stands_in_one_place(distribution):
     assert distribution.metadata.version == tnt.__version__
+
+
+def test_one_command_knows_them_all(capsys, monkeypatch):
+    from tnt import __main__ as commands
+
+    monkeypatch.setattr("sys.argv", ["tnt", "--help"])
+    commands.main()
+    listed = capsys.readouterr().out
+    for name, (module, _) in commands.COMMANDS.items():
+        assert f"  {name} " in listed
+        assert importlib.util.find_spec(module) is not None
+
+
+def test_one_command_hands_its_arguments_on(capsys, monkeypatch):
+    from tnt import __main__ as commands
+
+    monkeypatch.setattr("sys.argv", ["tnt", "weights", "--help"])
+    with pytest.raises(SystemExit, match="0"):
+        commands.main()
+    assert "Translate the weights" in capsys.readouterr().out
+    monkeypatch.setattr("sys.argv", ["tnt", "lunch"])
+    with pytest.raises(SystemExit, match="2"):
+        commands.main()
+    assert "did you mean 'launch'?" in capsys.readouterr().err

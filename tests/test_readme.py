@@ -1,4 +1,4 @@
-"""The README against the repository: its tree, its commands, its Python; and the links of all pages."""
+"""The pages for users against the repository: the tree, the commands, the Python, the links."""
 
 import re
 import shutil
@@ -9,7 +9,12 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 DOCS = sorted(path for room in (".", "docs", "results", "slurm") for path in (ROOT / room).glob("*.md"))
-BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", (ROOT / "README.md").read_text(), flags=re.M | re.S)
+GUIDES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCKS = [
+    block
+    for page in GUIDES
+    for block in re.findall(r"^```(\w*)\n(.*?)^```", page.read_text(), flags=re.M | re.S)
+]
 
 
 def blocks(language: str) -> list[str]:
@@ -18,7 +23,8 @@ def blocks(language: str) -> list[str]:
 
 def commands() -> list[str]:
     lines = "\n".join(blocks("sh")).replace("\\\n", " ").splitlines()
-    return [line.split("#")[0].strip() for line in lines if line.split("#")[0].strip()]
+    found = [line.split("#")[0].strip() for line in lines]
+    return list(dict.fromkeys(line for line in found if line))
 
 
 def make_targets() -> list[str]:
@@ -56,9 +62,9 @@ def test_commands_name_things_that_exist(command):
 
 
 @pytest.mark.parametrize("program", blocks("python"))
-def test_python_in_the_readme_runs(program, tmp_path, monkeypatch):
+def test_python_in_the_pages_runs(program, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    exec(compile(program, "README.md", "exec"), {})
+    exec(compile(program, "a page", "exec"), {})
 
 
 needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")

@@ -19,20 +19,20 @@ class TNTConfig:
     of the paper and is what makes the word edge p′ of Table 7 a fair comparison.
     """
 
-    form: str = "official"  # which published network carries the name: see the README's table
-    image_size: int = 224
-    patch_size: int = 16
+    form: str = "official"  # official or legacy: which of the two published networks of that name
+    image_size: int = 224  # the edge of an image, in pixels
+    patch_size: int = 16  # the edge of a patch, in pixels
     word_edge: int = 4  # p′: a word is word_edge × word_edge pixels; it is also the stride of the stem
-    depth: int = 12
-    patch_dim: int = 384  # d
-    word_dim: int | None = None  # c
-    outer_heads: int = 6
-    inner_heads: int = 4
-    mlp_ratio: int = 4  # r
-    patch_position: bool = True  # E_patch of Eq. 12
-    word_position: bool = True  # E_pixel of Eq. 13
+    depth: int = 12  # blocks, each an inner and an outer transformer
+    patch_dim: int = 384  # d, the width of a patch
+    word_dim: int | None = None  # c, the width of a word; None: d divided by the words of a patch
+    outer_heads: int = 6  # of the attention between patches
+    inner_heads: int = 4  # of the attention between the words of a patch
+    mlp_ratio: int = 4  # r, the width of the hidden layers in widths of their input
+    patch_position: bool = True  # whether patches have position encodings, E_patch of Eq. 12
+    word_position: bool = True  # whether words have position encodings, E_pixel of Eq. 13
     se: str = "none"  # where §2.4's gate sits; the paper's TNT-S+SE is "outer"
-    channels: int = 3
+    channels: int = 3  # of an image
     classes: int = 1000  # 0: no head, the class token's embedding comes out
     drop_path: float = 0.0  # rate of the last block; it grows linearly from 0 at the first
 

@@ -25,7 +25,7 @@ FORMS = {
 
 @dataclass(frozen=True)
 class EngineConfig:
-    device: str = "auto"
+    device: str = "auto"  # auto, cpu or cuda
     threads: int = 0  # of a process's arithmetic on the CPU; 0 = as many as torch takes
     zero_stage: int = 0  # what DeepSpeed spreads over ranks: 1 optimizer, 2 and gradients, 3 and weights
     micro_batch: int = 128  # the most views that a rank holds at once; fewer where its share is smaller
@@ -63,8 +63,8 @@ class EngineConfig:
 
 @dataclass(frozen=True)
 class Paths:
-    runs: str = "runs"
-    records: str = "results/records"
+    runs: str = "runs"  # a directory for each run
+    records: str = "results/records"  # one small file for each finished run
     data: str = "data"  # sets of shards, one directory each
 
 
@@ -72,7 +72,7 @@ class Paths:
 class LoggingConfig:
     every: int = 50  # steps between lines of metrics.jsonl and points of TensorBoard
     seconds: float = 30.0  # between plain lines where nobody watches
-    tensorboard: bool = True
+    tensorboard: bool = True  # write its files into the run's directory
     wandb: str = ""  # a Weights & Biases project; "" = not used
 
     def __post_init__(self) -> None:
@@ -87,14 +87,14 @@ class ClusterConfig:
     What reaches the scheduler is held to the characters that its names need: nothing here can be a command.
     """
 
-    name: str = "auto"
+    name: str = "auto"  # local, slurm, or auto: Slurm where it is
     start_timeout: float = 1800.0  # seconds that processes wait for each other, to the end of the first step
     timeout: float = 300.0  # seconds later on; above data.loading.timeout, and the longest that one is busy
     jobs: int = 0  # runs at a time on this machine; 0 = as many as it has room for
     partition: str = ""  # "" here and below: the scheduler's default
-    account: str = ""
-    qos: str = ""
-    constraint: str = ""
+    account: str = ""  # who pays
+    qos: str = ""  # the quality of service
+    constraint: str = ""  # features of nodes, as a100&nvlink
     gpu_request: str = "gres"  # how GPUs are asked for, gres or gpus-per-node; none = processes without one
     nodes: int = 0  # of a run; 0 = as the model needs
     gpus: int = 0  # of a node, one process each; 0 = as the model needs
@@ -129,5 +129,5 @@ class ClusterConfig:
 class About:
     """For which table a run was asked for: a remark, since several tables may share a run."""
 
-    ablation: str = ""
-    cell: str = ""
+    ablation: str = ""  # its name
+    cell: str = ""  # its row

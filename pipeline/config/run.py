@@ -24,8 +24,8 @@ class RunConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     recipe: Recipe = field(default_factory=Recipe)
-    seed: int = 0
-    scale: str = "paper"
+    seed: int = 0  # of everything random
+    scale: str = "paper"  # or "demo": digits instead of any data, small networks, a short recipe
     precision: str = "bf16"  # of the arithmetic; weights, their average and the optimizer are fp32
     engine: EngineConfig = field(default_factory=EngineConfig)
     paths: Paths = field(default_factory=Paths)

@@ -36,21 +36,21 @@ class ModelConfig:
 class Recipe:
     """Table 3 and the official command. Learning rates are those of the whole global batch."""
 
-    epochs: int = 300
-    global_batch: int = 1024
+    epochs: int = 300  # as many views as the split has images, each
+    global_batch: int = 1024  # views of a step, of all devices together
     repeats: int = 3  # views of an image that stand together in an epoch (repeated augmentation)
     lr: float = 1e-3  # at the end of the warm-up
     min_lr: float = 1e-5  # at the end of the run
-    warmup_epochs: float = 5.0
+    warmup_epochs: float = 5.0  # in which the rate grows from warmup_lr to lr
     warmup_lr: float = 1e-6  # at the first step
     cooldown_epochs: int = 0  # of the epochs, the last ones, all at min_lr
     lr_changes: str = "step"  # or "epoch": an epoch keeps the rate of its first step
     weight_decay: float = 0.05  # of matrices and kernels
-    beta1: float = 0.9
-    beta2: float = 0.999
-    eps: float = 1e-8
+    beta1: float = 0.9  # of AdamW
+    beta2: float = 0.999  # of AdamW
+    eps: float = 1e-8  # of AdamW
     clip: float = 0.0  # largest norm of the gradient; 0 = not clipped
-    drop_path: float = 0.1
+    drop_path: float = 0.1  # of the network's last block; it grows linearly from 0 at the first
     ema: float = 0.99996  # decay of the moving average of the weights; 0 = none is kept
     ema_share: float = 0.07  # the average's longest memory as a share of the run
     evaluate_every: int = 1  # epochs; the last is always evaluated

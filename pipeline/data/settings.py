@@ -13,10 +13,10 @@ READERS = ("indexed", "webdataset")
 
 @dataclass(frozen=True)
 class DataConfig:
-    name: str = "imagenet"
+    name: str = "imagenet"  # as in tables
     root: str = ""  # where the shards lie; their fingerprint says what they are
-    classes: int = 1000
-    image_size: int = 224
+    classes: int = 1000  # of the network too
+    image_size: int = 224  # of the network and of all crops too
     train: str = "train"  # the split to learn from
     validation: str = "validation"  # the split to be measured on
     # Which answers are right, in evaluation: "" the split's labels, "index" classes whose names are the
@@ -26,8 +26,8 @@ class DataConfig:
     reader: str = "indexed"
     stage: str = ""  # a folder on the node's own disk: splits are copied there once, and read from there
     order: str = "global"  # or "lane", for file systems that dislike random access
-    lanes: int = 64
-    window: int = 4
+    lanes: int = 64  # of order=lane: parts of the split that are each read in order
+    window: int = 4  # of order=lane: shards of a lane whose samples are mixed
     augmentation: Augmentation = field(default_factory=Augmentation)
     loading: Loading = field(default_factory=Loading)
     damage: Limits = field(default_factory=Limits)

@@ -4,6 +4,7 @@ import sys
 import pytest
 
 from pipeline.errors import UserError, WorkFailed, command, unknown_name
+from tests.sources import ROOT
 
 
 def leave(main, **options):
@@ -19,6 +20,32 @@ def test_a_users_error_is_one_line_and_its_own_status(error, status, capsys):
 
     assert leave(main) == status
     assert capsys.readouterr().err == f"error: {error}\n"
+
+
+@pytest.mark.parametrize(("name", "said"), [("pandas", "error: pandas is needed"), ("tnt.gone", "")])
+def test_a_package_that_is_missing_is_named_unless_it_is_ours(name, said, capsys):
+    def main(argv):
+        raise ModuleNotFoundError("no", name=name)
+
+    if said:
+        assert leave(main) == 2
+        assert capsys.readouterr().err.startswith(said)
+    else:
+        with pytest.raises(ModuleNotFoundError):
+            command(main, [])
+
+
+@pytest.mark.parametrize(
+    "script", ["train.py", "evaluate.py", "launch.py", "shards.py", "../ablations/report.py"]
+)
+def test_where_nothing_is_installed_a_script_says_so(script):
+    """`-S`: without the packages of this environment."""
+    path = ROOT / "pipeline" / script
+    command = [sys.executable, "-S", "-B", path]
+    done = subprocess.run(command, cwd="/", env={}, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: not installed for this Python")
+    assert done.stderr.count("\n") == 1
 
 
 def test_main_gets_the_arguments_and_decides_the_status():

@@ -24,21 +24,21 @@ class Augmentation:
     does nothing; it is not offered here.
     """
 
-    image_size: int = 224
+    image_size: int = 224  # data.image_size
     scale: tuple[float, float] = (0.08, 1.0)  # crop's share of the image's area
     ratio: tuple[float, float] = (3 / 4, 4 / 3)  # crop's width / height
     interpolation: str = "bicubic"  # of crops and of RandAugment; "random": bilinear or bicubic, draw by draw
-    flip: float = 0.5
-    randaugment: str = "rand-m9-mstd0.5-inc1"  # "" = off
+    flip: float = 0.5  # probability that an image is mirrored
+    randaugment: str = "rand-m9-mstd0.5-inc1"  # timm's words for its strength and spread; "" = off
     erase: float = 0.25  # probability that a box is replaced by normal noise, per pixel
     mix_first: bool = False  # boxes are erased after images were mixed, so that their noise is not
     mixup: float = 0.8  # Beta's parameter; 0 = off
-    cutmix: float = 1.0
-    mix_probability: float = 1.0
+    cutmix: float = 1.0  # the same
+    mix_probability: float = 1.0  # that a group of views is mixed at all
     switch_probability: float = 0.5  # of cutmix where both are on
-    smoothing: float = 0.1
-    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
-    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    smoothing: float = 0.1  # share of a label that all classes get
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)  # taken from each channel
+    std: tuple[float, float, float] = (0.5, 0.5, 0.5)  # by which it is then divided
     crop_fraction: float = 0.9  # evaluation: the crop's edge / the resized image's shorter edge
 
     def __post_init__(self) -> None:

@@ -27,8 +27,8 @@ class Finding:
 class Limits:
     """Shares of a split and of a shard that may be damaged; a share above 0 always allows one sample."""
 
-    total: float = 1e-4
-    shard: float = 1e-2
+    total: float = 1e-4  # of a split
+    shard: float = 1e-2  # of one shard
 
 
 NONE = Limits(0.0, 0.0)  # evaluation: one missing image makes another test set

@@ -9,7 +9,7 @@ from pipeline.data.images.decode import ImageKind, StoredImage, decode
 from pipeline.data.packing.sources.source import encoded
 from pipeline.data.shards.manifest import Manifest
 from pipeline.data.shards.reader import ShardFiles
-from pipeline.errors import UserError, some
+from pipeline.errors import UserError, counted, some
 from pipeline.files import publish_bytes
 
 if TYPE_CHECKING:
@@ -42,8 +42,9 @@ def _describe_split(manifest: Manifest) -> str:
     counts = np.bincount(manifest.label, minlength=len(manifest.classes))
     kinds = np.bincount(manifest.kind, minlength=len(ImageKind))
     per_shard = [shard.samples for shard in manifest.shards]
+    shards = counted(len(manifest.shards), "shard")
     lines = [
-        (manifest.split, f"{len(manifest):,} images in {len(manifest.shards):,} shards, {_amount(size)}"),
+        (manifest.split, f"{len(manifest):,} images in {shards}, {_amount(size)}"),
         ("classes", f"{len(manifest.classes):,}: {some(manifest.classes, most=8)}"),
         ("per class", f"{_extreme(manifest, counts, 'min')} to {_extreme(manifest, counts, 'max')}"),
         ("per shard", f"{min(per_shard):,} to {max(per_shard):,} images"),
