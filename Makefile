@@ -28,7 +28,7 @@ PYTEST := $(BIN)/pytest --numprocesses logical --maxprocesses 8 --dist loadgroup
 test: setup lint  ## ruff, mypy and all tests
 	$(PYTEST)
 
-test-fast: setup  ## the tests that need neither training, nor Slurm, nor a browser
+test-fast: setup  ## the tests that take no more than a few seconds each, and need neither Slurm nor a browser
 	$(PYTEST) -m "not slow and not slurm and not browser"
 
 lint: setup  ## ruff and mypy

@@ -26,7 +26,7 @@ print(json.dumps({"ids": ids, "records": [record.id for record in found], "probl
 SCIENCE, BIRTH, BIRTH_PY = (f"pipeline/config/{name}" for name in ("science.py", "birth.json", "birth.py"))
 WARMUP = "class Warmup:\n    lr: float = 1e-6\n\n\n@dataclass(frozen=True)\nclass Recipe:"
 RENAMED = {"recipe.warmup.lr": "recipe.warmup_lr", "recipe.memory": "recipe.ema_share"}
-EPOCHS = "    epochs: int = 300\n"
+EPOCHS = "    epochs: int = 300"
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def test_the_ids_of_this_code_are_those_that_are_committed():
 def test_ids_and_records_stay_when_the_code_grows(code):
     """By a new setting, a section of its own for another, a new name for a third, and without a fourth."""
     edits = [
-        (SCIENCE, EPOCHS, EPOCHS + "    momentum: float = 0.9\n"),
+        (SCIENCE, EPOCHS, f"    momentum: float = 0.9\n{EPOCHS}"),
         (BIRTH, '"recipe.epochs"', '"recipe.momentum": 0.9, "recipe.epochs"'),
         (SCIENCE, "    warmup_lr: float = 1e-6", "    warmup: Warmup = field(default_factory=Warmup)"),
         (SCIENCE, '"warmup_lr", ', ""),
@@ -96,7 +96,7 @@ def test_a_new_default_leaves_the_ids_of_what_is_said(code, tmp_path):
 
 def test_a_setting_without_a_birth_value_is_refused(code):
     with pytest.raises(AssertionError, match=r"recipe\.momentum is unknown.*birth\.json"):
-        told(code, [(SCIENCE, EPOCHS, EPOCHS + "    momentum: float = 0.9\n")])
+        told(code, [(SCIENCE, EPOCHS, f"    momentum: float = 0.9\n{EPOCHS}")])
 
 
 def test_a_revision_concerns_the_runs_that_it_names(monkeypatch):
