@@ -66,3 +66,14 @@ def test_one_command_hands_its_arguments_on(capsys, monkeypatch):
     with pytest.raises(SystemExit, match="2"):
         commands.main()
     assert "did you mean 'launch'?" in capsys.readouterr().err
+
+
+def test_the_container_copies_what_is_there_and_installs_extras_that_are(distribution):
+    lines = (ROOT / "Dockerfile").read_text().splitlines()
+    copied = [word for line in lines if line.startswith("COPY ") for word in line.split()[1:-1]]
+    allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line[0] == "!"}
+    assert set(copied) == allowed
+    assert all((ROOT / name).exists() for name in copied)
+    (install,) = [line for line in lines if "pip install" in line]
+    extras = install.split("[")[1].split("]")[0].split(",")
+    assert set(extras) <= set(distribution.extras_require)
