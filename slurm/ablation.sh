@@ -11,4 +11,4 @@
 #SBATCH --output=%x-%j.out
 set -eu
 
-srun sh pipeline/launching/slurm/rank.sh pipeline/launch.py cluster=slurm "$@"
+srun --export=ALL sh pipeline/launching/slurm/rank.sh pipeline/launch.py cluster=slurm "$@"

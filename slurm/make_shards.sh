@@ -14,5 +14,5 @@
 #SBATCH --output=%x-%j.out
 set -eu
 
-srun --cpus-per-task="$SLURM_CPUS_PER_TASK" \
+srun --export=ALL --cpus-per-task="$SLURM_CPUS_PER_TASK" \
     sh pipeline/launching/slurm/rank.sh pipeline/shards.py make "$@" --workers "$SLURM_CPUS_PER_TASK"

@@ -17,5 +17,5 @@
 #SBATCH --output=%x-%j.out
 set -eu
 
-srun --kill-on-bad-exit=1 --cpus-per-task="$SLURM_CPUS_PER_TASK" \
+srun --kill-on-bad-exit=1 --export=ALL --cpus-per-task="$SLURM_CPUS_PER_TASK" \
     sh pipeline/launching/slurm/rank.sh pipeline/train.py model=tnt_s "$@"

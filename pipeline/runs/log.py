@@ -82,11 +82,6 @@ def printed_error(directory: Path) -> str:
     return (errors or printed or [""])[-1].removeprefix("error: ")
 
 
-def newest_rows(path: Path) -> list[dict[str, Any]]:
-    """Those at a file's end, however long it is."""
-    return [row for _, row in _steps(_end(path)[0])]
-
-
 def tail(path: Path, lines: int = 0) -> list[str]:
     """The last lines of a file, all of those that are read where no number is given."""
     content, whole = _end(path)
