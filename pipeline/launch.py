@@ -15,7 +15,7 @@ action=submit        start what is not done (the default); after that the comman
        retry         start those again that broke
        rehearse      a few steps, a real signal, and the same weights as without it
        calibrate     train a minute and keep the images/s, by which plan and max_gpu_hours count from then on
-seeds=0,1,2          of each cell; cells=a,b takes some of them
+seeds=0,1,2          of each cell, or seeds=0..9; cells=a,b takes some of them
 max_gpu_hours=N      refuse to start what may take more than that, or what nothing was measured for
 cost.images_per_second=N   of one device: count by this; cost.seconds=60: what a calibration trains
 fresh=true           run again what is done or has begun; what it left is kept under earlier/
@@ -93,7 +93,8 @@ def status(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
         asked = -math.inf
         while True:
             if time.monotonic() - asked >= ASK_EVERY:  # in between, the runs' own files say how they go on
-                slurm, asked = queue.outlook(runs), time.monotonic()
+                age = ASK_EVERY if request.watch else 0.0
+                slurm, asked = queue.outlook(runs, age=age), time.monotonic()
             found = statuses(runs, slurm.jobs)
             if request.json:
                 print(json.dumps(overview.for_programs(runs, found)), flush=True)

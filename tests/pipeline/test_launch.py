@@ -138,6 +138,14 @@ def test_each_seed_is_a_run_of_its_own(capsys, place):
     assert len({run["id"] for run in found["runs"]}) == 6
 
 
+def test_seeds_may_be_a_row_of_numbers(capsys):
+    assert parse(["seeds=0..3, 7"]).seeds == (0, 1, 2, 3, 7)
+    assert "seeds=0..49 " in again(parse(["seeds=0..49"]), "status")
+    assert "seeds=0..3,7 " not in again(parse(["seeds=0..3,7"]), "status")
+    with pytest.raises(UserError, match=r"3\.\.1 is empty"):
+        parse(["seeds=3..1"])
+
+
 def test_a_single_run_needs_no_ablation(capsys, place):
     found = said(capsys, "scale=demo", "seed=3", "action=plan", "cluster=local", *place)
     [run] = found["runs"]

@@ -1,6 +1,8 @@
 """What other shells, other people and worse days do to launch.py, which is called in this process."""
 
 import json
+import os
+import shutil
 import signal
 
 import pytest
@@ -13,6 +15,7 @@ from pipeline.launching.slurm import commands, preflight
 from pipeline.processes.place import Place
 from pipeline.runs.attempts import AttemptLog, lease
 from tests.pipeline.packed import pack_digits
+from tests.pipeline.ranks import ROOT
 from tests.slurm.daemons import processes
 from tests.slurm.laboratory import PATIENCE, TINY, Laboratory
 
@@ -34,10 +37,12 @@ def ask(slurm, shards, tmp_path, monkeypatch, capsys):
     settings += (f"paths.records={tmp_path / 'records'}",)
 
     def ask(*words):
+        capsys.readouterr()
         status = launch.main([*settings, *words, "json=true"])
         out = capsys.readouterr().out
         return (json.loads(out) if out.startswith("{") else out), status
 
+    ask.settings = settings
     return ask
 
 
@@ -133,6 +138,38 @@ def test_a_controller_that_is_away_is_no_answer(slurm, ask, closed, monkeypatch,
     assert states(ask(*ONE, "action=status")) == {one["id"]: "pending"}
 
 
+FULL = """#!/bin/sh
+# The site lets a user have three jobs in the queue.
+for last; do :; done
+tasks=$(($(sed -n 's/^#SBATCH --array=0-\\([0-9]*\\)%.*/\\1/p' "$last") + 1))
+before=$(cat {count} 2>/dev/null || echo 0)
+if [ $((before + tasks)) -gt 3 ]; then
+    echo 'sbatch: error: AssocMaxSubmitJobLimit' >&2
+    echo 'sbatch: error: Batch job submission failed: Job violates accounting/QOS policy' >&2
+    exit 1
+fi
+echo $((before + tasks)) > {count}
+exec {sbatch} "$@"
+"""
+
+
+def test_as_many_runs_are_submitted_as_the_site_takes_and_that_is_said(
+    slurm, ask, closed, tmp_path, monkeypatch
+):
+    (tmp_path / "bin").mkdir()
+    script = tmp_path / "bin/sbatch"
+    script.write_text(FULL.format(count=tmp_path / "count", sbatch=shutil.which("sbatch")))
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{script.parent}:{os.environ['PATH']}")
+    seeds = (*ONE, "seeds=0,1,2,3,4")
+    with pytest.raises(WorkFailed, match=r"MaxSubmitJobLimit.*3 runs were submitted before, 2 were not"):
+        ask(*seeds)
+    assert sorted(states(ask(*seeds, "action=status")).values()) == ["missing"] * 2 + ["pending"] * 3
+    monkeypatch.undo()
+    monkeypatch.setenv("SLURM_CONF", slurm.env["SLURM_CONF"])
+    assert sum(one["new"] for one in ask(*seeds)[0]["submitted"]) == 2
+
+
 def test_a_run_is_submitted_behind_its_job_that_was_cancelled_and_still_ends(slurm, ask):
     [first] = ask(*ONE)[0]["submitted"]
     slurm.wait(lambda: processes(slurm.folder, daemons=False), PATIENCE, "the job's processes")
@@ -154,6 +191,65 @@ def test_a_rehearsal_whose_terminal_is_lost_leaves_no_job(slurm, shards, tmp_pat
     process.send_signal(signal.SIGHUP)
     assert process.wait(PATIENCE) == 128 + signal.SIGHUP
     assert alive(slurm) == []
+
+
+def test_options_of_sbatch_are_taken_as_they_are_typed_and_squeue_tells_the_cells(slurm, ask, closed):
+    ask(*TWO, "cluster.extra=--exclude=n[1-2] --mail-type=NONE --nice=5")
+    [job] = alive(slurm)
+    assert (job["ExcNodeList"], job["Nice"], job["Comment"]) == (
+        "n[1-2]",
+        "5",
+        "inner_heads/2, inner_heads/4",
+    )
+
+
+def test_a_batch_file_that_waits_is_its_runs_job(slurm, ask, closed):
+    """Given to sbatch from anywhere."""
+    job = slurm.submit(str(ROOT / "slurm/pretrain_tnt_b.sh"), *ask.settings, cwd="/")
+    [run] = ask("model=tnt_b", "action=status")[0]["runs"]
+    assert (run["state"], run["where"].split(" (")[0]) == ("pending", f"job {job}")
+    assert [one["new"] for one in ask("model=tnt_b")[0]["submitted"]] == [False]
+    assert [run["state"] for run in ask("model=tnt_s", "action=status")[0]["runs"]] == ["missing"]
+    ask("model=tnt_b", "action=cancel", "yes=true")
+    assert slurm.state(job) == "CANCELLED"
+
+
+@pytest.fixture
+def calls(tmp_path, monkeypatch):
+    """Which of Slurm's commands were called since one last looked."""
+    folder, log = tmp_path / "counted", tmp_path / "calls"
+    folder.mkdir()
+    for name in ("sbatch", "squeue", "sacct", "scontrol", "scancel", "sinfo", "srun"):
+        (folder / name).write_text(f'#!/bin/sh\necho {name} >> {log}\nexec {shutil.which(name)} "$@"\n')
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+
+    def calls():
+        found = log.read_text().split() if log.exists() else []
+        log.unlink(missing_ok=True)
+        return found
+
+    return calls
+
+
+@pytest.mark.slow
+def test_a_scheduler_is_asked_little_however_many_runs_there_are(slurm, ask, closed, calls, monkeypatch):
+    many = (*ONE, "seeds=0..199")
+    assert len(ask(*many, "action=plan")[0]["runs"]) == 200
+    assert calls() == ["squeue"]
+    assert len(ask(*many)[0]["submitted"]) == 200
+    assert sorted(calls()) == ["sbatch", "scontrol", "squeue"]
+    assert set(states(ask(*many, "action=status")).values()) == {"pending"}
+    assert calls() == ["squeue"]
+    for _ in range(2):  # two shells
+        looks = [signal.SIGINT, *[signal.SIGWINCH] * 4]  # the last ends it
+        with monkeypatch.context() as patch:
+            patch.setattr(launch.time, "sleep", lambda _, looks=looks: signal.raise_signal(looks.pop()))
+            with pytest.raises(KeyboardInterrupt):
+                ask(*many, "action=status", "watch=true")
+    assert calls() == []  # what status was told a moment ago is good enough
+    ask(*many, "action=cancel", "yes=true")
+    assert sorted(calls()) == ["scancel", "squeue"]
 
 
 @pytest.mark.slow

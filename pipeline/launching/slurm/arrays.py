@@ -22,7 +22,8 @@ class ArrayExecutor(SlurmExecutor):
         try:
             return str(self._submit_command(command).job_id)
         except (FailedJobError, FailedSubmissionError) as error:
-            raise WorkFailed(f"sbatch: {scheduler.last_line(str(error))}") from error
+            said = [line for line in str(error).splitlines() if line.startswith("sbatch: ")]
+            raise WorkFailed("; ".join(said) or f"sbatch: {scheduler.last_line(str(error))}") from error
 
     def _make_submission_command(self, submission_file_path: Path) -> list[str]:
         command = super()._make_submission_command(submission_file_path)

@@ -34,6 +34,13 @@ AT_ONCE = 200  # jobs named in one command
 # Errors after which another try may succeed.
 PASSING = re.compile(r"unable to contact|socket timed out|connection refused|communication|try again", re.I)
 NO_CLUSTER = "could not establish a configuration source"  # Slurm is installed here, and set up for nothing
+# Reasons for which a job waits for somebody, not for a node.
+CURES = {
+    "held": "`scontrol release {id}` lets it start",
+    "maxwall": "it waits for ever; cancel it, and launch with a shorter cluster.time",
+    "partitiontimelimit": "it waits for ever; cancel it, and launch with a shorter cluster.time",
+    "dependencyneversatisfied": "it waits for ever; cancel it, and launch again",
+}
 ELSEWHERE = "go to a login node, or use cluster=local"
 JOB = re.compile(r"\d+(_\d+)?")
 # The command may hold any character, so it comes last.
@@ -56,8 +63,8 @@ class Job:
 
     def __str__(self) -> str:
         more = "ending" if self.ending else self.reason
-        if "held" in more.lower():  # it waits for somebody, not for a node
-            more += f"; `scontrol release {self.id}` lets it start"
+        cure = next((cure for words, cure in CURES.items() if words in more.lower()), "")
+        more += f": {cure.format(id=self.id)}" if cure else ""
         return f"job {self.id}{f' ({more})' if more else ''}"
 
 
@@ -65,18 +72,20 @@ class NoCluster(WorkFailed):
     """Slurm's commands may be installed where no cluster is set up."""
 
 
-def jobs() -> dict[str, Job]:
-    """All jobs of this user that Slurm remembers, by id.
+def listing() -> str:
+    """A line for each job of this user that Slurm remembers, which `jobs` reads.
 
     Asked by user, a busy controller has to look at few jobs; asked by name or by ids, it sends all of them.
     """
     form = ",".join(f"{column}:|" for column in COLUMNS)
-    who = os.getuid()
-    said = ask(
-        "squeue", "--noheader", "--array", "--all", "--states=all", f"--user={who}", f"--Format={form}"
-    )
+    which = ("--noheader", "--array", "--all", "--states=all", f"--user={os.getuid()}")
+    return ask("squeue", *which, f"--Format={form}")
+
+
+def jobs(lines: str | None = None) -> dict[str, Job]:
+    """The jobs of a listing, or of one that is asked for now, by id."""
     found = {}
-    for line in said.splitlines():
+    for line in (listing() if lines is None else lines).splitlines():
         values = line.rstrip("|").split("|", len(COLUMNS) - 1)
         if len(values) == len(COLUMNS):
             id, state, end, cluster, name, reason, command = map(str.strip, values)

@@ -87,7 +87,10 @@ class Launch:
 def submitting(runs: Path) -> Iterator[None]:
     """Allow one submission at a time, on all machines that share the directory."""
     folder = runs / FOLDER
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be made ({error.strerror}) → paths.runs says where else") from error
     said = "another launch is submitting; waiting for it"
     with locked(folder / LOCK, waiting=lambda: print(said, file=sys.stderr)):
         yield

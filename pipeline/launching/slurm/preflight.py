@@ -12,12 +12,14 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline.config.identity import is_run_id
 from pipeline.config.run import RunConfig
 from pipeline.data import dataset
 from pipeline.errors import UserError, WorkFailed
 from pipeline.launching.plan import PlannedRun
 from pipeline.launching.slurm import commands, resources
 from pipeline.processes import scheduler
+from pipeline.runs import records
 
 NODE_ANSWERS = 300  # seconds until a node must have answered
 # What sbatch says, and what helps.
@@ -36,6 +38,10 @@ def check(runs: Sequence[PlannedRun]) -> dict[str, str]:
     """Refuse runs that would fail; returns the cluster's settings."""
     settings, partitions = commands.site()
     problems = []
+    if settings.get("MaxArraySize") == "0":
+        problems.append(
+            "this cluster takes no arrays of jobs (MaxArraySize=0) → slurm/pretrain_tnt_s.sh for each run"
+        )
     kinds: dict[str, RunConfig] = {}
     for run in runs:
         try:
@@ -44,6 +50,7 @@ def check(runs: Sequence[PlannedRun]) -> dict[str, str]:
             problems.append(str(error))
     for config in kinds.values():
         problems += too_long(config, partitions)
+    problems += [said for run in runs for said in without_origin(run)]
     datas = [run.config.data for run in runs]
     for root, split in sorted(
         {(data.root, name) for data in datas for name in (data.train, data.validation)}
@@ -141,6 +148,15 @@ def minutes(time: str) -> float | None:
         parts = ["0", *parts]
     hours, least, seconds = (*map(float, parts), 0.0, 0.0)[:3]
     return 1440 * int(days or 0) + 60 * hours + least + seconds / 60
+
+
+def without_origin(run: PlannedRun) -> list[str]:
+    """A run to start from that is neither among these nor here: its job would wait and fail."""
+    origin, paths = run.config.recipe.init, run.config.paths
+    here = records.exists(paths.records, origin) or (Path(paths.runs) / origin).exists()
+    if run.after or here or not is_run_id(origin):
+        return []
+    return [f"init={origin}: there is no such run in {paths.runs} → its weights' file, or paths.runs"]
 
 
 def incomplete(root: str, split: str) -> list[str]:

@@ -7,15 +7,20 @@ was killed in between, or sbatch submitted but could not answer.
 """
 
 import sys
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import WorkFailed
+from pipeline.files import publish_bytes
 from pipeline.launching.plan import PlannedRun
 from pipeline.launching.slurm import commands, launches
+from pipeline.launching.slurm.batch_files import run_of
 from pipeline.launching.slurm.commands import Job, NoCluster
 from pipeline.runs.attempts import attempts
+
+LISTING = "queue.txt"  # among the launches: what Slurm said last
 
 
 @dataclass(frozen=True)
@@ -35,20 +40,27 @@ class Outlook:
     jobs: dict[str, Job] | None  # by run; None where it does not answer
 
 
-def look(runs: Path, earlier: Queue | None = None) -> Queue:
-    """Ask Slurm; or take what it said `earlier`, if nobody has submitted since."""
+def look(runs: Path, earlier: Queue | None = None, age: float = 0.0) -> Queue:
+    """Ask Slurm; or take what it said `earlier`, if nobody has submitted since; or what it said to another
+    process of this user within the last seconds, where those are as good."""
     noted = {launch.directory.name: launch.job for launch in launches.read_all(runs)}
     if earlier and earlier.noted == noted and None not in noted.values():
         return earlier
-    return Queue(noted, commands.jobs())
+    kept = runs / launches.FOLDER / LISTING
+    if age and kept.exists() and time.time() - kept.stat().st_mtime < age:
+        return Queue(noted, commands.jobs(kept.read_text()))
+    lines = commands.listing()
+    if kept.parent.exists():
+        publish_bytes(kept, lines.encode())
+    return Queue(noted, commands.jobs(lines))
 
 
-def outlook(runs: Sequence[PlannedRun], needed: bool = False) -> Outlook:
-    """`needed`: no answer of Slurm's is an error, unless the runs are this machine's own."""
+def outlook(runs: Sequence[PlannedRun], needed: bool = False, age: float = 0.0) -> Outlook:
+    """`needed`: no answer is an error, unless the runs are this machine's own; `age`: as `look` has it."""
     config = runs[0].config
     directory, wanted = Path(config.paths.runs), config.cluster.name
     try:
-        queue = look(directory)
+        queue = look(directory, age=age)
     except NoCluster:
         return Outlook(wanted == "slurm", None, {})
     except WorkFailed as error:
@@ -88,6 +100,9 @@ def jobs(runs: Path, ids: Iterable[str], listed: Mapping[str, Job]) -> dict[str,
     for launch in launches.read_all(runs):
         for id in known.keys() & set(launch.runs) if launch.job else ():
             known[id].add((launch.task(id), launch.directory.name, launch.cluster))
+    for job in listed.values():
+        if job.live and (id := run_of(job, runs)) in known:
+            known[id].add((job.id, job.name, job.cluster))
     forgotten = {job for noted in known.values() for job, *_ in noted if job not in listed}
     states = {**commands.accounted(forgotten), **listed}
     chosen = {}

@@ -7,9 +7,10 @@ array (`launches.py`), continues from what is in the run's directory, and ends a
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pipeline.errors import UserError, WorkFailed
 from pipeline.launching import snapshot
@@ -23,6 +24,8 @@ from pipeline.runs.directory import write_config
 
 # Paths go into lines of the batch script, where % and \\ have a meaning for Slurm.
 PATH = re.compile(r"[^\x00-\x1f\x7f%\\'\"`$]+")
+COMMENT = 200  # letters of a job's comment
+LIMIT = re.compile(r"submit limit|MaxSubmitJob", re.I)  # of jobs that a user may have in the queue
 RANK = "pipeline/launching/slurm/rank.sh"  # in the folder of the code
 
 
@@ -52,31 +55,53 @@ def submit(
             print(line, file=sys.stderr)
         known = queue.jobs(directory, ids, listed)
         ending = {id: job.id for id, job in known.items() if job.ending}
-        jobs = {id: job.id for id, job in known.items() if job.live and not job.ending}
+        at_work = {id: job.id for id, job in known.items() if job.live and not job.ending}
         for id in ids:
             holder = attempts.holder(directory / id)
-            if id not in jobs and holder and holder.job != ending.get(id):
-                jobs[id] = ""
-        before = set(jobs)
+            if id not in at_work and holder and holder.job != ending.get(id):
+                at_work[id] = ""
         missing = [
-            run for run in runs if run.id not in jobs and not records.exists(run.config.paths.records, run.id)
+            run
+            for run in runs
+            if run.id not in at_work and not records.exists(run.config.paths.records, run.id)
         ]
+        jobs = dict(at_work)
         if missing:
             settings = preflight.check(missing)
-            code = snapshot.take(directory)
-            for group in groups(missing, int(settings.get("MaxArraySize", "1001"))):
-                launch = Launch.begin(
-                    directory,
-                    [run.id for run in group],
-                    title=title(group),
-                    cluster=settings["ClusterName"],
-                    calibration=calibration,
-                    starts=starts,
-                )
-                first = [jobs.get(group[0].after, ""), *(ending.get(run.id, "") for run in group)]
-                _give(launch, group, code, list(filter(None, first)))
-                jobs |= {run.id: launch.task(run.id) for run in group}
-    return [Submitted(id, jobs[id], id not in before) for id in ids if id in jobs]
+            largest = int(settings.get("MaxArraySize", "1001"))
+            about = {"cluster": settings["ClusterName"], "calibration": calibration, "starts": starts}
+            _submit(directory, groups(missing, largest), about, ending, jobs)
+    return [Submitted(id, jobs[id], id not in at_work) for id in ids if id in jobs]
+
+
+def _submit(
+    directory: Path,
+    waiting: list[list[PlannedRun]],
+    about: Mapping[str, Any],
+    ending: Mapping[str, str],
+    jobs: dict[str, str],
+) -> None:
+    """Give each group to Slurm, behind the jobs on which it waits, and add its runs' to `jobs`."""
+    code, new = snapshot.take(directory), 0
+    while waiting:
+        group = waiting.pop(0)
+        launch = Launch.begin(directory, [run.id for run in group], title=title(group), **about)
+        first = [jobs.get(group[0].after, ""), *(ending.get(run.id, "") for run in group)]
+        try:
+            _give(launch, group, code, list(filter(None, first)))
+        except UserError as error:
+            if LIMIT.search(str(error)) and len(group) > 1:  # fewer may fit
+                half = len(group) // 2
+                waiting[:0] = [group[:half], group[half:]]
+                continue
+            if not new:
+                raise
+            left = len(group) + sum(map(len, waiting))
+            raise WorkFailed(
+                f"{error}; {new} runs were submitted before, {left} were not: the same launch goes on there"
+            ) from error
+        new += len(group)
+        jobs |= {run.id: launch.task(run.id) for run in group}
 
 
 def cancel(runs: Path, ids: Sequence[str], earlier: Queue | None = None) -> list[str]:
@@ -88,6 +113,12 @@ def cancel(runs: Path, ids: Sequence[str], earlier: Queue | None = None) -> list
         jobs = [job.id for job in queue.jobs(runs, ids, listed).values() if job.live and not job.ending]
         commands.cancel(jobs)
     return jobs
+
+
+def cells(runs: Sequence[PlannedRun]) -> str:
+    """What squeue shows as the comment of a job, in letters that no command could take for more."""
+    named = ", ".join(dict.fromkeys(label for run in runs for label in run.labels))
+    return re.sub(r"[^\w.,:@+=/ -]", "?", named)[:COMMENT] or runs[0].config.model.name
 
 
 def title(runs: Sequence[PlannedRun]) -> str:
@@ -119,6 +150,7 @@ def batch(
         job_name=launch.directory.name,
         time=None,  # the site's, or among the others
         wckey=None,
+        comment=cells(runs),
         dependency=":".join(["afterany", *first]) if first else None,
         array_parallelism=config.cluster.max_parallel or len(runs),
         stderr_to_stdout=True,
