@@ -45,7 +45,7 @@ from pipeline.launching.cost import check_budget, costs_of
 from pipeline.launching.plan import PlannedRun, RequestedRun, planned
 from pipeline.launching.slurm import commands, launches, queue
 from pipeline.launching.slurm.queue import Outlook
-from pipeline.launching.status import RunStatus, statuses
+from pipeline.launching.status import RunStatus, check_access, statuses
 from pipeline.runs.directory import LOG, OUTPUT, run_directory
 from pipeline.runs.log import tail
 from pipeline.runs.records import record_path
@@ -62,6 +62,7 @@ def main(argv: Sequence[str]) -> int:
         return 0
     request = parse(argv)
     runs = planned(requested_runs(request))
+    check_access(runs)
     actions = (plan, status, logs, cancel, rehearse, calibrate)
     return {action.__name__: action for action in actions}.get(request.action, start)(request, runs)
 

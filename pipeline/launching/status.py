@@ -10,6 +10,7 @@ unknown   the scheduler does not answer: it may have a job
 no data   its data are not there, so it has no id yet
 """
 
+import os
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -51,6 +52,19 @@ class RunStatus:
     attempts: int = 0
     where: str = ""  # who holds it, or its job; of one that is done, where and when
     error: str = ""  # the last one, of a run that is not done
+
+
+def check_access(runs: Iterable[PlannedRun]) -> None:
+    """Refuse runs of somebody else: what a run writes is its owner's alone."""
+    places = [
+        place for run in runs for place in (Path(run.config.paths.runs), run_directory(run.config, run.id))
+    ]
+    for place in dict.fromkeys(places):
+        if place.exists() and not os.access(place, os.R_OK | os.W_OK | os.X_OK, effective_ids=True):
+            raise UserError(
+                f"{place} is {place.owner()}'s, who alone may use it: choose your own with paths.runs=…; "
+                "records may be shared (paths.records), and finished runs are not trained again"
+            )
 
 
 def status_of(run: PlannedRun, job: Job | None = None, asked: bool = True) -> RunStatus:

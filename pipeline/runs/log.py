@@ -72,7 +72,7 @@ def error_line(directory: Path, text: str) -> None:
 
 
 def _stamp() -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S")
+    return time.strftime("%Y-%m-%d %H:%M:%S%z")
 
 
 def printed_error(directory: Path) -> str:

@@ -14,44 +14,12 @@ from pipeline.launching.plan import PlannedRun
 from pipeline.launching.slurm import commands, preflight
 from pipeline.processes.place import Place
 from pipeline.runs.attempts import AttemptLog, lease
-from tests.pipeline.packed import pack_digits
 from tests.pipeline.ranks import ROOT
 from tests.slurm.daemons import processes
 from tests.slurm.laboratory import PATIENCE, TINY, Laboratory
 
 TWO = ("ablation=inner_heads", "cells=2,4")
 ONE = ("ablation=inner_heads", "cells=2")
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory):
-    return pack_digits(tmp_path_factory.mktemp("sets") / "digits")
-
-
-@pytest.fixture
-def ask(slurm, shards, tmp_path, monkeypatch, capsys):
-    """launch.py with these words: what it said as JSON, and how it ended."""
-    monkeypatch.setenv("SLURM_CONF", slurm.env["SLURM_CONF"])
-    commands.site.cache_clear()
-    settings = (*TINY, "cluster=slurm", f"paths.runs={tmp_path / 'runs'}", f"data.root={shards}")
-    settings += (f"paths.records={tmp_path / 'records'}",)
-
-    def ask(*words):
-        capsys.readouterr()
-        status = launch.main([*settings, *words, "json=true"])
-        out = capsys.readouterr().out
-        return (json.loads(out) if out.startswith("{") else out), status
-
-    ask.settings = settings
-    return ask
-
-
-@pytest.fixture
-def closed(slurm):
-    """The partition takes jobs and starts none."""
-    slurm.run("scontrol", "update", "partitionname=main", "state=down")
-    yield
-    slurm.run("scontrol", "update", "partitionname=main", "state=up")
 
 
 def alive(slurm):
@@ -212,24 +180,6 @@ def test_a_batch_file_that_waits_is_its_runs_job(slurm, ask, closed):
     assert [run["state"] for run in ask("model=tnt_s", "action=status")[0]["runs"]] == ["missing"]
     ask("model=tnt_b", "action=cancel", "yes=true")
     assert slurm.state(job) == "CANCELLED"
-
-
-@pytest.fixture
-def calls(tmp_path, monkeypatch):
-    """Which of Slurm's commands were called since one last looked."""
-    folder, log = tmp_path / "counted", tmp_path / "calls"
-    folder.mkdir()
-    for name in ("sbatch", "squeue", "sacct", "scontrol", "scancel", "sinfo", "srun"):
-        (folder / name).write_text(f'#!/bin/sh\necho {name} >> {log}\nexec {shutil.which(name)} "$@"\n')
-        (folder / name).chmod(0o755)
-    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
-
-    def calls():
-        found = log.read_text().split() if log.exists() else []
-        log.unlink(missing_ok=True)
-        return found
-
-    return calls
 
 
 @pytest.mark.slow

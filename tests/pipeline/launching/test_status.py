@@ -1,6 +1,7 @@
 """Where a run stands is told from what it left, whatever state that is in."""
 
 import dataclasses
+import os
 import subprocess
 import sys
 
@@ -8,9 +9,10 @@ import pytest
 
 from pipeline.config.machine import LoggingConfig
 from pipeline.config.overrides import compose
+from pipeline.errors import UserError
 from pipeline.launching.plan import PlannedRun
 from pipeline.launching.slurm import commands
-from pipeline.launching.status import counted, status_of
+from pipeline.launching.status import check_access, counted, status_of
 from pipeline.processes.place import Place
 from pipeline.runs import records
 from pipeline.runs import state as states
@@ -130,7 +132,7 @@ def test_the_error_is_how_the_last_attempt_ended(run, directory):
     AttemptLog(directory, 1).fail("rank 1: no room\nleft on the disk")
     AttemptLog(directory, 1).fail("rank 0: rank 1 is gone")
     assert status_of(run).error == "rank 1: no room left on the disk"
-    assert [line[20:] for line in tail(directory / "log.txt", 1)] == ["error: rank 0: rank 1 is gone"]
+    assert [line[25:] for line in tail(directory / "log.txt", 1)] == ["error: rank 0: rank 1 is gone"]
     second = AttemptLog(directory, 2)
     second.begin(1, ("here",), Place("plain"))
     assert "without a word" in status_of(run).error
@@ -199,6 +201,23 @@ def test_where_the_scheduler_does_not_answer_nobody_knows(run, directory):
 def test_a_job_that_waits_for_somebody_says_how_it_goes_on(run, reason):
     assert "`scontrol release 17_3`" in status_of(run, job("pending", reason=reason)).where
     assert job("special_exit").live  # else it would be submitted again
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else for a while")
+def test_somebody_elses_runs_are_refused_in_one_line(run, directory, tmp_path):
+    directory.chmod(0o700)
+    for path in (tmp_path, *tmp_path.parents[:2]):
+        path.chmod(0o755)
+    check_access([run])
+    for place, mode in ((directory.parent, 0o755), (directory, 0o777)):
+        directory.parent.chmod(mode)
+        os.seteuid(65534)
+        try:
+            with pytest.raises(UserError, match=f"{place} is root's.*paths.runs=") as error:
+                check_access([run])
+        finally:
+            os.seteuid(0)
+        assert "\n" not in str(error.value)
 
 
 def test_every_state_is_counted(run):
