@@ -15,7 +15,7 @@ action=submit        start what is not done (the default); after that the comman
        retry         start those again that broke
        rehearse      a few steps, a real signal, and the same weights as without it
        calibrate     train a minute and keep the images/s, by which plan and max_gpu_hours count from then on
-seeds=0,1,2          of each cell; cells=a,b takes some of them
+seeds=0,1,2          of each cell, or seeds=0..9; cells=a,b takes some of them
 max_gpu_hours=N      refuse to start what may take more than that, or what nothing was measured for
 cost.images_per_second=N   of one device: count by this; cost.seconds=60: what a calibration trains
 fresh=true           run again what is done or has begun; what it left is kept under earlier/
@@ -26,6 +26,7 @@ a.b=c                any setting of a run; cluster=slurm|local|auto, or a profil
 import contextlib
 import dataclasses
 import json
+import math
 import shlex
 import sys
 import time
@@ -41,20 +42,22 @@ from ablations import spec
 from pipeline.config.machine import Paths
 from pipeline.config.overrides import compose, groups_help
 from pipeline.config.run import RunConfig
-from pipeline.errors import UserError, WorkFailed, command
+from pipeline.errors import UserError, command
 from pipeline.files import move_aside
 from pipeline.launching import local, overview
 from pipeline.launching.arguments import LaunchRequest, again, parse
 from pipeline.launching.cost import check_budget, costs_of
 from pipeline.launching.plan import PlannedRun, RequestedRun, planned
-from pipeline.launching.slurm import commands, launches
-from pipeline.launching.status import RunStatus, statuses
+from pipeline.launching.slurm import commands, launches, queue
+from pipeline.launching.slurm.queue import Outlook
+from pipeline.launching.status import RunStatus, check_access, statuses
 from pipeline.runs.directory import LOG, OUTPUT, run_directory
 from pipeline.runs.log import tail
 from pipeline.runs.records import record_path
 from pipeline.terminal import live_table, show_table
 
-WATCH_EVERY = 2.0  # seconds
+WATCH_EVERY, ASK_EVERY = 2.0, 30.0  # seconds between two looks at files, and two questions to the scheduler
+AT_WORK, ENDED = ("running", "pending", "unknown"), ("done", "stopped", "broken")
 LINES = 20  # of each log
 
 
@@ -64,6 +67,7 @@ def main(argv: Sequence[str]) -> int:
         return 0
     request = parse(argv)
     runs = planned(requested_runs(request))
+    check_access(runs)
     actions = (plan, status, logs, cancel, rehearse, calibrate)
     return {action.__name__: action for action in actions}.get(request.action, start)(request, runs)
 
@@ -76,8 +80,9 @@ def requested_runs(request: LaunchRequest) -> list[RequestedRun]:
 
 
 def plan(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
-    found = statuses(runs, jobs_of(runs))
-    costs = costs_of(runs, found, on_slurm(runs), request.images_per_second)
+    slurm = queue.outlook(runs)
+    found = statuses(runs, slurm.jobs)
+    costs = costs_of(runs, found, slurm.used, request.images_per_second)
     if request.json:
         print(json.dumps(overview.for_programs(runs, found, costs)))
     else:
@@ -91,25 +96,30 @@ def status(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
         draw = show_table
         if request.watch and not request.json and sys.stdout.isatty():
             draw = stack.enter_context(live_table(sys.stdout)).draw
+        asked = -math.inf
         while True:
-            found = statuses(runs, jobs_of(runs))
+            if time.monotonic() - asked >= ASK_EVERY:  # in between, the runs' own files say how they go on
+                age = ASK_EVERY if request.watch else 0.0
+                slurm, asked = queue.outlook(runs, age=age), time.monotonic()
+            found = statuses(runs, slurm.jobs)
             if request.json:
                 print(json.dumps(overview.for_programs(runs, found)), flush=True)
             else:
                 draw(*overview.status_table(runs, found))
-            if not request.watch or all(at.state == "done" for at in found):
+            if not request.watch or not any(at.state in AT_WORK for at in found):
                 break
             time.sleep(WATCH_EVERY)
     if not request.json:
         for line in spec.expectations(runs):
             print(line)
-    return 1 if any(at.state == "broken" for at in found) else 0
+    return 1 if any(at.state in ("broken", "unknown") for at in found) else 0
 
 
 def start(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
     """`submit` starts what is not done, `retry` what broke."""
-    found = statuses(runs, jobs_of(runs))
-    earlier = [(run, at) for run, at in zip(runs, found, strict=True) if at.state in ("done", "broken")]
+    slurm = queue.outlook(runs, needed=True)
+    found = statuses(runs, slurm.jobs)
+    earlier = [(run, at) for run, at in zip(runs, found, strict=True) if at.state in ENDED]
     if request.fresh:
         found = [begun_anew(at) for at in found]
     without = [run for run, at in zip(runs, found, strict=True) if at.state == "no data"]
@@ -118,25 +128,27 @@ def start(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
         print(f"{stuck}: {reason}", file=sys.stderr)
     if len(without) == len(runs):
         raise UserError("none of these runs has its data; nothing was started")
-    states = ("broken",) if request.action == "retry" else ("running", "pending", "broken", "missing")
+    states = ("broken",) if request.action == "retry" else (*AT_WORK, "stopped", "broken", "missing")
     chosen = [(run, at) for run, at in zip(runs, found, strict=True) if at.state in states]
     todo = [run for run, _ in chosen]
-    slurm = on_slurm(runs)
     if request.max_gpu_hours is not None:
-        costs = costs_of(todo, [at for _, at in chosen], slurm, request.images_per_second)
+        costs = costs_of(todo, [at for _, at in chosen], slurm.used, request.images_per_second)
         check_budget(request.max_gpu_hours, costs)
     if request.fresh:
         set_aside(earlier)
-    elif slurm and not request.json:  # on this machine the status says so
+    elif slurm.used and not request.json:  # on this machine the status says so
         for _, at in earlier:
             if at.state == "done":
                 print(overview.state_line(at), file=sys.stderr)
-    ended = submit(request, todo) if slurm else run_here(request, runs, todo)
+    if slurm.used and not todo and not request.json:
+        print(f"nothing to {request.action}: {overview.summary(found)}")
+        return 1 if without else 0
+    ended = submit(request, todo, slurm) if slurm.used else run_here(request, runs, todo)
     return ended or (1 if without else 0)
 
 
 def begun_anew(at: RunStatus) -> RunStatus:
-    if at.state in ("running", "pending"):
+    if at.state in AT_WORK:
         raise UserError(f"fresh=true: {overview.state_line(at)}; action=cancel ends it")
     return at if at.state == "no data" else RunStatus(at.id, at.labels, "missing")
 
@@ -170,22 +182,20 @@ def run_here(request: LaunchRequest, runs: Sequence[PlannedRun], todo: Sequence[
     return 1 if work.failed else 0
 
 
-def submit(request: LaunchRequest, todo: Sequence[PlannedRun]) -> int:
+def submit(request: LaunchRequest, todo: Sequence[PlannedRun], slurm: Outlook) -> int:
     """As jobs: to their ends, or to be calibrated."""
     from pipeline.launching.slurm import preflight, submission
 
     calibrated = request.action == "calibrate"
-    submitted = submission.submit(todo, request.seconds if calibrated else 0.0)
+    submitted = submission.submit(todo, slurm.queue, request.seconds if calibrated else 0.0)
     if request.json:
         print(json.dumps({"submitted": [dataclasses.asdict(one) for one in submitted]}))
-    elif not submitted:
-        print("nothing to submit")
     else:
         names = {run.id: overview.cells(run) for run in todo}
         states = {one.id: "submitted" if one.new else "at work already" for one in submitted}
         rows = [[one.id, names[one.id], one.job or "outside of Slurm", states[one.id]] for one in submitted]
         show_table(("run", "cells", "job", ""), rows)
-        print(*preflight.remarks(commands.settings()), sep="\n")
+        print(*preflight.remarks(commands.site()[0]), sep="\n")
         what, action = ("rates, once they have ended", "plan") if calibrated else ("status", "status")
         print(f"their {what}: {again(request, action)}")
     return 0
@@ -210,8 +220,8 @@ def logs(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
 
 def cancel(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
     """Cancel jobs, and ask processes of this host to end: each run writes a checkpoint first."""
-    found = statuses(runs, jobs_of(runs))
-    alive = [at for at in found if at.state in ("running", "pending")]
+    slurm = queue.outlook(runs, needed=True)
+    alive = [at for at in statuses(runs, slurm.jobs) if at.state in AT_WORK]
     if not alive:
         print("none of these runs is at work")
         return 0
@@ -222,10 +232,10 @@ def cancel(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
         return 1
     ids = [at.id for at in alive]
     ended = []
-    if commands.available():
+    if slurm.queue:
         from pipeline.launching.slurm import submission
 
-        ended = submission.cancel(Path(runs[0].config.paths.runs), ids)
+        ended = submission.cancel(Path(runs[0].config.paths.runs), ids, slurm.queue)
     ended += [who for at in alive if (who := local.ask_to_end(Path(runs[0].config.paths.runs) / at.id))]
     print("\n".join(f"asked to end: {who}" for who in ended) or "none of them can be reached from here")
     return 0 if ended else 1
@@ -237,7 +247,7 @@ def rehearse(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
     ready = [run for run in runs if run.id and not run.after]
     if not ready:
         raise UserError("none of these runs can be rehearsed: " + "; ".join(run.obstacle for run in runs))
-    kind = rehearsal.SlurmCopy if on_slurm(runs) else rehearsal.LocalCopy
+    kind = rehearsal.SlurmCopy if queue.outlook(runs, needed=True).used else rehearsal.LocalCopy
     said = rehearsal.rehearse(ready[0], kind)
     print(json.dumps({"run": ready[0].id, "said": said}) if request.json else said)
     return 0
@@ -251,25 +261,11 @@ def calibrate(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
     if not ready:
         raise UserError("none of these runs has its data: " + "; ".join({run.obstacle for run in runs}))
     todo = calibration.copies(ready, request.seconds)
-    if on_slurm(runs):
-        return submit(request, todo)
+    slurm = queue.outlook(todo, needed=True)
+    if slurm.used:
+        return submit(request, todo, slurm)
     calibration.run_here(todo, request.seconds)
     return 0
-
-
-def on_slurm(runs: Sequence[PlannedRun]) -> bool:
-    name = runs[0].config.cluster.name
-    return name == "slurm" or (name == "auto" and commands.available())
-
-
-def jobs_of(runs: Sequence[PlannedRun]) -> dict[str, commands.Job]:
-    if not commands.available():
-        return {}
-    try:
-        return launches.jobs(Path(runs[0].config.paths.runs), [run.id for run in runs if run.id])
-    except WorkFailed as error:  # the runs' own files still show something; no submission relies on it
-        print(f"warning: {error}", file=sys.stderr)
-        return {}
 
 
 def report_command(config: RunConfig) -> str:

@@ -36,9 +36,10 @@ from pipeline.processes.interrupt import Interrupt
 from pipeline.processes.place import Place, find_place, preempted, requeue
 from pipeline.processes.ranks import Ranks, joined, peer_errors
 from pipeline.runs import attempts, records
-from pipeline.runs.attempts import AttemptLog
+from pipeline.runs.attempts import AttemptLog, HeldByEarlierStart
 from pipeline.runs.checkpoints import Checkpoints, SaveFailed
 from pipeline.runs.directory import CHECKPOINTS, run_directory, write_config
+from pipeline.runs.state import RunState
 
 if TYPE_CHECKING:
     import torch
@@ -79,8 +80,11 @@ def main(argv: Sequence[str], config: RunConfig | None = None) -> int:
             umask = os.umask(0o077)  # what a run writes is its owner's alone
             run = Run(config, id, fingerprint, run_directory(config, id), ranks, umask)
             if not ranks.share(records.exists(config.paths.records, id)):
-                with opened(run) as attempt, peer_errors(ranks.world):
-                    train(run, device, interrupt, attempt)
+                try:
+                    with opened(run) as attempt, peer_errors(ranks.world):
+                        train(run, device, interrupt, attempt)
+                except HeldByEarlierStart as error:
+                    requeue_or_fail(ranks, str(error))
             elif ranks.rank == 0:
                 path = records.record_path(config.paths.records, id)
                 record = records.read(path)
@@ -100,7 +104,10 @@ def train(run: Run, device: "torch.device", interrupt: Interrupt, attempt: Attem
         trainer = stack.enter_context(Trainer(config, ranks, device))
         size = RunSize(trainer.steps, trainer.loader.steps_per_epoch, config.recipe.global_batch, ranks.world)
         values = configs.plain(config)
-        journal = RunLogger(run.directory, config.logging, size, rank=ranks.rank, id=run.id, values=values)
+        state = RunState(attempt.number, ranks.place.job, ranks.place.cluster)
+        journal = RunLogger(
+            run.directory, config.logging, size, rank=ranks.rank, id=run.id, values=values, state=state
+        )
         stack.callback(journal.close)
         begin(run, trainer, checkpoints, journal, attempt)
 
@@ -136,7 +143,7 @@ def begin(
     ranks.lead(lambda: journal.rewind(step))
     hosts = tuple(sorted(set(ranks.gather(socket.gethostname()))))
     attempt.step = step
-    ranks.lead(lambda: attempt.begin(ranks.world, hosts, ranks.place.job, ranks.place.restarts))
+    ranks.lead(lambda: attempt.begin(ranks.world, hosts, ranks.place))
     for line in found.passed_over if found else ():
         journal.note(line)
     if found:
@@ -196,16 +203,22 @@ def stop(
     step, ranks = trainer.state.step, run.ranks
     received = [signal for signal in ranks.gather(interrupt.received) if signal]
     journal.note(f"ended by {received[0].name} after step {step:,}; the same command goes on from there")
-    by_scheduler = any(signal in REQUEUING for signal in received)
-    again = ranks.place.job and (by_scheduler or ranks.lead(lambda: preempted(ranks.place)))
-    if again and ranks.lead(lambda: attempts.fruitless(run.directory, step)):
+    taken = ranks.lead(lambda: bool(ranks.place.job) and preempted(ranks.place))
+    again = ranks.place.job and (taken or any(signal in REQUEUING for signal in received))
+    if again and not taken and ranks.lead(lambda: attempts.fruitless(run.directory, step)):
         raise WorkFailed(
             f"{attempts.FRUITLESS} starts in a row came no further than step {step}: too short a time "
             f"limit, or something hangs; job {ranks.place.job} is not requeued"
         )
-    ranks.lead(lambda: attempt.end(attempts.STOPPED, received[0].name))
-    if again and ranks.lead(lambda: requeue(ranks.place)):
+    ranks.lead(lambda: attempt.end(attempts.STOPPED, received[0].name, taken))
+    if again:
+        requeue_or_fail(ranks, f"ended by {received[0].name} after step {step:,}")
         journal.note(f"job {ranks.place.job} is requeued")
+
+
+def requeue_or_fail(ranks: Ranks, why: str) -> None:
+    if refused := ranks.lead(lambda: requeue(ranks.place)):
+        raise WorkFailed(f"{why}; job {ranks.place.job} could not be requeued: {refused}")
 
 
 def finish(run: Run, trainer: "Trainer", journal: "RunLogger", device: str, attempt: AttemptLog) -> None:

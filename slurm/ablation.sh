@@ -10,5 +10,6 @@
 #SBATCH --time=00:20:00
 #SBATCH --output=%x-%j.out
 set -eu
+cd "$(scontrol show job "$SLURM_JOB_ID" | sed -n 's|^ *Command=\(.*\)/slurm/[a-z_]*\.sh.*|\1|p')"
 
-srun sh pipeline/launching/slurm/rank.sh pipeline/launch.py cluster=slurm "$@"
+srun --export=ALL sh pipeline/launching/slurm/rank.sh pipeline/launch.py cluster=slurm "$@"

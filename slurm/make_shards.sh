@@ -13,6 +13,7 @@
 #SBATCH --open-mode=append
 #SBATCH --output=%x-%j.out
 set -eu
+cd "$(scontrol show job "$SLURM_JOB_ID" | sed -n 's|^ *Command=\(.*\)/slurm/[a-z_]*\.sh.*|\1|p')"
 
-srun --cpus-per-task="$SLURM_CPUS_PER_TASK" \
+srun --export=ALL --cpus-per-task="$SLURM_CPUS_PER_TASK" \
     sh pipeline/launching/slurm/rank.sh pipeline/shards.py make "$@" --workers "$SLURM_CPUS_PER_TASK"

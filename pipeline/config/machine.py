@@ -11,15 +11,16 @@ CLUSTERS = ("auto", "local", "slurm")
 GPU_REQUESTS = ("gres", "gpus-per-node", "none")
 # What the scheduler is told: a form, and an example for whoever misses it.
 NAME = re.compile(r"(?:[A-Za-z0-9_.,:@+=/][A-Za-z0-9_.,:@+=/-]*)?")
+TEXT = r"A-Za-z0-9_.,:@+=/&|*()\[\]"
 FORMS = {
     "partition": (NAME, "gpu or gpu,long"),
     "account": (NAME, "my_project"),
     "qos": (NAME, "normal"),
-    "constraint": (re.compile(r"([A-Za-z0-9_.,:@+=/&|*][A-Za-z0-9_.,:@+=/&|*-]*)?"), "a100 or a100&nvlink"),
+    "constraint": (re.compile(rf"([{TEXT}][{TEXT}-]*)?"), "a100, a100&nvlink or [rack1|rack2]"),
     "mem": (re.compile(r"(\d+[KMGT]?)?"), "64G"),
     "time": (re.compile(r"(\d+|\d+:\d\d(:\d\d)?|\d+-\d+(:\d\d){0,2})?"), "12:00:00 or 1-12:00:00"),
     "modules": (re.compile(NAME.pattern.removesuffix("?")), "cuda/12.4"),
-    "extra": (re.compile(r"--[a-z][a-z-]*(=[A-Za-z0-9_.,:@+=/-]+)?"), "--exclude=node7"),
+    "extra": (re.compile(rf"--[a-z][a-z-]*(=[{TEXT}% -]+)?"), "--exclude=node[7-9]"),
 }
 
 
@@ -103,7 +104,7 @@ class ClusterConfig:
     time: str = ""  # at a stretch, as 1-12:00:00; a run longer than this is requeued and goes on
     lead: int = 120  # seconds from the signal to the end of the time: the step and its checkpoint fit in them
     modules: tuple[str, ...] = ()  # loaded before a run starts
-    extra: tuple[str, ...] = ()  # further options of sbatch, as --exclude=node7
+    extra: tuple[str, ...] = ()  # further options of sbatch, as --exclude=node[7-9]
     probe: bool = False  # before anything is submitted, see in a small job what a node lacks
     max_parallel: int = 0  # runs of an array at a time; 0 = no bound but the scheduler's
 

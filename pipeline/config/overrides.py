@@ -9,6 +9,7 @@ import argparse
 import copy
 import dataclasses
 import functools
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -142,9 +143,19 @@ def _sorted_out(overrides: Sequence[str]) -> tuple[list[str], list[tuple[str, An
         else:
             key = "recipe.init" if key == "init" else key  # `recipe=finetune_384 init=…`, as one says it
             default = _lookup(known, key)
-            as_typed = isinstance(default, str) and key not in _shared_keys()
-            singles.append((key, _unquoted(raw) if as_typed else composition.parsed(key, raw)))
+            singles.append((key, _value(key, raw, default)))
     return groups, singles
+
+
+def _value(key: str, raw: str, default: Any) -> Any:
+    if isinstance(default, str) and key not in _shared_keys():
+        return _unquoted(raw)
+    if not isinstance(default, list | tuple) or raw.startswith("["):
+        return composition.parsed(key, raw)
+    try:  # options as one types them: cluster.extra='--exclude=n[1-2] --comment="a word"'
+        return shlex.split(raw)
+    except ValueError as error:
+        raise UserError(f"cannot read {key}={raw}: {error}") from None
 
 
 def _unquoted(raw: str) -> str:

@@ -10,12 +10,26 @@ from pipeline.config.overrides import top_level
 from pipeline.errors import UserError, unknown_name
 
 ACTIONS = ("submit", "plan", "status", "logs", "cancel", "retry", "rehearse", "calibrate")
+SEEDS = r"\d{1,9}(\.\.\d{1,9})?"
 NUMBER = r"\d*\.?\d+(e-?\d+)?"
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    """Of 0,1,5..9: both ends are among them."""
+    found: list[int] = []
+    for part in text.replace(" ", "").split(","):
+        first, _, last = part.partition("..")
+        if int(last or first) < int(first):
+            raise UserError(f"seeds={text} cannot be read; {part} is empty")
+        found += range(int(first), int(last or first) + 1)
+    return tuple(dict.fromkeys(found))
+
+
 # The launcher's own words: the form of the value, an example, and what reads it.
 OWN: dict[str, tuple[str, str, Callable[[str], Any]]] = {
     "ablation": (".*", "se", str),
     "action": (".*", "plan", str),
-    "seeds": (r"\d+(, ?\d+)*", "0,1,2", lambda text: tuple(map(int, text.split(",")))),
+    "seeds": (rf"{SEEDS}(, ?{SEEDS})*", "0,1,2 or 0..9", _seeds),
     "cells": (r"[^, ]+(, ?[^, ]+)*", "a,b", lambda text: tuple(text.replace(" ", "").split(","))),
     "max_gpu_hours": (NUMBER, "100", float),
     "cost.images_per_second": (NUMBER, "300", float),
@@ -77,6 +91,14 @@ def parse(argv: Sequence[str]) -> LaunchRequest:
 def again(request: LaunchRequest, action: str) -> str:
     """The command line for another action on the same runs."""
     own = [f"ablation={request.ablation}"] if request.ablation else []
-    own += [f"seeds={','.join(map(str, request.seeds))}"] if request.seeds else []
+    own += [f"seeds={_typed(request.seeds)}"] if request.seeds else []
     own += [f"cells={','.join(request.cells)}"] if request.cells else []
     return shlex.join(["python", "pipeline/launch.py", *own, *request.overrides, f"action={action}"])
+
+
+def _typed(numbers: Sequence[int]) -> str:
+    """Seeds as they are typed: those of an unbroken row by its ends."""
+    first, last = numbers[0], numbers[-1]
+    if len(numbers) > 2 and tuple(numbers) == tuple(range(first, last + 1)):
+        return f"{first}..{last}"
+    return ",".join(map(str, numbers))

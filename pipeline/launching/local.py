@@ -21,6 +21,7 @@ from pipeline.config.run import RunConfig
 from pipeline.errors import UserError
 from pipeline.files import PACKAGE
 from pipeline.launching.plan import PlannedRun
+from pipeline.processes import scheduler
 from pipeline.processes.device import cores, gpus
 from pipeline.runs import attempts, records
 from pipeline.runs.directory import OUTPUT, run_directory, write_config
@@ -137,7 +138,8 @@ def start(
     if space.ranks > 1:
         command += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={space.ranks}"]
     command += [*program, "--config", str(path)]
-    env, started = {**os.environ, **space.environment(slot)}, attempts.now()
+    # Inside of a job it is no part of that: to cancel the run must not end a session on a node.
+    env, started = {**scheduler.environment(), **space.environment(slot)}, attempts.now()
     with open(path.parent / OUTPUT, "ab", opener=lambda name, flags: os.open(name, flags, 0o600)) as output:
         process = subprocess.Popen(
             command,

@@ -16,6 +16,7 @@ from pipeline.launching.plan import PlannedRun
 from pipeline.launching.status import RunStatus, counted, status_of
 from pipeline.terminal import clock, live_table
 
+MANY = 60  # rows of a table, more of which nobody reads
 REDRAW_EVERY = 1.0  # seconds
 UNITS = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 # How a line of progress says the columns of the table of status.
@@ -55,7 +56,13 @@ def plan_table(runs: Sequence[PlannedRun], found: Sequence[RunStatus], costs: Se
 
 
 def status_table(runs: Sequence[PlannedRun], found: Sequence[RunStatus]) -> Table:
-    return _table([_status_row(run, at) for run, at in zip(runs, found, strict=True)], summary(found))
+    """Of many runs, those of which there is something to see."""
+    quiet = ("done", "pending", "missing") if len(runs) > MANY else ()
+    shown = [(run, at) for run, at in zip(runs, found, strict=True) if at.state not in quiet]
+    below = summary(found)
+    if len(shown) < len(runs):
+        below += f"\nonly those that run, or do not go on, are shown; json=true has all {len(runs)}"
+    return _table([_status_row(run, at) for run, at in shown], below)
 
 
 def _status_row(run: PlannedRun, at: RunStatus) -> dict[str, str]:

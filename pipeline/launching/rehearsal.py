@@ -3,20 +3,24 @@
 Two copies of the run train a few steps in a folder of their own. One is not disturbed. The other gets the
 scheduler's signal after a few steps, is started again, and trains as many more. Loss and gradient norm of
 every step must be equal to the last digit. The run itself and its record are not touched.
+
+Whoever started it may vanish. So its jobs have a short time, and start a few times at most.
 """
 
+import contextlib
 import dataclasses
 import shutil
 import signal
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pipeline.config.machine import Paths
 from pipeline.errors import WorkFailed
 from pipeline.launching import local
 from pipeline.launching.plan import PlannedRun
-from pipeline.launching.slurm import commands, resources, submission
+from pipeline.launching.slurm import commands, preflight, resources, submission
 from pipeline.launching.status import status_of
 from pipeline.runs import attempts
 from pipeline.runs.directory import run_directory
@@ -24,9 +28,10 @@ from pipeline.runs.log import metrics
 
 FOLDER = ".rehearsals"  # among the runs
 STEPS = 5  # before the signal, and after it
-PATIENCE = 1800.0  # seconds for those steps, with the time in a queue
+PATIENCE = 1800.0  # seconds for those steps, without the time in a queue
+LIMIT, STARTS = 30, 3  # minutes of a job at a stretch, and stretches: one may be cut short by a preemption
 LOOK_EVERY = 0.1  # seconds between two looks at a run's files
-ASK_EVERY = 10  # looks between two questions to the scheduler
+ASK_EVERY = 10.0  # seconds between two questions to the scheduler
 
 
 class LocalCopy:
@@ -44,8 +49,8 @@ class LocalCopy:
         self._process.wait(PATIENCE)
         self._start()
 
-    def alive(self) -> bool:
-        return self._process.poll() is None
+    def state(self) -> str:
+        return "" if self._process.poll() is not None else "running"
 
     def end(self) -> None:
         self._process.kill()
@@ -57,24 +62,29 @@ class SlurmCopy:
 
     def __init__(self, run: PlannedRun) -> None:
         self.run, self._runs = run, Path(run.config.paths.runs)
-        [submitted] = submission.submit([run])
-        self._job = submitted.job
+        [submitted] = submission.submit([run], starts=STARTS)
+        self._job, self._asked, self._state = submitted.job, time.monotonic(), "pending"
 
     def interrupt(self) -> None:
         """As Slurm does before a time limit, and before a preemption where it is set up so."""
         commands.signal(self._job, resources.SIGNAL)
 
-    def alive(self) -> bool:
-        job = commands.jobs([self._job]).get(self._job)
-        return job is not None and job.live
+    def state(self) -> str:
+        if time.monotonic() - self._asked >= ASK_EVERY:
+            job = commands.jobs().get(self._job)
+            state = str(job) if job and job.state == "pending" else "running" if job and job.live else ""
+            if state != self._state and state not in ("", "running"):
+                print(f"waiting: {state}", file=sys.stderr, flush=True)
+            self._asked, self._state = time.monotonic(), state
+        return self._state
 
     def end(self) -> None:
         submission.cancel(self._runs, [self.run.id])
         deadline = time.monotonic() + PATIENCE
-        while self.alive():
+        while attempts.holder(run_directory(self.run.config, self.run.id)):
             if time.monotonic() > deadline:
                 raise WorkFailed(f"job {self._job} does not end; scancel {self._job}")
-            time.sleep(LOOK_EVERY * ASK_EVERY)
+            time.sleep(LOOK_EVERY)
 
 
 Copy = LocalCopy | SlurmCopy
@@ -85,22 +95,16 @@ def rehearse(run: PlannedRun, start: type[Copy], steps: int = STEPS) -> str:
     folder = Path(run.config.paths.runs).absolute() / FOLDER / run.id
     shutil.rmtree(folder, ignore_errors=True)
     left_alone, disturbed = (_copied(run, folder / name) for name in ("left-alone", "interrupted"))
-    copy = start(disturbed)
-    try:
-        _reaches(copy, steps)
+    with _started(start, disturbed) as (copy, until):
+        until(lambda: _reached(disturbed) >= steps, f"it did not reach step {steps}")
         copy.interrupt()
-        _until(copy, lambda: len(_starts(disturbed)) > 1, "it was not started again after the signal")
+        until(lambda: len(_starts(disturbed)) > 1, "it was not started again after the signal")
         at = _starts(disturbed)[1].step
         if at < steps:
             raise WorkFailed(f"after the signal the run began again at step {at}, and had done {steps}")
-        _reaches(copy, at + steps)
-    finally:
-        copy.end()
-    copy = start(left_alone)
-    try:
-        _reaches(copy, at + steps)
-    finally:
-        copy.end()
+        until(lambda: _reached(disturbed) >= at + steps, f"it did not reach step {at + steps}")
+    with _started(start, left_alone) as (copy, until):
+        until(lambda: _reached(left_alone) >= at + steps, f"it did not reach step {at + steps}")
     expected, found = _losses(left_alone), _losses(disturbed)
     for step in range(1, at + steps + 1):
         if step not in found or expected[step] != found[step]:
@@ -122,24 +126,47 @@ def _copied(run: PlannedRun, folder: Path) -> PlannedRun:
     engine = dataclasses.replace(
         run.config.engine, checkpoint_minutes=0.0, checkpoint_every=10**6, deterministic=True
     )
-    return dataclasses.replace(
-        run, config=dataclasses.replace(run.config, paths=paths, logging=logging, engine=engine)
-    )
+    site = run.config.cluster
+    shorter = site.time and (preflight.minutes(site.time) or LIMIT) < LIMIT
+    cluster = site if shorter else dataclasses.replace(site, time=str(LIMIT))
+    config = dataclasses.replace(run.config, paths=paths, logging=logging, engine=engine, cluster=cluster)
+    return dataclasses.replace(run, config=config)
 
 
-def _reaches(copy: Copy, step: int) -> None:
-    _until(copy, lambda: max(_losses(copy.run), default=0) >= step, f"it did not reach step {step}")
+@contextlib.contextmanager
+def _started(start: type[Copy], run: PlannedRun) -> Iterator[tuple[Copy, Callable[..., None]]]:
+    """A copy at work, and what waits for it; whatever happens to us, it does not train on unseen."""
+    asked: list[int] = []
+
+    def until(condition: Callable[[], bool], otherwise: str) -> None:
+        ran = 0.0
+        while not condition():
+            state = copy.state()
+            if asked:
+                raise KeyboardInterrupt if asked[0] == signal.SIGINT else SystemExit(128 + asked[0])
+            if ran > PATIENCE:
+                raise WorkFailed(f"{otherwise} within {PATIENCE / 60:g} minutes")
+            if not state and not condition():
+                why = status_of(run).error or "it has ended"
+                raise WorkFailed(f"{otherwise}: {why}; see {run.config.paths.runs}")
+            ran += LOOK_EVERY if state == "running" else 0.0
+            time.sleep(LOOK_EVERY)
+
+    heard = [number for number in local.ENDING if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, lambda number, _: asked.append(number)) for number in heard}
+    try:
+        copy = start(run)
+        try:
+            yield copy, until
+        finally:
+            copy.end()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def _until(copy: Copy, condition: Callable[[], bool], otherwise: str) -> None:
-    for look in range(int(PATIENCE / LOOK_EVERY)):
-        if condition():
-            return
-        if look % ASK_EVERY == 0 and not copy.alive() and not condition():
-            why = status_of(copy.run).error or "it has ended"
-            raise WorkFailed(f"{otherwise}: {why}; see {copy.run.config.paths.runs}")
-        time.sleep(LOOK_EVERY)
-    raise WorkFailed(f"{otherwise} within {PATIENCE / 60:g} minutes")
+def _reached(run: PlannedRun) -> int:
+    return max(_losses(run), default=0)
 
 
 def _losses(run: PlannedRun) -> dict[int, tuple[float, float]]:

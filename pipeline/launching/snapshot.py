@@ -9,10 +9,11 @@ import json
 import os
 import secrets
 import shutil
+import sys
 from pathlib import Path
 
 from pipeline.errors import WorkFailed
-from pipeline.runs.provenance import ROOT, SNAPSHOT, code, difference
+from pipeline.runs.provenance import ROOT, SNAPSHOT, UNKNOWN, code, difference
 
 FOLDER = ".code"
 ROOMS = ("tnt", "pipeline", "ablations")  # what a run imports, or is started by
@@ -26,6 +27,11 @@ def take(runs: Path, root: Path = ROOT) -> Path:
     if (root / SNAPSHOT).exists():
         return root  # this code runs from such a copy
     about, patch = code(root), difference(root)
+    if about.commit == UNKNOWN:
+        print(
+            f"warning: {root}: git does not say which commit this is; records will not either",
+            file=sys.stderr,
+        )
     contents = {path: (root / path).read_bytes() for path in files(root)}
     said = {"commit": about.commit, "dirty": about.dirty}
     digest = hashlib.sha256(json.dumps(said).encode() + patch)

@@ -3,11 +3,14 @@
 done      its record exists
 running   a process holds its lease, or its job runs
 pending   its job waits
-broken    it has begun, and nothing trains it now
+stopped   somebody ended it; nothing trains it now
+broken    it failed, or was killed
 missing   it has not begun
+unknown   the scheduler does not answer: it may have a job
 no data   its data are not there, so it has no id yet
 """
 
+import os
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -19,10 +22,20 @@ from pipeline.errors import UserError
 from pipeline.launching.plan import PlannedRun
 from pipeline.launching.slurm.commands import Job
 from pipeline.runs import attempts, records
-from pipeline.runs.directory import LOG, METRICS, OUTPUT, TIMING, run_directory
-from pipeline.runs.log import newest_rows, printed_error
+from pipeline.runs import state as states
+from pipeline.runs.directory import LOG, OUTPUT, run_directory
+from pipeline.runs.log import printed_error
 
-STATES = ("done", "running", "pending", "broken", "missing", "no data")
+STATES = ("done", "running", "pending", "stopped", "broken", "missing", "unknown", "no data")
+# Ends that a run may have had no time to note, by Slurm's word for them.
+ENDS = {
+    "timeout": "its time was over",
+    "node_fail": "its node failed",
+    "boot_fail": "its node did not start",
+    "out_of_memory": "out of memory",
+    "preempted": "preempted, and not queued again",
+    "deadline": "its deadline has passed",
+}
 
 
 @dataclass(frozen=True)
@@ -41,26 +54,52 @@ class RunStatus:
     error: str = ""  # the last one, of a run that is not done
 
 
-def status_of(run: PlannedRun, job: Job | None = None) -> RunStatus:
+def check_access(runs: Iterable[PlannedRun]) -> None:
+    """Refuse runs of somebody else: what a run writes is its owner's alone."""
+    places = [
+        place for run in runs for place in (Path(run.config.paths.runs), run_directory(run.config, run.id))
+    ]
+    for place in dict.fromkeys(places):
+        if place.exists() and not os.access(place, os.R_OK | os.W_OK | os.X_OK, effective_ids=True):
+            raise UserError(
+                f"{place} is {place.owner()}'s, who alone may use it: choose your own with paths.runs=…; "
+                "records may be shared (paths.records), and finished runs are not trained again"
+            )
+
+
+def status_of(run: PlannedRun, job: Job | None = None, asked: bool = True) -> RunStatus:
+    """`asked`: whether the scheduler was; where it does not answer, nobody knows of jobs that wait."""
     if not run.id:
         return RunStatus("", run.labels, "no data", error=run.obstacle)
     if records.exists(run.config.paths.records, run.id):
         return _finished(run)
     directory = run_directory(run.config, run.id)
     holder, starts = attempts.holder(directory), len(attempts.attempts(directory))
-    state = where = error = ""
+    state, where, error = "missing", "", ""
     if holder or (job and job.live):
         state = "pending" if not holder and job and job.state == "pending" else "running"
-        where = str(holder or _named(job))
+        where = str(holder or job) + (", ending" if holder and job and job.ending else "")
+    elif not asked:
+        state = "unknown"
     elif starts or _printed(directory) or (job and job.state != "cancelled"):
-        state, said = "broken", f"job {job.id}: {job.state}" if job else ""
-        error = attempts.last_end(directory) or printed_error(directory) or said
+        state, error = _ended(directory, job)
     come = _progress(run.config, directory)
     if state != "running":
         come.pop("seconds_left", None)
-    return RunStatus(
-        run.id, run.labels, state or "missing", attempts=starts, where=where, error=error, **come
-    )
+    return RunStatus(run.id, run.labels, state, attempts=starts, where=where, error=error, **come)
+
+
+def _ended(directory: Path, job: Job | None) -> tuple[str, str]:
+    """Whether a run that nothing trains was stopped or broke, and why; Slurm may know what it could not."""
+    end = attempts.ending(directory)
+    told = f"job {job.id}: {ENDS.get(job.state, job.state)}" if job else ""
+    if end and end.end == attempts.STOPPED:
+        return "stopped", str(end)
+    if job and job.state == "cancelled":
+        return "stopped", told
+    if job and job.state in ENDS:
+        return "broken", f"{told}; {end}" if end else told
+    return "broken", attempts.last_end(directory) or printed_error(directory) or told
 
 
 def _finished(run: PlannedRun) -> RunStatus:
@@ -84,25 +123,18 @@ def _finished(run: PlannedRun) -> RunStatus:
 
 
 def _progress(config: RunConfig, directory: Path) -> dict[str, Any]:
-    """How far it has come, from the last lines that it wrote."""
-    timing, metrics = newest_rows(directory / TIMING), newest_rows(directory / METRICS)
-    if not timing:
+    """How far it has come, as it said last."""
+    state = states.read(directory)
+    if state is None:
         return {}
-    last = timing[-1]  # after a kill it may have gone back to an earlier step
-    found: dict[str, Any] = {"step": last["step"]}
-    size = next((row for row in reversed(timing) if "steps" in row), None)
-    rate = next((row["images_per_second"] for row in reversed(timing) if "images_per_second" in row), None)
-    scored = next((row for row in reversed(metrics) if "evaluated" in row), None)
-    if scored:
-        found["top1"] = scored.get("ema_top1", scored.get("top1"))
-    if size:
-        found["steps"] = size["steps"]
-        found["epoch"] = round(config.recipe.epochs * last["step"] / size["steps"], 2)
-    if size and rate:
+    found: dict[str, Any] = {"step": state.step, "top1": state.top1}
+    if state.steps:
+        found["steps"] = state.steps
+        found["epoch"] = round(config.recipe.epochs * state.step / state.steps, 2)
+    if rate := state.images_per_second:
         found["images_per_second"] = rate
-        behind = max(0.0, time.time() - last["time"]) if "time" in last else 0.0
-        left = (size["steps"] - last["step"]) * size["images"] / rate
-        found["seconds_left"] = round(max(0.0, left - behind), 1)
+        left = (state.steps - state.step) * state.images_per_step / rate
+        found["seconds_left"] = round(max(0.0, left - max(0.0, time.time() - state.time)), 1)
     return found
 
 
@@ -112,12 +144,9 @@ def counted(found: Iterable[RunStatus]) -> dict[str, int]:
     return {state: states.count(state) for state in STATES if state in states}
 
 
-def statuses(runs: Iterable[PlannedRun], jobs: Mapping[str, Job]) -> list[RunStatus]:
-    return [status_of(run, jobs.get(run.id)) for run in runs]
-
-
-def _named(job: Job | None) -> str:
-    return f"job {job.id}{f' ({job.reason})' if job.reason else ''}" if job else ""
+def statuses(runs: Iterable[PlannedRun], jobs: Mapping[str, Job] | None) -> list[RunStatus]:
+    """`jobs`: None where the scheduler does not answer."""
+    return [status_of(run, (jobs or {}).get(run.id), jobs is not None) for run in runs]
 
 
 def _printed(directory: Path) -> bool:

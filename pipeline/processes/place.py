@@ -6,15 +6,14 @@ The same command starts a run under `srun` (also through submitit), under `torch
 
 import os
 import re
-import shutil
 import socket
-import subprocess
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pipeline.errors import UserError
+from pipeline.processes import scheduler
 
 # Below the range from which the kernel deals out ports of outgoing connections (32768 on Linux).
 PORTS = range(20000, 32000)
@@ -30,6 +29,8 @@ class Place:
     master: str = "127.0.0.1"
     port: int = 0  # 0: nobody else to be met
     job: str = ""  # the scheduler's name for the job, as its commands take it
+    job_name: str = ""
+    cluster: str = ""  # whose job it is
     restarts: int = 0  # how often the scheduler has started this job again
 
     def __post_init__(self) -> None:
@@ -80,7 +81,14 @@ def _job(env: Mapping[str, str]) -> dict[str, Any]:
     job = env.get("SLURM_JOB_ID", "")
     if "SLURM_ARRAY_JOB_ID" in env:
         job = f"{env['SLURM_ARRAY_JOB_ID']}_{env['SLURM_ARRAY_TASK_ID']}"
-    return {"job": job, "restarts": int(env.get("SLURM_RESTART_COUNT", "0")) if job else 0}
+    if not job:
+        return {}
+    return {
+        "job": job,
+        "job_name": env.get("SLURM_JOB_NAME", ""),
+        "cluster": env.get("SLURM_CLUSTER_NAME", ""),
+        "restarts": int(env.get("SLURM_RESTART_COUNT", "0")),
+    }
 
 
 def _number(env: Mapping[str, str], name: str) -> int:
@@ -113,21 +121,25 @@ def _reachable(name: str, address: str) -> str:
     return name
 
 
-def requeue(place: Place) -> bool:
-    """Ask Slurm to start this job again; False where there is no job, or Slurm will not."""
-    scontrol = shutil.which("scontrol")
-    if not scontrol or not re.fullmatch(JOB, place.job):
-        return False
-    return subprocess.run([scontrol, "requeue", place.job], stdin=subprocess.DEVNULL).returncode == 0
+def requeue(place: Place) -> str:
+    """Ask Slurm to start this job again; "" where it will, else why it will not."""
+    if not re.fullmatch(JOB, place.job):
+        return f"{place.job!r} is no job of Slurm"
+    try:
+        done = scheduler.run("scontrol", "requeue", place.job)
+    except OSError as error:
+        return f"scontrol: {error.strerror}"
+    return "" if done.returncode == 0 else scheduler.last_line(done.stderr) or f"status {done.returncode}"
 
 
 def preempted(place: Place) -> bool:
     """Whether Slurm wants this job's nodes for another one. It starts the job again by itself only if that is
     still there when its time of grace is over: one that ends before counts as completed."""
-    scontrol = shutil.which("scontrol")
-    if not scontrol or not re.fullmatch(JOB, place.job):
+    if not re.fullmatch(JOB, place.job):
         return False
-    asked = [scontrol, "--oneliner", "show", "job", place.job]
-    said = subprocess.run(asked, stdin=subprocess.DEVNULL, capture_output=True, text=True).stdout
+    try:
+        said = scheduler.run("scontrol", "--oneliner", "show", "job", place.job).stdout
+    except OSError:  # this node has none
+        return False
     # SIGNALING: while the signal is on its way. A cancelled job is COMPLETING or CANCELLED by then.
     return bool(re.search(r" JobState=(RUNNING|SIGNALING) .* PreemptTime=\d", said))

@@ -19,6 +19,7 @@ from pathlib import Path
 from pipeline.config.typed import build
 from pipeline.errors import UserError, WorkFailed
 from pipeline.files import LockedElsewhere, append_row, locked, locked_by, publish_bytes, rows
+from pipeline.processes.place import Place
 from pipeline.runs.directory import ATTEMPTS, LEASE, LOG, RUN, WEIGHTS
 from pipeline.runs.log import error_line
 
@@ -51,6 +52,8 @@ class Attempt:
     job: str = ""
     restarts: int = 0
     number: int = 0  # from 1 on; 0 where an older version of the code noted it
+    job_name: str = ""  # a scheduler that lost its state gives the same numbers to others
+    cluster: str = ""
 
 
 @dataclass(frozen=True)
@@ -62,10 +65,12 @@ class Ending:
     step: int  # the last one that it finished
     time: float
     reason: str = ""  # of the failure, or the name of the signal
+    preempted: bool = False  # for another job of the scheduler's
 
     def __str__(self) -> str:
         if self.end == STOPPED:
-            return f"ended by {self.reason} after step {self.step:,}"
+            how = "preempted" if self.preempted else f"ended by {self.reason}"
+            return f"{how} after step {self.step:,}"
         return self.reason if self.end == FAILED else f"finished at step {self.step:,}"
 
 
@@ -73,19 +78,25 @@ class AttemptLog:
     """Writes the lines of one attempt; `step` is kept up to date by whoever trains."""
 
     def __init__(self, directory: Path, number: int) -> None:
-        self._path, self._number, self.step = directory / ATTEMPTS, number, 0
+        self._path, self.number, self.step = directory / ATTEMPTS, number, 0
 
-    def begin(self, world: int, hosts: tuple[str, ...], job: str, restarts: int) -> None:
-        append_row(self._path, asdict(Attempt(self.step, now(), world, hosts, job, restarts, self._number)))
+    def begin(self, world: int, hosts: tuple[str, ...], place: Place) -> None:
+        attempt = Attempt(self.step, now(), world, hosts, place.job, place.restarts, self.number)
+        whose = {"job_name": place.job_name, "cluster": place.cluster}
+        append_row(self._path, asdict(attempt) | whose)
 
-    def end(self, end: str, reason: str = "") -> None:
-        append_row(self._path, asdict(Ending(self._number, end, self.step, now(), reason)))
+    def end(self, end: str, reason: str = "", preempted: bool = False) -> None:
+        append_row(self._path, asdict(Ending(self.number, end, self.step, now(), reason, preempted)))
 
     def fail(self, reason: str) -> None:
         """Any rank may say what it died of, in the log too."""
         line = " ".join(reason.split())
         self.end(FAILED, line)
         error_line(self._path.parent, line)
+
+
+class HeldByEarlierStart(WorkFailed):
+    """Slurm has lost sight of a node and started the job elsewhere, while its ranks live on there."""
 
 
 @contextmanager
@@ -95,9 +106,10 @@ def lease(directory: Path, job: str = "") -> Iterator[None]:
         try:
             file = stack.enter_context(locked(directory / LEASE))
         except LockedElsewhere:
-            raise WorkFailed(
-                f"run {directory.name} is being trained by {holder(directory) or Lease()}; "
-                f"it can be watched in {directory / LOG}"
+            other = holder(directory) or Lease()
+            refused = HeldByEarlierStart if job and job == other.job else WorkFailed
+            raise refused(
+                f"run {directory.name} is being trained by {other}; it can be watched in {directory / LOG}"
             ) from None
         file.truncate(0)
         file.write(json.dumps(asdict(Lease(os.getpid(), socket.gethostname(), job))) + "\n")
@@ -154,23 +166,33 @@ def attempts(directory: Path) -> list[Attempt]:
 
 
 def last_end(directory: Path, since: float = 0.0) -> str:
-    """How the newest attempt ended, of those noted since a time; "" where there is none.
+    """How the newest attempt ended, of those noted since a time, in words; "" where there is none."""
+    found = [line for line in _noted(directory) if line.time >= since]
+    if not found:
+        return ""
+    end = ending(directory, since)
+    return str(end) if end else KILLED if any(line.number for line in found) else UNKNOWN
 
-    Several ranks may have failed, one because of the other: the first that said so counts.
+
+def ending(directory: Path, since: float = 0.0) -> Ending | None:
+    """The end of the newest attempt; None where it goes on, or was killed.
+
+    Several ranks may have failed, one because of the other: the first that said so counts. A run that was
+    stopped may have failed to be queued again.
     """
     found = [line for line in _noted(directory) if line.time >= since]
-    newest = max((line.number for line in found), default=None)
-    if newest is None:
-        return ""
+    newest = max((line.number for line in found), default=0)
     ends = [line for line in found if isinstance(line, Ending) and line.number == newest]
-    if ends:
-        return str(ends[0])
-    return KILLED if newest else UNKNOWN
+    return next((end for end in ends if end.end == FAILED), ends[0] if ends else None)
 
 
 def fruitless(directory: Path, step: int) -> bool:
-    """Whether the last attempts, with this one, all began at the step that this one has reached."""
-    last = attempts(directory)[-FRUITLESS:]
+    """Whether the last attempts, with this one, all began at the step that this one has reached.
+
+    One that was preempted may have had no time for a step.
+    """
+    taken = {line.number for line in _noted(directory) if isinstance(line, Ending) and line.preempted}
+    last = [attempt for attempt in attempts(directory) if attempt.number not in taken][-FRUITLESS:]
     return len(last) == FRUITLESS and all(attempt.step == step for attempt in last)
 
 

@@ -4,6 +4,7 @@ runs/<id>/
   config.yaml         its config
   run.json            which science and which data it is of
   lease               locked while a trainer is alive
+  state.json          how far it has come, at what rate, and who trains it
   attempts.jsonl      its attempts: who, when, where, from which step, and how each ended
   metrics.jsonl       losses, norms and evaluations; the same after kills as without
   timing.jsonl        rates, waits and memory
@@ -23,7 +24,7 @@ from pipeline.config.run import RunConfig
 
 CONFIG, LEASE, CHECKPOINTS = "config.yaml", "lease", "checkpoints"
 WEIGHTS, WEIGHTS_CONFIG = "model.safetensors", "config.json"
-ATTEMPTS, RUN = "attempts.jsonl", "run.json"
+ATTEMPTS, RUN, STATE = "attempts.jsonl", "run.json", "state.json"
 METRICS, TIMING, LOG, OUTPUT = "metrics.jsonl", "timing.jsonl", "log.txt", "output.log"
 
 

@@ -72,7 +72,7 @@ def error_line(directory: Path, text: str) -> None:
 
 
 def _stamp() -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S")
+    return time.strftime("%Y-%m-%d %H:%M:%S%z")
 
 
 def printed_error(directory: Path) -> str:
@@ -80,11 +80,6 @@ def printed_error(directory: Path) -> str:
     printed = tail(directory / OUTPUT)
     errors = [line for line in printed if line.startswith("error: ")]
     return (errors or printed or [""])[-1].removeprefix("error: ")
-
-
-def newest_rows(path: Path) -> list[dict[str, Any]]:
-    """Those at a file's end, however long it is."""
-    return [row for _, row in _steps(_end(path)[0])]
 
 
 def tail(path: Path, lines: int = 0) -> list[str]:

@@ -9,6 +9,7 @@ A step is the count of updates done: a checkpoint of step 40 belongs to the line
 """
 
 import contextlib
+import dataclasses
 import json
 import logging
 import math
@@ -22,8 +23,10 @@ from typing import Any
 
 from pipeline.config.machine import LoggingConfig
 from pipeline.files import publish_bytes
+from pipeline.runs import state as states
 from pipeline.runs.directory import LOG, METRICS, TIMING
 from pipeline.runs.log import LineFile, _rows, _stamp
+from pipeline.runs.state import RunState
 from pipeline.terminal import Display, clock, open_display
 from pipeline.training.trackers import Tracker, open_trackers
 
@@ -48,9 +51,13 @@ class RunLogger:
         rank: int = 0,
         id: str = "",
         values: Mapping[str, Any] | None = None,
+        state: RunState | None = None,
     ) -> None:
         self.directory, self._config, self._size, self._silent = directory, config, size, rank != 0
         self._id, self._values = id, dict(values or {})
+        self._state = dataclasses.replace(
+            state or RunState(), steps=size.steps, images_per_step=size.images_per_step
+        )
         self._at = 0
         self._display: Display | None = None
         self._trackers: list[Tracker] = []
@@ -84,6 +91,7 @@ class RunLogger:
         start = {"start": self._size.devices, "steps": self._size.steps, "images": self._size.images_per_step}
         self._write(self._timing, {"step": step, "time": time.time(), **start})
         self._trackers = open_trackers(self._config, self.directory, step, self._id, self._values)
+        self._say_state()
         self._display = open_display(self._size.steps, step, self._config.seconds)
         self.resumed_clock()
 
@@ -117,6 +125,7 @@ class RunLogger:
             return
         self._write(self._metrics, {"step": self._at, "evaluated": epoch, **_numbers(values)})
         self._track(self._at, _numbers(values), "validation")
+        self._say_state(top1=values.get("ema_top1", values.get("top1")))
         self.note(f"epoch {epoch}: " + ", ".join(f"{name} {value:.4g}" for name, value in values.items()))
         self.resumed_clock()
 
@@ -164,8 +173,13 @@ class RunLogger:
         rate, share = self._interval.rate(self._size.images_per_step), self._interval.wait_share()
         row = {"images_per_second": round(rate, 2), "wait_share": round(share, 4), "memory_gb": _memory()}
         self._write(self._timing, {"step": self._at, "time": time.time(), **row})
+        self._say_state(images_per_second=row["images_per_second"])
         self._track(self._at, row, "machine")
         self._interval = _Interval()
+
+    def _say_state(self, **changed: Any) -> None:
+        self._state = dataclasses.replace(self._state, step=self._at, time=time.time(), **changed)
+        states.write(self.directory, self._state)
 
     def _track(self, step: int, values: Mapping[str, float | None], group: str) -> None:
         points = {f"{group}/{name}": value for name, value in values.items() if value is not None}

@@ -1,8 +1,10 @@
 """launch.py as it is typed: what it says and how it ends. Nothing is trained; see test_launch_local.py."""
 
 import json
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +12,7 @@ from ablations import report
 from pipeline import launch
 from pipeline.errors import UserError
 from pipeline.launching.arguments import again, parse
+from pipeline.runs.attempts import AttemptLog
 from tests.pipeline.ranks import ROOT, environment
 
 HEADS = ("ablation=inner_heads", "scale=demo", "cluster=local")
@@ -139,6 +142,14 @@ def test_each_seed_is_a_run_of_its_own(capsys, place):
     assert len({run["id"] for run in found["runs"]}) == 6
 
 
+def test_seeds_may_be_a_row_of_numbers(capsys):
+    assert parse(["seeds=0..3, 7"]).seeds == (0, 1, 2, 3, 7)
+    assert "seeds=0..49 " in again(parse(["seeds=0..49"]), "status")
+    assert "seeds=0..3,7 " not in again(parse(["seeds=0..3,7"]), "status")
+    with pytest.raises(UserError, match=r"3\.\.1 is empty"):
+        parse(["seeds=3..1"])
+
+
 def test_a_single_run_needs_no_ablation(capsys, place):
     found = said(capsys, "scale=demo", "seed=3", "action=plan", "cluster=local", *place)
     [run] = found["runs"]
@@ -174,6 +185,28 @@ def test_where_nothing_was_measured_a_budget_refuses_and_says_both_cures(capsys,
     launch.main([*HEADS, "action=plan", *place])
     [total] = [line for line in capsys.readouterr().out.splitlines() if " device-hours and " in line]
     assert "–" in total.split()[0]  # from one figure to another
+
+
+@pytest.mark.timeout(60)
+def test_watching_ends_where_nothing_goes_on(capsys, place):
+    """One run broke, the others were not begun: nobody would change that by waiting."""
+    [run, *_] = said(capsys, *HEADS, "action=plan", *place)["runs"]
+    directory = Path(place[0].partition("=")[2]) / run["id"]
+    directory.mkdir(parents=True)
+    AttemptLog(directory, 1).fail("no room")
+    assert launch.main([*HEADS, "action=status", "watch=true", *place]) == 1
+    assert "no room" in capsys.readouterr().out
+    shutil.rmtree(directory)
+
+
+def test_of_many_runs_those_are_shown_of_which_there_is_something_to_see(capsys, place):
+    many = ("seeds=0..19", *HEADS, *place)
+    assert launch.main([*many, "action=status"]) == 0
+    out = capsys.readouterr().out
+    assert "80 missing" in out
+    assert "json=true has all 80" in out
+    assert len(out.splitlines()) < 10
+    assert len(said(capsys, *many, "action=status")["runs"]) == 80
 
 
 def test_nothing_is_cancelled_where_nothing_is_at_work(capsys, place):

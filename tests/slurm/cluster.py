@@ -21,13 +21,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from pipeline.processes import scheduler
 from tests.slurm.daemons import SBIN, end, free_ports, missing, processes, program, write_settings
 
 STARTUP = 30.0  # seconds; it takes two
 FOLDERS = ("log", "state", "spool", "gpu")
 ENDED = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "DEADLINE", "OUT_OF_MEMORY"}
-# What a scheduler or launcher around the tests may have left.
-FOREIGN = re.compile(r"(SLURM|SBATCH|SRUN|SUBMITIT|MASTER|TORCHELASTIC)_|(RANK|WORLD_SIZE|LOCAL_RANK)$")
 
 
 class Cluster:
@@ -61,7 +60,7 @@ class Cluster:
     @property
     def env(self) -> dict[str, str]:
         """Of those who use the cluster."""
-        kept = {name: value for name, value in os.environ.items() if not FOREIGN.match(name)}
+        kept = {name: value for name, value in os.environ.items() if not scheduler.OPTIONS.match(name)}
         return {**kept, "SLURM_CONF": str(self.folder / "slurm.conf")}
 
     def start(self) -> None:

@@ -9,7 +9,7 @@ from tests.pipeline.ranks import ROOT
 from tests.slurm.laboratory import PATIENCE, Laboratory
 
 FILES = sorted((ROOT / "slurm").glob("*.sh"))
-SMALL = ("--ntasks-per-node=1", "--gpus-per-node=1", "--cpus-per-task=2")
+SMALL = ("--export=NONE", "--ntasks-per-node=1", "--gpus-per-node=1", "--cpus-per-task=2")
 PRETRAINING = {
     "pretrain_tnt_s.sh": ("model=tnt_s",),
     "pretrain_tnt_s_se.sh": ("model=tnt_s", "model.se=outer"),

@@ -1,5 +1,6 @@
 """launch.py on a real cluster: every run once, whoever asks and whatever happens to who asked."""
 
+import io
 import json
 import os
 import shutil
@@ -9,29 +10,16 @@ import sys
 
 import pytest
 
-from tests.pipeline.packed import pack_digits
+from pipeline.errors import UserError
 from tests.slurm.laboratory import PATIENCE, Laboratory
 
 TWO = ("ablation=inner_heads", "cells=2,4")
 ODD = "a b;touch canary;#&(c)"  # a folder that a careless script would take for commands
 
 
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory):
-    return pack_digits(tmp_path_factory.mktemp("sets") / "digits")
-
-
 @pytest.fixture
 def lab(slurm, shards, tmp_path):
     return Laboratory(slurm, tmp_path, shards)
-
-
-@pytest.fixture
-def closed(slurm):
-    """The partition takes jobs and starts none."""
-    slurm.run("scontrol", "update", "partitionname=main", "state=down")
-    yield
-    opened(slurm)
 
 
 def opened(slurm):
@@ -45,6 +33,16 @@ def arrays(slurm):
         for job in slurm.jobs()
         if job["JobState"] in ("PENDING", "RUNNING")
     }
+
+
+def submitted(answer):
+    said, _ = answer
+    return {one["id"]: one for one in said["submitted"]}
+
+
+def states(answer):
+    said, _ = answer
+    return {run["id"]: run["state"] for run in said["runs"]}
 
 
 def canaries(folder):
@@ -89,20 +87,22 @@ def test_five_launches_at_once_an_edit_in_the_queue_and_one_record_of_each_run(
     assert not canaries(tmp_path)
 
 
-def test_cancelled_runs_are_gone_and_retried_alone(slurm, lab, closed):
-    first = lab.submit(*TWO)
+def test_cancelled_runs_are_gone_and_retried_alone(slurm, ask, closed, monkeypatch):
+    first = submitted(ask(*TWO))
     one = ("ablation=inner_heads", "cells=2")
-    [gone] = lab.states(*one)
-    lab.launch(*one, "action=cancel", status=2)  # nobody is there to be asked
-    assert set(lab.states(*TWO).values()) == {"pending"}
-    lab.launch(*one, "action=cancel", "yes=true")
+    [gone] = states(ask(*one, "action=status"))
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    with pytest.raises(UserError, match="no terminal to ask at"):
+        ask(*one, "action=cancel")
+    assert set(states(ask(*TWO, "action=status")).values()) == {"pending"}
+    ask(*one, "action=cancel", "yes=true")
     [kept] = set(first) - {gone}
-    assert lab.states(*TWO) == {gone: "missing", kept: "pending"}
-    again = lab.submit(*TWO)
+    assert states(ask(*TWO, "action=status")) == {gone: "missing", kept: "pending"}
+    again = submitted(ask(*TWO))
     assert {id: one["new"] for id, one in again.items()} == {gone: True, kept: False}
     assert again[gone]["job"] != first[gone]["job"]
     assert len(arrays(slurm)) == 2
-    lab.launch(*TWO, "action=cancel", "yes=true")
+    ask(*TWO, "action=cancel", "yes=true")
     assert arrays(slurm) == set()
 
 
@@ -119,29 +119,29 @@ def wrapped(lab, text):
     return {"PATH": f"{folder}:{os.environ['PATH']}"}
 
 
-def test_a_submitter_killed_after_sbatch_leaves_no_run_without_its_job_and_none_with_two(slurm, lab, closed):
+def test_a_submitter_killed_after_sbatch_leaves_each_run_with_one_job(slurm, lab, ask, closed):
     env = wrapped(lab, '{real} "$@"; kill -9 $PPID')
     lab.launch(*TWO, status=-9, env=env)
     [array] = arrays(slurm)
     assert not list(lab.runs.glob(".launches/*/job"))
-    found = lab.submit(*TWO)
+    found = submitted(ask(*TWO))
     assert {one["job"] for one in found.values()} == {f"{array}_0", f"{array}_1"}
     assert not any(one["new"] for one in found.values())
     assert arrays(slurm) == {array}
 
 
-def test_a_job_that_comes_after_its_launch_was_given_up_does_nothing(slurm, lab, closed):
+def test_a_job_that_comes_after_its_launch_was_given_up_does_nothing(slurm, lab, ask, closed):
     """The submitter is dead, its sbatch still on the way to a slow controller."""
     go = lab.folder / "go"
     env = wrapped(lab, f'kill -9 $PPID; until [ -e {go} ]; do sleep 0.05; done; {{real}} "$@"')
     lab.launch(*TWO, status=-9, env=env)
-    runs = lab.submit(*TWO)
+    runs = submitted(ask(*TWO))
     assert all(one["new"] for one in runs.values())
     before = arrays(slurm)
     go.touch()
     slurm.wait(lambda: arrays(slurm) - before, 30, "the late job")
     [late] = arrays(slurm) - before
-    lab.launch(*TWO, "action=cancel", "yes=true")
+    ask(*TWO, "action=cancel", "yes=true")
     assert arrays(slurm) == {late}
     opened(slurm)
     slurm.wait(lambda: not arrays(slurm), PATIENCE, "the end of the late job")
@@ -173,8 +173,8 @@ def test_a_run_that_starts_from_another_outlives_what_happens_to_that_one(slurm,
     assert (lab.record(parent)["jobs"], lab.record(child)["jobs"]) == ([first], [second])
 
 
-def test_status_waits_for_a_controller_that_restarts(slurm, lab, closed):
-    lab.submit(*TWO)
+def test_status_waits_for_a_controller_that_restarts(slurm, lab, ask, closed):
+    ask(*TWO)
     slurm.stop_controller()
     process = lab.start(*TWO, "action=status", "json=true")
     slurm.start_controller()
@@ -183,18 +183,22 @@ def test_status_waits_for_a_controller_that_restarts(slurm, lab, closed):
     assert {run["state"] for run in json.loads(out)["runs"]} == {"pending"}
 
 
-def test_what_would_fail_is_said_before_anything_is_submitted_all_at_once(slurm, lab, shards):
-    said = lab.launch("cluster.partition=gpus", "cluster.gpus=7", status=2)
-    assert "7 ranks cannot hold equal parts" in said
+def test_what_would_fail_is_said_before_anything_is_submitted_all_at_once(slurm, ask):
+    def refused(*words):
+        with pytest.raises(UserError) as error:
+            ask(*words)
+        return str(error.value)
+
+    assert "7 ranks cannot hold equal parts" in refused("cluster.partition=gpus", "cluster.gpus=7")
     slurm.run("scontrol", "update", "partitionname=main", "maxtime=60")
     words = ("cluster.partition=main", "cluster.time=2-00:00:00", "cluster.gpus=12", "cluster.probe=true")
     try:
-        said = lab.launch(*words, status=2)
+        said = refused(*words)
     finally:
         slurm.run("scontrol", "update", "partitionname=main", "maxtime=infinite")
     assert "cluster.time=01:00:00" in said
     assert "less of cluster.gpus" in said
-    assert "invalid partition" in lab.launch("cluster.partition=gpus", status=2).lower()
+    assert "invalid partition" in refused("cluster.partition=gpus").lower()
     assert arrays(slurm) == set()
 
 
@@ -271,15 +275,17 @@ def test_no_hostile_value_name_or_path_is_ever_run(slurm, lab, closed):
 
 
 @pytest.mark.slow
-def test_a_rehearsal_and_a_calibration_go_through_the_queue(slurm, lab):
+def test_a_rehearsal_and_a_calibration_go_through_the_queue(slurm, ask, calls, tmp_path):
     words = ("recipe.epochs=100", "engine.device=cpu")
-    [submitted] = lab.submit(*words, "action=calibrate", "cost.seconds=0.5").values()
-    said = lab.ask("recipe.epochs=100", "action=rehearse")
+    [calibration] = submitted(ask(*words, "action=calibrate", "cost.seconds=0.5")).values()
+    calls()
+    said, _ = ask("recipe.epochs=100", "action=rehearse")
+    assert calls().count("squeue") < 20  # it looks at the copies' files, not at the queue
     assert "of every step are those of a run left alone" in said["said"]
-    assert not list(lab.runs.glob(".rehearsals/*"))
+    assert not list(tmp_path.glob("runs/.rehearsals/*"))
 
-    slurm.wait(lambda: slurm.state(submitted["job"]) == "COMPLETED", PATIENCE, lab.said())
-    [run] = lab.ask(*words, "action=plan")["runs"]
+    slurm.wait(lambda: slurm.state(calibration["job"]) == "COMPLETED", PATIENCE, "the calibration")
+    [run] = ask(*words, "action=plan")[0]["runs"]
     assert run["state"] == "missing"
     assert run["cost"]["known"]
     assert run["cost"]["basis"].startswith("measured by a calibration of ")

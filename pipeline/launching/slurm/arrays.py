@@ -4,14 +4,13 @@ submitit's public methods give a job a pickled function and signal handlers of t
 other, uses private methods of submitit; they were read in the version that `READ_FROM` names.
 """
 
-import os
 from pathlib import Path
 
 from submitit import SlurmExecutor
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 
 from pipeline.errors import WorkFailed
-from pipeline.launching.slurm import commands
+from pipeline.processes import scheduler
 
 READ_FROM = "1.5.4"
 
@@ -23,9 +22,9 @@ class ArrayExecutor(SlurmExecutor):
         try:
             return str(self._submit_command(command).job_id)
         except (FailedJobError, FailedSubmissionError) as error:
-            raise WorkFailed(f"sbatch: {commands.last_line(str(error))}") from error
+            said = [line for line in str(error).splitlines() if line.startswith("sbatch: ")]
+            raise WorkFailed("; ".join(said) or f"sbatch: {scheduler.last_line(str(error))}") from error
 
     def _make_submission_command(self, submission_file_path: Path) -> list[str]:
-        foreign = [name for name in os.environ if commands.FOREIGN.match(name)]
         command = super()._make_submission_command(submission_file_path)
-        return ["env", *(f"--unset={name}" for name in foreign), *command]
+        return ["env", *(f"--unset={name}" for name in scheduler.options_set()), *command]

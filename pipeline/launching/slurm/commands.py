@@ -7,25 +7,44 @@ has it, but not needed: the files of a run also show how it ended.
 import functools
 import os
 import re
-import shutil
 import subprocess
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pipeline.errors import WorkFailed
+from pipeline.processes import scheduler
+from pipeline.processes.scheduler import last_line
 
-LIVE = ("pending", "configuring", "running", "completing", "suspended", "stopped", "signaling", "resizing")
+ENDED = (
+    "completed",
+    "failed",
+    "cancelled",
+    "timeout",
+    "node_fail",
+    "out_of_memory",
+    "preempted",
+    "boot_fail",
+    "deadline",
+    "revoked",
+)
 PATIENCE = 30.0  # seconds for a controller that does not answer
 PAUSE = 1.0  # between two questions to it
 AT_ONCE = 200  # jobs named in one command
 # Errors after which another try may succeed.
 PASSING = re.compile(r"unable to contact|socket timed out|connection refused|communication|try again", re.I)
-# Variables of a surrounding job or of torchrun, which must not reach another job.
-FOREIGN = re.compile(
-    r"(?!SLURM_CONF$)((SLURMD?|SRUN|SUBMITIT|TORCHELASTIC|MASTER)_|(RANK|WORLD_SIZE|LOCAL_RANK)$)"
-)
+NO_CLUSTER = "could not establish a configuration source"  # Slurm is installed here, and set up for nothing
+# Reasons for which a job waits for somebody, not for a node.
+CURES = {
+    "held": "`scontrol release {id}` lets it start",
+    "maxwall": "it waits for ever; cancel it, and launch with a shorter cluster.time",
+    "partitiontimelimit": "it waits for ever; cancel it, and launch with a shorter cluster.time",
+    "dependencyneversatisfied": "it waits for ever; cancel it, and launch again",
+}
+ELSEWHERE = "go to a login node, or use cluster=local"
 JOB = re.compile(r"\d+(_\d+)?")
+# The command may hold any character, so it comes last.
+COLUMNS = ("JobArrayID", "State", "EndTime", "Cluster", "Name", "Reason", "Command")
 
 
 @dataclass(frozen=True)
@@ -33,38 +52,69 @@ class Job:
     id: str  # as 17, or 17_3 in an array
     state: str  # Slurm's word in small letters: pending, running, completed, failed, timeout, …
     reason: str = ""  # why it is pending, or what ended it
+    name: str = ""
+    cluster: str = ""
+    command: str = ""
+    ending: bool = False  # its processes have been told to go, and it will not start again
 
     @property
     def live(self) -> bool:
-        return self.state in LIVE
+        return self.state not in ENDED
+
+    def __str__(self) -> str:
+        more = "ending" if self.ending else self.reason
+        cure = next((cure for words, cure in CURES.items() if words in more.lower()), "")
+        more += f": {cure.format(id=self.id)}" if cure else ""
+        return f"job {self.id}{f' ({more})' if more else ''}"
 
 
-@functools.cache
-def available() -> bool:
-    """Whether this machine belongs to a cluster; Slurm's commands may be installed where none is set up."""
-    if not shutil.which("sbatch"):
-        return False
-    try:  # it names the controllers, whether or not they answer
-        return "slurmctld" in run("scontrol", "ping").stdout.lower()
+class NoCluster(WorkFailed):
+    """Slurm's commands may be installed where no cluster is set up."""
+
+
+def listing() -> str:
+    """A line for each job of this user that Slurm remembers, which `jobs` reads.
+
+    Asked by user, a busy controller has to look at few jobs; asked by name or by ids, it sends all of them.
+    """
+    form = ",".join(f"{column}:|" for column in COLUMNS)
+    which = ("--noheader", "--array", "--all", "--states=all", f"--user={os.getuid()}")
+    return ask("squeue", *which, f"--Format={form}")
+
+
+def jobs(lines: str | None = None) -> dict[str, Job]:
+    """The jobs of a listing, or of one that is asked for now, by id."""
+    found = {}
+    for line in (listing() if lines is None else lines).splitlines():
+        values = line.rstrip("|").split("|", len(COLUMNS) - 1)
+        if len(values) == len(COLUMNS):
+            id, state, end, cluster, name, reason, command = map(str.strip, values)
+            word = state.split()[0].lower()
+            # One that is to be requeued is COMPLETING too, but has no end.
+            ending = word == "completing" and end not in ("NONE", "N/A", "Unknown")
+            reason = "" if reason == "None" else reason
+            found[id] = Job(id, word, reason, name, cluster, command, ending)
+    return found
+
+
+def accounted(ids: Iterable[str]) -> dict[str, Job]:
+    """Jobs that ended earlier, where the site has accounting; else none."""
+    wanted = sorted(map(_checked, ids))
+    columns = "--format=JobID,State,Reason,Cluster,JobName"
+    if not wanted:
+        return {}
+    try:
+        done = scheduler.run(
+            "sacct", "-X", "--noheader", "--parsable2", columns, "--jobs", ",".join(wanted), timeout=PATIENCE
+        )
     except (OSError, subprocess.TimeoutExpired):
-        return True
-
-
-def jobs(ids: Iterable[str]) -> dict[str, Job]:
-    """The jobs that Slurm still knows, by id."""
-    wanted = {_checked(id) for id in ids}
-    arrays = sorted({id.partition("_")[0] for id in wanted}, key=int)
-    found: dict[str, Job] = {}
-    for start in range(0, len(arrays), AT_ONCE):
-        found |= _listed("--jobs", ",".join(arrays[start : start + AT_ONCE]))
-    if missed := sorted(wanted - found.keys()):
-        found |= _accounted(missed)
-    return {id: job for id, job in found.items() if id in wanted}
-
-
-def named(name: str) -> list[str]:
-    """The ids of the jobs of this name that Slurm has not forgotten."""
-    return list(_listed("--name", name))
+        return {}
+    found = {}
+    for line in done.stdout.splitlines() if not done.returncode else ():
+        id, state, reason, cluster, name = (part.strip() for part in line.split("|", 4))
+        word = state.split()[0].lower()  # of "CANCELLED by 1000"
+        found[id] = Job(id, word, "" if reason == "None" else reason, name, cluster)
+    return found
 
 
 def cancel(ids: Sequence[str]) -> None:
@@ -78,10 +128,15 @@ def signal(id: str, name: str) -> None:
     ask("scancel", f"--signal={name}", _checked(id))
 
 
-def settings() -> dict[str, str]:
-    """The cluster's configuration."""
-    pairs = (line.partition("=") for line in ask("scontrol", "show", "config").splitlines())
-    return {name.strip(): value.strip() for name, equals, value in pairs if equals}
+@functools.cache
+def site() -> tuple[dict[str, str], list[dict[str, str]]]:
+    """The cluster's settings, and its partitions."""
+    said = ask("scontrol", "--oneliner", said="show config\nshow partition\n")
+    pairs = (line.partition("=") for line in said.splitlines())
+    settings = {name.strip(): value.strip() for name, equals, value in pairs if equals}
+    if "ClusterName" not in settings:  # it ends well, whatever the controller said
+        raise WorkFailed(f"scontrol: {last_line(said) or 'no answer'}; ask again later")
+    return settings, [fields(line) for line in said.splitlines() if "PartitionName=" in line]
 
 
 def fields(line: str) -> dict[str, str]:
@@ -89,69 +144,27 @@ def fields(line: str) -> dict[str, str]:
     return dict(re.findall(r"(?:^|\s)([A-Z][\w:/]*)=(.*?)(?=\s+[A-Z][\w:/]*=|\s*$)", line))
 
 
-def ask(*command: str) -> str:
+def ask(*command: str, said: str | None = None) -> str:
     """Standard output of one of Slurm's commands."""
     deadline = time.monotonic() + PATIENCE
     while True:
-        passing = False
         try:
-            done = run(*command)
+            done = scheduler.run(*command, said=said, timeout=PATIENCE)
         except FileNotFoundError:
-            raise WorkFailed(f"there is no {command[0]} here; run this where Slurm's commands are") from None
+            raise NoCluster(f"there is no {command[0]} here; {ELSEWHERE}") from None
         except subprocess.TimeoutExpired:
-            complaint = f"no answer within {PATIENCE:g} s"
+            complaint, passing = f"no answer within {PATIENCE:g} s", True
         else:
             if done.returncode == 0:
                 return done.stdout
             complaint = last_line(done.stderr) or last_line(done.stdout) or f"status {done.returncode}"
+            if NO_CLUSTER in complaint.lower():
+                raise NoCluster(f"no cluster is set up here ({complaint}); {ELSEWHERE}")
             passing = PASSING.search(done.stderr) is not None
         if not passing or time.monotonic() > deadline:
             advice = "; jobs go on meanwhile, ask again later" if passing else ""
             raise WorkFailed(f"{command[0]}: {complaint}{advice}")
         time.sleep(PAUSE)
-
-
-def run(*command: str, timeout: float = PATIENCE) -> subprocess.CompletedProcess[str]:
-    """One try. Inside of a job, the command is not told of it: else it would act on that job."""
-    env = {name: value for name, value in os.environ.items() if not FOREIGN.match(name)}
-    return subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=env, timeout=timeout
-    )
-
-
-def last_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else ""
-
-
-def _listed(*which: str) -> dict[str, Job]:
-    try:
-        return _read(
-            ask("squeue", "--noheader", "--array", "--all", "--states=all", "--format=%i|%T|%r", *which)
-        )
-    except WorkFailed as error:
-        if "invalid job id" in str(error).lower():  # said where all of one job's tasks are forgotten
-            return {}
-        raise
-
-
-def _accounted(ids: Sequence[str]) -> dict[str, Job]:
-    """Jobs that ended earlier, where the site has accounting; else none."""
-    columns = "--format=JobID,State,Reason"
-    try:
-        done = run("sacct", "-X", "--noheader", "--parsable2", columns, "--jobs", ",".join(ids))
-    except (OSError, subprocess.TimeoutExpired):
-        return {}
-    return {} if done.returncode else _read(done.stdout)
-
-
-def _read(lines: str) -> dict[str, Job]:
-    found = {}
-    for line in lines.splitlines():
-        id, state, reason = (part.strip() for part in line.split("|", 2))
-        word = state.split()[0].lower()  # of "CANCELLED by 1000"
-        found[id] = Job(id, word, "" if reason == "None" else reason)
-    return found
 
 
 def _checked(id: str) -> str:

@@ -15,19 +15,25 @@ from pipeline.config.identity import is_run_id
 from pipeline.config.run import RunConfig
 from pipeline.errors import UserError, WorkFailed, command
 from pipeline.launching import calibration
-from pipeline.launching.slurm import launches
+from pipeline.launching.slurm import launches, queue
 from pipeline.processes.place import find_place, requeue
 from pipeline.runs import attempts, records
 from pipeline.runs.directory import CONFIG, WEIGHTS, run_directory
 
 
 def main(argv: Sequence[str]) -> int:
-    array, _, task = find_place().job.partition("_")
+    place = find_place()
+    array, _, task = place.job.partition("_")
     if len(argv) != 1 or not task:
         raise UserError("this is started by the jobs of launch.py; `pipeline/train.py` starts a run")
     launch = launches.read(Path(argv[0]))
     if launch.settle(array) != array:
         print(f"{launch.directory.name} was given up, or is job {launch.job}: job {array} does nothing")
+        return 0
+    if launch.starts and place.restarts >= launch.starts:
+        print(
+            f"{launch.directory.name} was to start {launch.starts} times, which it has; this one does nothing"
+        )
         return 0
     config = configs.read(launch.directory.parents[1] / launch.runs[int(task)] / CONFIG)
     if launch.calibration:
@@ -51,7 +57,8 @@ def waits_for_its_origin(config: RunConfig) -> bool:
     place = find_place()
     if place.rank:
         return True  # rank 0 queues the job again
-    job = launches.jobs(directory.parent, [origin]).get(origin)
+    runs = directory.parent
+    job = queue.jobs(runs, [origin], queue.look(runs).listed).get(origin)
     if not (job and job.live) and not attempts.holder(directory):
         state = f"its job {job.id}: {job.state}" if job else "no job of it is left"
         raise WorkFailed(
@@ -59,8 +66,10 @@ def waits_for_its_origin(config: RunConfig) -> bool:
             "same launch again submits both"
         )
     print(f"this starts from run {origin}, which is still at work; job {place.job} is queued again")
-    if not requeue(place):
-        raise WorkFailed(f"Slurm did not queue job {place.job} again; the same launch submits the run again")
+    if refused := requeue(place):
+        raise WorkFailed(
+            f"Slurm did not queue job {place.job} again ({refused}); the same launch submits the run again"
+        )
     return True
 
 

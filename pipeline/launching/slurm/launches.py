@@ -5,11 +5,11 @@
     runs/.launches/<name>/job           the array's id, once sbatch has said it
     runs/.launches/<name>/*.out         what each rank of each task printed
 
-A job has the name of its launch. For a launch without a job, Slurm is asked for a job of that name, so that
-nothing is submitted twice after a submitter was killed in between, or sbatch submitted but could not answer.
+A job has the name of its launch.
 """
 
 import contextlib
+import functools
 import json
 import os
 import re
@@ -17,18 +17,16 @@ import secrets
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pipeline.config.typed import build
 from pipeline.errors import UserError
 from pipeline.files import locked, partial_name, publish_bytes
-from pipeline.launching.slurm import commands
-from pipeline.launching.slurm.commands import Job
-from pipeline.runs.attempts import attempts
 
 FOLDER = ".launches"
 LAUNCH, JOB, LOCK = "launch.json", "job", "lock"
-NAME = re.compile(r"tnt-[0-9a-f]{10}")
+NAME = re.compile(r"[A-Za-z0-9_]+-[0-9a-f]{10}")
 LOST = "none"  # in the file of the job: Slurm knows no job of that name
 
 
@@ -37,13 +35,26 @@ class Launch:
     directory: Path  # its name is that of the job
     runs: tuple[str, ...]  # ids, by the array's index
     calibration: float = 0.0  # seconds that they train to be measured; 0: to their ends
+    cluster: str = ""  # its name; "" where an older version of the code noted it
+    starts: int = 0  # its jobs may be started so often; 0: without a bound
 
     @classmethod
-    def begin(cls, runs_directory: Path, runs: Iterable[str], calibration: float = 0.0) -> "Launch":
-        launch = cls(runs_directory / FOLDER / f"tnt-{secrets.token_hex(5)}", tuple(runs), calibration)
-        launch.directory.mkdir(parents=True, mode=0o700)
-        said = {"runs": launch.runs, "calibration": calibration}
-        publish_bytes(launch.directory / LAUNCH, (json.dumps(said) + "\n").encode())
+    def begin(
+        cls,
+        runs_directory: Path,
+        runs: Iterable[str],
+        *,
+        title: str = "tnt",
+        cluster: str = "",
+        calibration: float = 0.0,
+        starts: int = 0,
+    ) -> "Launch":
+        """`title`: what the job's name begins with, letters that `squeue` shows."""
+        directory = runs_directory / FOLDER / f"{title}-{secrets.token_hex(5)}"
+        directory.mkdir(parents=True, mode=0o700)
+        launch = cls(directory, tuple(runs), calibration, cluster, starts)
+        said = {name: value for name, value in asdict(launch).items() if name != "directory"}
+        publish_bytes(directory / LAUNCH, (json.dumps(said) + "\n").encode())
         return launch
 
     @property
@@ -76,7 +87,10 @@ class Launch:
 def submitting(runs: Path) -> Iterator[None]:
     """Allow one submission at a time, on all machines that share the directory."""
     folder = runs / FOLDER
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be made ({error.strerror}) → paths.runs says where else") from error
     said = "another launch is submitting; waiting for it"
     with locked(folder / LOCK, waiting=lambda: print(said, file=sys.stderr)):
         yield
@@ -87,46 +101,25 @@ def read(directory: Path) -> Launch:
         raise UserError(f"{directory} is no launch: a copy, or a renamed one, does not count")
     try:
         said = json.loads((directory / LAUNCH).read_text())
-        return Launch(directory, tuple(said["runs"]), said.get("calibration", 0.0))
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        return build(Launch, said, "launch", directory=directory)
+    except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{directory} is no launch: {error}") from error
 
 
 def read_all(runs: Path) -> list[Launch]:
-    """All launches, the oldest first."""
-    found = sorted((runs / FOLDER).glob(f"tnt-*/{LAUNCH}"), key=os.path.getmtime)
-    return [read(path.parent) for path in found]
+    """All launches, the oldest first; what is none is named once and passed over."""
+    found = []
+    for path in sorted((runs / FOLDER).glob(f"*/{LAUNCH}"), key=os.path.getmtime):
+        try:
+            found.append(read(path.parent))
+        except UserError as error:
+            _warn(f"{error}; it is passed over")
+    return found
 
 
-def adopt(runs: Path) -> list[str]:
-    """Find and note the jobs of launches whose submitter was killed before; a line for each."""
-    said = []
-    for launch in read_all(runs):
-        if launch.job is None:
-            name = launch.directory.name
-            arrays = sorted({id.partition("_")[0] for id in commands.named(name)}, key=int)
-            if job := launch.settle(arrays[0] if arrays else LOST):
-                said.append(f"job {job} was submitted as {name} but not noted; it is now")
-    return said
-
-
-def jobs(runs: Path, ids: Iterable[str]) -> dict[str, Job]:
-    """The job of each run, of launches and of batch scripts: the live one, else the newest known."""
-    known = {id: {attempt.job for attempt in attempts(runs / id) if attempt.job} for id in ids}
-    for launch in read_all(runs):
-        for id in known.keys() & set(launch.runs) if launch.job else ():
-            known[id].add(launch.task(id))
-    states = commands.jobs(job for found in known.values() for job in found)
-    chosen = {}
-    for id, found in known.items():  # Slurm numbers its jobs in their order
-        remembered = sorted((states[job] for job in found if job in states), key=lambda job: _number(job.id))
-        if remembered:
-            chosen[id] = next((job for job in remembered if job.live), remembered[-1])
-    return chosen
-
-
-def _number(job: str) -> tuple[int, ...]:
-    return tuple(map(int, job.split("_")))
+@functools.cache
+def _warn(text: str) -> None:
+    print(f"warning: {text}", file=sys.stderr)
 
 
 def outputs(runs: Path, id: str) -> list[Path]:

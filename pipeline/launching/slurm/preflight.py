@@ -3,6 +3,8 @@
 It asks the scheduler and looks at files; with `cluster.probe=true` a small job looks at a node too.
 """
 
+import math
+import re
 import shlex
 import subprocess
 import sys
@@ -10,17 +12,20 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline.config.identity import is_run_id
 from pipeline.config.run import RunConfig
 from pipeline.data import dataset
 from pipeline.errors import UserError, WorkFailed
 from pipeline.launching.plan import PlannedRun
 from pipeline.launching.slurm import commands, resources
+from pipeline.processes import scheduler
+from pipeline.runs import records
 
 NODE_ANSWERS = 300  # seconds until a node must have answered
 # What sbatch says, and what helps.
 CURES = {
-    "partition": "cluster.partition=NAME; `sinfo -s` lists them",
     "account": "cluster.account=NAME; `sacctmgr show associations user=$USER` lists yours",
+    "partition": "cluster.partition=NAME; `sinfo -s` lists them",
     "qos": "cluster.qos=NAME; `sacctmgr show qos` lists them",
     "node configuration": "less of cluster.gpus, cpus or mem, or more nodes; see `sinfo -o '%n %G %c %m'`",
     "time limit": "a shorter cluster.time; a run goes on after it",
@@ -31,10 +36,12 @@ CURES = {
 
 def check(runs: Sequence[PlannedRun]) -> dict[str, str]:
     """Refuse runs that would fail; returns the cluster's settings."""
-    if not commands.available():
-        raise UserError("there is no sbatch here; go to a login node, or use cluster=local")
-    settings = commands.settings()
+    settings, partitions = commands.site()
     problems = []
+    if settings.get("MaxArraySize") == "0":
+        problems.append(
+            "this cluster takes no arrays of jobs (MaxArraySize=0) → slurm/pretrain_tnt_s.sh for each run"
+        )
     kinds: dict[str, RunConfig] = {}
     for run in runs:
         try:
@@ -42,8 +49,8 @@ def check(runs: Sequence[PlannedRun]) -> dict[str, str]:
         except UserError as error:  # a world size that does not divide
             problems.append(str(error))
     for config in kinds.values():
-        problems += refused(config)
-        problems += too_long(config)
+        problems += too_long(config, partitions)
+    problems += [said for run in runs for said in without_origin(run)]
     datas = [run.config.data for run in runs]
     for root, split in sorted(
         {(data.root, name) for data in datas for name in (data.train, data.validation)}
@@ -52,6 +59,8 @@ def check(runs: Sequence[PlannedRun]) -> dict[str, str]:
     paths = [run.config.paths for run in runs]
     for path in sorted({Path(path).absolute() for one in paths for path in (one.runs, one.records)}):
         problems += unwritable(path)
+    if problems or len(kinds) > 1:  # else the submission itself shows what sbatch says
+        problems += [said for config in kinds.values() for said in refused(config)]
     for config in kinds.values() if not problems else ():
         problems += lacking(config) if config.cluster.probe else []
     if problems:
@@ -61,13 +70,21 @@ def check(runs: Sequence[PlannedRun]) -> dict[str, str]:
 
 
 def remarks(settings: dict[str, str]) -> list[str]:
-    """How preemption ends runs on this cluster."""
+    """How preemption ends runs on this cluster, and what of the environment has no part in them."""
+    unused = [name for name in scheduler.options_set() if name.startswith("SBATCH_")]
+    said = (
+        [f"{', '.join(unused)}: not used; a profile says such things, see slurm/README.md"] if unused else []
+    )
+    return [*said, _preemption(settings)]
+
+
+def _preemption(settings: dict[str, str]) -> str:
     if settings.get("PreemptMode", "OFF") == "OFF":
-        return ["preemption: none on this cluster"]
+        return "preemption: none on this cluster"
     mode = settings["PreemptMode"]
     if "preempt_send_user_signal" in settings.get("SlurmctldParameters", ""):
-        return [f"preemption: {mode}; runs get {resources.SIGNAL} and time for a checkpoint"]
-    return [f"preemption: {mode}; runs get SIGTERM and the partition's GraceTime for a checkpoint"]
+        return f"preemption: {mode}; runs get {resources.SIGNAL} and time for a checkpoint"
+    return f"preemption: {mode}; runs get SIGTERM and the partition's GraceTime for a checkpoint"
 
 
 def refused(config: RunConfig) -> list[str]:
@@ -79,29 +96,45 @@ def refused(config: RunConfig) -> list[str]:
     try:
         commands.ask("sbatch", "--test-only", *options, "--wrap", "true")
     except WorkFailed as error:
-        said = str(error).removeprefix("sbatch: ")
-        cure = next((f" → {cure}" for word, cure in CURES.items() if word in said.lower()), "")
-        return [f"sbatch refuses: {said}{cure}"]
+        said = with_cure(str(error))
+        if "not available" not in said or not (away := absent_nodes()):
+            return [said]
+        print(
+            f"warning: {said}; {away} of the cluster's nodes are away now, jobs wait for them",
+            file=sys.stderr,
+        )
     return []
 
 
-def too_long(config: RunConfig) -> list[str]:
-    """Times that the partition does not allow: sbatch accepts such a job, but it never starts."""
+def with_cure(said: str) -> str:
+    """A refusal of sbatch's, and what helps."""
+    cure = next((f" → {cure}" for word, cure in CURES.items() if word in said.lower()), "")
+    return f"sbatch refuses: {said.removeprefix('sbatch: ')}{cure}"
+
+
+def absent_nodes() -> int:
+    """How many are down or drained: --test-only refuses what has to wait for them, which sbatch takes."""
+    states = commands.ask("sinfo", "--noheader", "--Node", "--format=%N %T").splitlines()
+    return len({line.split()[0] for line in states if re.search(r" (down|drain|fail|maint)", line)})
+
+
+def too_long(config: RunConfig, partitions: Sequence[dict[str, str]]) -> list[str]:
+    """Times that no partition allows: sbatch accepts such a job, but it never starts."""
     site = config.cluster
-    wanted = minutes(site.time)
+    wanted = minutes(site.time) or 0
     problems = []
     if wanted and site.lead >= 60 * wanted:
         problems.append(f"cluster.lead={site.lead} seconds leaves nothing of cluster.time={site.time}")
-    for line in commands.ask("scontrol", "--oneliner", "show", "partition").splitlines():
-        partition = commands.fields(line)
-        name = partition.get("PartitionName", "")
-        ours = name in site.partition.split(",") if site.partition else partition.get("Default") == "YES"
-        longest = minutes(partition.get("MaxTime", ""))
-        if ours and longest and (wanted or 0) > longest:
-            problems.append(
-                f"cluster.time={site.time} is longer than partition {name} allows ({partition['MaxTime']}) → "
-                f"cluster.time={partition['MaxTime']}; a run goes on after it"
-            )
+    names = site.partition.split(",") if site.partition else []
+    ours = [
+        one for one in partitions if (one["PartitionName"] in names if names else one.get("Default") == "YES")
+    ]
+    longest = max(ours, key=lambda one: minutes(one["MaxTime"]) or math.inf, default=None)
+    if longest and wanted > (minutes(longest["MaxTime"]) or math.inf):
+        problems.append(
+            f"cluster.time={site.time} is longer than partition {longest['PartitionName']} allows "
+            f"({longest['MaxTime']}) → cluster.time={longest['MaxTime']}; a run goes on after it"
+        )
     return problems
 
 
@@ -115,6 +148,15 @@ def minutes(time: str) -> float | None:
         parts = ["0", *parts]
     hours, least, seconds = (*map(float, parts), 0.0, 0.0)[:3]
     return 1440 * int(days or 0) + 60 * hours + least + seconds / 60
+
+
+def without_origin(run: PlannedRun) -> list[str]:
+    """A run to start from that is neither among these nor here: its job would wait and fail."""
+    origin, paths = run.config.recipe.init, run.config.paths
+    here = records.exists(paths.records, origin) or (Path(paths.runs) / origin).exists()
+    if run.after or here or not is_run_id(origin):
+        return []
+    return [f"init={origin}: there is no such run in {paths.runs} → its weights' file, or paths.runs"]
 
 
 def incomplete(root: str, split: str) -> list[str]:
@@ -153,12 +195,12 @@ def lacking(config: RunConfig) -> list[str]:
     place = [f"--{name}={options[name]}" for name in resources.NODE if name in options]
     job = ("--nodes=1", "--ntasks=1", "--time=5", f"--immediate={NODE_ANSWERS}")
     try:
-        done = commands.run("srun", *place, *job, "sh", "-c", script, timeout=2 * NODE_ANSWERS)
+        done = scheduler.run("srun", *place, *job, "sh", "-c", script, timeout=2 * NODE_ANSWERS)
     except subprocess.TimeoutExpired:
         return [
             f"no node has answered within {2 * NODE_ANSWERS} s → cluster.probe=false submits all the same"
         ]
     if done.returncode:
-        return [f"a job on a node failed: {commands.last_line(done.stderr)}"]
+        return [f"a job on a node failed: {scheduler.last_line(done.stderr)}"]
     missed = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("lacks ")]
     return [f"on a node, {list(needs.values())[int(number)]}" for number in missed]

@@ -7,21 +7,25 @@ array (`launches.py`), continues from what is in the run's directory, and ends a
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pipeline.errors import UserError, WorkFailed
 from pipeline.launching import snapshot
 from pipeline.launching.plan import PlannedRun
-from pipeline.launching.slurm import commands, launches, preflight, resources
+from pipeline.launching.slurm import commands, launches, preflight, queue, resources
 from pipeline.launching.slurm.arrays import ArrayExecutor
 from pipeline.launching.slurm.launches import Launch
+from pipeline.launching.slurm.queue import Queue
 from pipeline.runs import attempts, records
 from pipeline.runs.directory import write_config
 
 # Paths go into lines of the batch script, where % and \\ have a meaning for Slurm.
 PATH = re.compile(r"[^\x00-\x1f\x7f%\\'\"`$]+")
+COMMENT = 200  # letters of a job's comment
+LIMIT = re.compile(r"submit limit|MaxSubmitJob", re.I)  # of jobs that a user may have in the queue
 RANK = "pipeline/launching/slurm/rank.sh"  # in the folder of the code
 
 
@@ -32,10 +36,13 @@ class Submitted:
     new: bool  # False where another launch has submitted it, or a batch script trains it
 
 
-def submit(runs: Sequence[PlannedRun], calibration: float = 0.0) -> list[Submitted]:
+def submit(
+    runs: Sequence[PlannedRun], earlier: Queue | None = None, calibration: float = 0.0, starts: int = 0
+) -> list[Submitted]:
     """Submit the runs that are neither finished nor in the queue; the jobs of all unfinished runs.
 
-    `calibration`: for how many seconds they train to be measured; 0: to their ends.
+    `earlier`: what Slurm said a moment ago; `calibration`: for how many seconds they train to be measured;
+    `starts`: how often their jobs may be started. 0: to their ends, and without a bound.
     """
     if not runs:
         return []
@@ -43,32 +50,81 @@ def submit(runs: Sequence[PlannedRun], calibration: float = 0.0) -> list[Submitt
     for path in (directory, Path(sys.executable)):
         check_path(path)
     with launches.submitting(directory):
-        for line in launches.adopt(directory):
+        listed = queue.look(directory, earlier).listed
+        for line in queue.adopt(directory, listed):
             print(line, file=sys.stderr)
-        jobs = {id: job.id for id, job in launches.jobs(directory, ids).items() if job.live}
-        jobs |= {id: "" for id in ids if id not in jobs and attempts.holder(directory / id)}
-        before = set(jobs)
+        known = queue.jobs(directory, ids, listed)
+        ending = {id: job.id for id, job in known.items() if job.ending}
+        at_work = {id: job.id for id, job in known.items() if job.live and not job.ending}
+        for id in ids:
+            holder = attempts.holder(directory / id)
+            if id not in at_work and holder and holder.job != ending.get(id):
+                at_work[id] = ""
         missing = [
-            run for run in runs if run.id not in jobs and not records.exists(run.config.paths.records, run.id)
+            run
+            for run in runs
+            if run.id not in at_work and not records.exists(run.config.paths.records, run.id)
         ]
+        jobs = dict(at_work)
         if missing:
-            largest = int(preflight.check(missing).get("MaxArraySize", "1001"))
-            code = snapshot.take(directory)
-            for group in groups(missing, largest):
-                launch = Launch.begin(directory, [run.id for run in group], calibration)
-                _give(launch, group, code, jobs.get(group[0].after, ""))
-                jobs |= {run.id: launch.task(run.id) for run in group}
-    return [Submitted(id, jobs[id], id not in before) for id in ids if id in jobs]
+            settings = preflight.check(missing)
+            largest = int(settings.get("MaxArraySize", "1001"))
+            about = {"cluster": settings["ClusterName"], "calibration": calibration, "starts": starts}
+            _submit(directory, groups(missing, largest), about, ending, jobs)
+    return [Submitted(id, jobs[id], id not in at_work) for id in ids if id in jobs]
 
 
-def cancel(runs: Path, ids: Sequence[str]) -> list[str]:
+def _submit(
+    directory: Path,
+    waiting: list[list[PlannedRun]],
+    about: Mapping[str, Any],
+    ending: Mapping[str, str],
+    jobs: dict[str, str],
+) -> None:
+    """Give each group to Slurm, behind the jobs on which it waits, and add its runs' to `jobs`."""
+    code, new = snapshot.take(directory), 0
+    while waiting:
+        group = waiting.pop(0)
+        launch = Launch.begin(directory, [run.id for run in group], title=title(group), **about)
+        first = [jobs.get(group[0].after, ""), *(ending.get(run.id, "") for run in group)]
+        try:
+            _give(launch, group, code, list(filter(None, first)))
+        except UserError as error:
+            if LIMIT.search(str(error)) and len(group) > 1:  # fewer may fit
+                half = len(group) // 2
+                waiting[:0] = [group[:half], group[half:]]
+                continue
+            if not new:
+                raise
+            left = len(group) + sum(map(len, waiting))
+            raise WorkFailed(
+                f"{error}; {new} runs were submitted before, {left} were not: the same launch goes on there"
+            ) from error
+        new += len(group)
+        jobs |= {run.id: launch.task(run.id) for run in group}
+
+
+def cancel(runs: Path, ids: Sequence[str], earlier: Queue | None = None) -> list[str]:
     """Cancel the jobs of these runs; returns those jobs."""
     runs = runs.absolute()
     with launches.submitting(runs):
-        launches.adopt(runs)
-        jobs = [job.id for job in launches.jobs(runs, ids).values() if job.live]
+        listed = queue.look(runs, earlier).listed
+        queue.adopt(runs, listed)
+        jobs = [job.id for job in queue.jobs(runs, ids, listed).values() if job.live and not job.ending]
         commands.cancel(jobs)
     return jobs
+
+
+def cells(runs: Sequence[PlannedRun]) -> str:
+    """What squeue shows as the comment of a job, in letters that no command could take for more."""
+    named = ", ".join(dict.fromkeys(label for run in runs for label in run.labels))
+    return re.sub(r"[^\w.,:@+=/ -]", "?", named)[:COMMENT] or runs[0].config.model.name
+
+
+def title(runs: Sequence[PlannedRun]) -> str:
+    """What squeue shows of a job first."""
+    tables = {label.partition("/")[0] for run in runs for label in run.labels}
+    return tables.pop() if len(tables) == 1 else "tnt"
 
 
 def groups(runs: Sequence[PlannedRun], largest: int) -> list[list[PlannedRun]]:
@@ -84,9 +140,9 @@ def groups(runs: Sequence[PlannedRun], largest: int) -> list[list[PlannedRun]]:
 
 
 def batch(
-    launch: Launch, runs: Sequence[PlannedRun], code: Path, dependency: str = ""
+    launch: Launch, runs: Sequence[PlannedRun], code: Path, first: Sequence[str] = ()
 ) -> tuple[ArrayExecutor, str]:
-    """The executor with its options, and the command of a task."""
+    """The executor with its options, and the command of a task; `first`: the jobs that are to end before."""
     config = runs[0].config
     options = resources.parameters(config)
     executor = ArrayExecutor(launch.directory)
@@ -94,16 +150,19 @@ def batch(
         job_name=launch.directory.name,
         time=None,  # the site's, or among the others
         wckey=None,
-        dependency=f"afterany:{dependency}" if dependency else None,
+        comment=cells(runs),
+        dependency=":".join(["afterany", *first]) if first else None,
         array_parallelism=config.cluster.max_parallel or len(runs),
         stderr_to_stdout=True,
         # A rank that fails ends all, and each rank gets the cores that sbatch was asked for.
         srun_args=[
             "--kill-on-bad-exit=1",
+            "--export=ALL",
             "--open-mode=append",
             f"--cpus-per-task={options['cpus-per-task']}",
         ],
         setup=[
+            "set -e",  # without its modules or its code, it would run something else
             *(f"module load {name}" for name in config.cluster.modules),
             f"export PYTHON={shlex.quote(sys.executable)}",
             f"cd {shlex.quote(str(code))}",
@@ -120,13 +179,13 @@ def check_path(path: Path) -> None:
         )
 
 
-def _give(launch: Launch, runs: Sequence[PlannedRun], code: Path, dependency: str) -> None:
+def _give(launch: Launch, runs: Sequence[PlannedRun], code: Path, first: Sequence[str]) -> None:
     """Call sbatch; after any failure the launch's name shows whether there is a job."""
     for run in runs:
         write_config(run.config, run.id)
-    executor, command = batch(launch, runs, code, dependency)
+    executor, command = batch(launch, runs, code, first)
     try:
         launch.settle(executor.submit_tasks(command, len(runs)))
-    except WorkFailed:
-        if not launches.adopt(launch.directory.parents[1]):
-            raise
+    except WorkFailed as error:
+        if not queue.adopt(launch.directory.parents[1], commands.jobs()):
+            raise UserError(preflight.with_cure(str(error))) from error

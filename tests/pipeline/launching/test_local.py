@@ -14,7 +14,9 @@ from pipeline.launching.local import Capacity, LocalRuns, _ready, _settled, _why
 from pipeline.launching.plan import PlannedRun
 from pipeline.runs import records
 from pipeline.runs.attempts import FAILED, AttemptLog, now
-from tests.pipeline.ranks import DEADLINE, environment
+from pipeline.runs.directory import run_directory
+from pipeline.runs.log import tail
+from tests.pipeline.ranks import DEADLINE, ROOT, environment
 from tests.pipeline.runs.test_records import record
 
 
@@ -117,6 +119,20 @@ def test_the_end_of_a_process_is_told_in_a_line(tmp_path):
     assert _why(1, tmp_path, now() + 1) == "no room"
     AttemptLog(tmp_path, 2).end(FAILED, "this one's")
     assert _why(1, tmp_path, now() - 1) == "this one's"
+
+
+def test_a_run_of_this_machine_is_no_part_of_the_job_around_it(family, monkeypatch):
+    """On a node, in a session by srun: to cancel the run must not end the session."""
+    for variable in ("SLURM_JOB_ID", "SLURM_PROCID", "SLURM_STEP_ID"):
+        monkeypatch.setenv(variable, "17")
+    run, _ = family
+    program = (
+        "-c",
+        "from pipeline.processes.place import find_place; print(find_place().launcher, find_place().job)",
+    )
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    local.start(run, Capacity(1, (), 1), 0, program).process.wait(DEADLINE)
+    assert tail(run_directory(run.config, run.id) / "output.log") == ["plain "]
 
 
 def test_nobody_is_signalled_where_nobody_holds_the_run(tmp_path):

@@ -83,9 +83,10 @@ def test_equal_code_is_kept_once_and_another_commit_apart(tree, tmp_path):
     assert snapshot.take(tmp_path / "others", first) == first  # launched from kept code
 
 
-def test_without_git_the_code_is_kept_all_the_same(tree, tmp_path):
+def test_without_git_the_code_is_kept_all_the_same(tree, tmp_path, capsys):
     kept = snapshot.take(tmp_path / "runs", tree)
     assert json.loads((kept / "code.json").read_text()) == {"commit": UNKNOWN, "dirty": True}
+    assert "git does not say" in capsys.readouterr().err
     assert (kept / "pipeline/said.py").exists()
 
 

@@ -1,19 +1,25 @@
 """Where a run stands is told from what it left, whatever state that is in."""
 
 import dataclasses
-import json
+import os
 import subprocess
 import sys
-from dataclasses import dataclass
 
 import pytest
 
+from pipeline.config.machine import LoggingConfig
 from pipeline.config.overrides import compose
+from pipeline.errors import UserError
 from pipeline.launching.plan import PlannedRun
-from pipeline.launching.status import counted, status_of
+from pipeline.launching.slurm import commands
+from pipeline.launching.status import check_access, counted, status_of
+from pipeline.processes.place import Place
 from pipeline.runs import records
-from pipeline.runs.attempts import STOPPED, AttemptLog, holder
+from pipeline.runs import state as states
+from pipeline.runs.attempts import STOPPED, AttemptLog, holder, lease
 from pipeline.runs.log import tail
+from pipeline.runs.state import RunState
+from pipeline.training.logger import RunLogger, RunSize
 from tests.pipeline.ranks import environment
 from tests.pipeline.runs.test_records import record
 
@@ -24,15 +30,8 @@ with lease(Path(sys.argv[1])):
 """
 
 
-@dataclass(frozen=True)
-class Job:
-    state: str
-    id: str = "17_3"
-    reason: str = ""
-
-    @property
-    def live(self) -> bool:
-        return self.state in ("pending", "running")
+def job(state, **more):
+    return commands.Job("17_3", state, **more)
 
 
 @pytest.fixture
@@ -50,11 +49,9 @@ def directory(run, tmp_path):
     return tmp_path / "runs" / run.id
 
 
-def started(directory, rows=(), metrics=()):
-    AttemptLog(directory, 1).begin(1, ("here",), "", 0)
-    size = {"step": 0, "time": 0.0, "start": 1, "steps": 100, "images": 32}
-    for name, lines in (("timing.jsonl", (size, *rows)), ("metrics.jsonl", metrics)):
-        (directory / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
+def started(directory, step=0, **said):
+    AttemptLog(directory, 1).begin(1, ("here",), Place("plain"))
+    states.write(directory, RunState(1, step=step, steps=100, images_per_step=32, **said))
 
 
 def test_a_run_of_which_nothing_is_there_is_missing(run):
@@ -81,14 +78,7 @@ def test_a_damaged_record_is_no_finished_run(run, tmp_path):
 
 
 def test_a_run_that_is_held_is_running_until_its_process_dies(run, directory):
-    started(
-        directory,
-        [{"step": 50, "time": 0.0, "images_per_second": 64.0, "wait_share": 0.0}],
-        [
-            {"step": 40, "evaluated": 1, "top1": 50.0, "ema_top1": 60.0},
-            {"step": 50, "loss": 1.0, "epoch": 1.1},
-        ],
-    )
+    started(directory, 50, images_per_second=64.0, top1=60.0)
     process = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(directory)],
         stdin=subprocess.PIPE,
@@ -114,7 +104,7 @@ def test_a_run_that_is_held_is_running_until_its_process_dies(run, directory):
     ("state", "expected"), [("pending", "pending"), ("running", "running"), ("failed", "broken")]
 )
 def test_a_job_says_where_a_run_stands_that_has_left_nothing(run, state, expected):
-    at = status_of(run, Job(state))
+    at = status_of(run, job(state))
     assert at.state == expected
     assert "17_3" in at.where + at.error
 
@@ -143,13 +133,13 @@ def test_the_error_is_how_the_last_attempt_ended(run, directory):
     AttemptLog(directory, 1).fail("rank 1: no room\nleft on the disk")
     AttemptLog(directory, 1).fail("rank 0: rank 1 is gone")
     assert status_of(run).error == "rank 1: no room left on the disk"
-    assert [line[20:] for line in tail(directory / "log.txt", 1)] == ["error: rank 0: rank 1 is gone"]
+    assert [line[25:] for line in tail(directory / "log.txt", 1)] == ["error: rank 0: rank 1 is gone"]
     second = AttemptLog(directory, 2)
-    second.begin(1, ("here",), "", 0)
+    second.begin(1, ("here",), Place("plain"))
     assert "without a word" in status_of(run).error
     second.step = 1060
     second.end(STOPPED, "SIGUSR1")
-    assert status_of(run).error == "ended by SIGUSR1 after step 1,060"
+    assert (status_of(run).state, status_of(run).error) == ("stopped", "ended by SIGUSR1 after step 1,060")
     AttemptLog(directory, 3).fail("before its first step")
     assert (status_of(run).error, status_of(run).attempts) == ("before its first step", 2)
 
@@ -159,11 +149,21 @@ def test_a_run_that_died_before_its_log_is_known_by_what_it_printed(run, directo
     assert (status_of(run).state, status_of(run).error) == ("broken", "there is no config at x")
 
 
-def test_lines_that_a_kill_tore_are_passed_over(run, directory):
-    started(directory, [{"step": 50, "time": 0.0, "images_per_second": 64.0}])
-    with open(directory / "timing.jsonl", "a") as file:
-        file.write('{"step": 60, "ti')
-    assert status_of(run).step == 50
+def test_progress_is_known_however_long_the_logs_are(run, directory):
+    """A day's lines: what is said once at the start of an attempt is far from their end."""
+    size = RunSize(steps=100_000, steps_per_epoch=1000, images_per_step=32)
+    journal = RunLogger(directory, LoggingConfig(every=1, tensorboard=False), size)
+    AttemptLog(directory, 1).begin(1, ("here",), Place("plain"))
+    journal.rewind(0)
+    journal.step(1, {"loss": 1.0})
+    with open(directory / "timing.jsonl", "ab") as file:
+        file.write(b'{"step": 2, "time": 0.0, "images_per_second": 1.0}\n' * 30_000)
+    journal.step(2, {"loss": 1.0})
+    journal.close()
+    at = status_of(run)
+    assert (at.step, at.steps) == (2, 100_000)
+    assert at.epoch is not None
+    assert at.images_per_second > 0
 
 
 def test_a_long_log_is_read_from_its_end(directory):
@@ -171,6 +171,56 @@ def test_a_long_log_is_read_from_its_end(directory):
     assert tail(directory / "log.txt", 2) == ["line 99998", "line 99999"]
 
 
+def test_who_ended_a_run_or_what_is_said(run, directory):
+    """Slurm may know what a run had no time to say."""
+    started(directory)
+    said = {
+        state: status_of(run, job(state)) for state in ("cancelled", "timeout", "node_fail", "out_of_memory")
+    }
+    assert [at.state for at in said.values()] == ["stopped", "broken", "broken", "broken"]
+    assert [at.error for at in said.values()] == [
+        "job 17_3: cancelled",
+        "job 17_3: its time was over",
+        "job 17_3: its node failed",
+        "job 17_3: out of memory",
+    ]
+    AttemptLog(directory, 1).end(STOPPED, "SIGUSR1")
+    AttemptLog(directory, 1).fail("job 17_3 could not be requeued: it is being held")
+    assert (status_of(run).state, status_of(run).error) == (
+        "broken",
+        "job 17_3 could not be requeued: it is being held",
+    )
+
+
+def test_where_the_scheduler_does_not_answer_nobody_knows(run, directory):
+    assert status_of(run, asked=False).state == "unknown"
+    with lease(directory):  # that is seen without it
+        assert status_of(run, asked=False).state == "running"
+
+
+@pytest.mark.parametrize("reason", ["JobHeldUser", "launch failed requeued held"])
+def test_a_job_that_waits_for_somebody_says_how_it_goes_on(run, reason):
+    assert "`scontrol release 17_3`" in status_of(run, job("pending", reason=reason)).where
+    assert job("special_exit").live  # else it would be submitted again
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else for a while")
+def test_somebody_elses_runs_are_refused_in_one_line(run, directory, tmp_path):
+    directory.chmod(0o700)
+    for path in (tmp_path, *tmp_path.parents[:2]):
+        path.chmod(0o755)
+    check_access([run])
+    for place, mode in ((directory.parent, 0o755), (directory, 0o777)):
+        directory.parent.chmod(mode)
+        os.seteuid(65534)
+        try:
+            with pytest.raises(UserError, match=f"{place} is root's.*paths.runs=") as error:
+                check_access([run])
+        finally:
+            os.seteuid(0)
+        assert "\n" not in str(error.value)
+
+
 def test_every_state_is_counted(run):
-    found = [status_of(run), status_of(run, Job("pending")), status_of(run, Job("failed"))]
+    found = [status_of(run), status_of(run, job("pending")), status_of(run, job("failed"))]
     assert counted(found) == {"pending": 1, "broken": 1, "missing": 1}

@@ -152,15 +152,15 @@ def test_ranks_find_each_other_by_slurms_variables():
 def test_requeue_asks_scontrol_for_this_job(tmp_path, monkeypatch):
     log = tmp_path / "log"
     scontrol = tmp_path / "scontrol"
-    scontrol.write_text(f'#!/bin/sh\necho "$@" > {log}\ntest "$2" != 13\n')
+    scontrol.write_text(f'#!/bin/sh\necho "$@" > {log}\n[ "$2" != 13 ] || exec ls /no/such/job\n')
     scontrol.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    assert requeue(Place("slurm", job="4700_3"))
+    assert requeue(Place("slurm", job="4700_3")) == ""
     assert log.read_text() == "requeue 4700_3\n"
-    assert not requeue(Place("slurm", job="13"))
+    assert requeue(Place("slurm", job="13")).endswith("No such file or directory")
     log.unlink()
-    assert not requeue(Place("plain"))
-    assert not requeue(Place("slurm", job="1; touch x"))
+    assert "no job" in requeue(Place("plain"))
+    assert "no job" in requeue(Place("slurm", job="1; touch x"))
     assert not log.exists()
 
 

@@ -10,10 +10,13 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import UserError, WorkFailed
+from pipeline.processes.place import Place
 from pipeline.runs.attempts import (
     FINISHED,
+    STOPPED,
     Attempt,
     AttemptLog,
+    HeldByEarlierStart,
     Lease,
     attempts,
     fruitless,
@@ -43,7 +46,7 @@ with lease(Path(sys.argv[1]), "4711_3"):
 def begin(directory: Path, step: int, number: int) -> AttemptLog:
     log = AttemptLog(directory, number)
     log.step = step
-    log.begin(2, ("n1", "n2"), "4711", 1)
+    log.begin(2, ("n1", "n2"), Place("slurm", job="4711", restarts=1))
     return log
 
 
@@ -56,7 +59,11 @@ def test_a_run_is_held_by_one_process_and_given_back_by_its_death(tmp_path):
     )
     try:
         assert process.stdout.readline() == b"held\n"
-        with pytest.raises(WorkFailed, match=f"process {process.pid} on .*, job 4711_3"), lease(tmp_path):
+        said = f"process {process.pid} on .*, job 4711_3"
+        with pytest.raises(WorkFailed, match=said) as refused, lease(tmp_path, "4711_4"):
+            pass
+        assert not isinstance(refused.value, HeldByEarlierStart)
+        with pytest.raises(HeldByEarlierStart, match=said), lease(tmp_path, "4711_3"):
             pass
         process.kill()
         process.wait(DEADLINE)
@@ -111,6 +118,17 @@ def test_three_starts_at_one_step_are_enough(tmp_path):
     begin(tmp_path, 5, 4)
     assert fruitless(tmp_path, 5)
     assert not fruitless(tmp_path, 6)  # this one came further
+
+
+def test_starts_that_were_cut_short_for_another_job_are_not_fruitless(tmp_path):
+    for number in (1, 2, 3):
+        begin(tmp_path, 5, number).end(STOPPED, "SIGUSR1", preempted=number == 2)
+    assert last_end(tmp_path) == "ended by SIGUSR1 after step 5"
+    begin(tmp_path, 5, 4)
+    assert fruitless(tmp_path, 5)
+    AttemptLog(tmp_path, 4).end(STOPPED, "SIGTERM", preempted=True)
+    assert last_end(tmp_path) == "preempted after step 0"
+    assert not fruitless(tmp_path, 5)
 
 
 def test_other_data_under_the_same_path_are_refused_while_a_run_on_the_old_ones_is_unfinished(tmp_path):

@@ -2,6 +2,8 @@
 
 import dataclasses
 import os
+import shutil
+import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
@@ -94,10 +96,10 @@ def test_the_batch_script_appends_requeues_and_gives_a_failed_run_no_other_rank(
     monkeypatch.setenv("PATH", str(sbatch.parent), prepend=os.pathsep)
     runs = [planned_run("cluster.modules=[cuda/12.4]", id="a" * 12), planned_run(id="b" * 12)]
     launch = Launch.begin(tmp_path / "runs", [run.id for run in runs])
-    executor, command = submission.batch(launch, runs, tmp_path / "some code", "17_3")
+    executor, command = submission.batch(launch, runs, tmp_path / "some code", ["17_3", "16_0"])
     assert executor.submit_tasks(command, len(runs)) == "17"
     lines = (tmp_path / "given").read_text().splitlines()
-    assert "#SBATCH --dependency=afterany:17_3" in lines
+    assert "#SBATCH --dependency=afterany:17_3:16_0" in lines
     assert "#SBATCH --array=0-1%2" in lines
     assert "#SBATCH --open-mode=append" in lines
     assert "#SBATCH --requeue" in lines
@@ -107,11 +109,28 @@ def test_the_batch_script_appends_requeues_and_gives_a_failed_run_no_other_rank(
     assert f"cd '{tmp_path}/some code'" in lines
     [step] = [line for line in lines if line.startswith("srun ")]
     assert "--kill-on-bad-exit=1" in step
+    assert "--export=ALL" in step  # whatever sbatch was told
     assert "--cpus-per-task=5" in step
     assert f"sh {submission.RANK} -m pipeline.launching.slurm.job" in step
     assert (PACKAGE.parent / submission.RANK).is_file()
     assert "pickle" not in "\n".join(lines)
     assert "--time" not in "\n".join(lines)  # the partition's, as nobody said one
+
+
+@pytest.mark.parametrize("lost", ["module", "code"])
+def test_without_its_module_or_its_code_a_job_runs_nothing_else(tmp_path, lost):
+    """It starts in the working tree, which may have been edited since."""
+    (tmp_path / "code").mkdir()
+    launch = Launch.begin(tmp_path / "runs", ["a" * 12])
+    modules = "cluster.modules=[cuda/12.4]" if lost == "module" else "cluster.modules=[]"
+    code = tmp_path / ("code" if lost == "module" else "purged")
+    executor, command = submission.batch(launch, [planned_run(modules)], code)
+    script = tmp_path / "job.sh"
+    script.write_text(executor._make_submission_file_text(command, "0").replace("\nsrun ", "\necho trains "))
+    done = subprocess.run(["bash", script], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "trains" not in done.stdout
+    assert ("module" if lost == "module" else "purged") in done.stderr
 
 
 def test_submitits_private_methods_are_used_in_the_version_that_they_were_read_in():
@@ -140,19 +159,23 @@ def test_of_all_who_note_a_launchs_job_the_first_decides(tmp_path):
     assert given_up.settle("19") == ""
 
 
-def test_a_launch_under_another_name_does_not_count(tmp_path):
+def test_a_launch_under_another_name_does_not_count(tmp_path, capsys):
     launch = Launch.begin(tmp_path, ["a" * 12])
-    copy = launch.directory.rename(launch.directory.with_name("tnt-copy"))
+    copy = shutil.copytree(launch.directory, launch.directory.with_name("tnt-copy"))
     with pytest.raises(UserError, match="renamed"):
         launches.read(copy)
-    copy.rename(launch.directory)
-    (launch.directory / "launch.json").write_text("{}")
-    with pytest.raises(UserError, match="is no launch"):
-        launches.read(launch.directory)
+    empty = Launch.begin(tmp_path, ["b" * 12])
+    (empty.directory / "launch.json").write_text("")
+    assert launches.read_all(tmp_path) == launches.read_all(tmp_path) == [launch]  # it is no stop for others
+    warned = capsys.readouterr().err.splitlines()
+    assert sorted(line.split(" is no launch")[0] for line in warned) == [
+        f"warning: {path}" for path in sorted((copy, empty.directory))
+    ]
 
 
 def test_where_there_is_no_slurm_the_other_way_is_said(monkeypatch):
     monkeypatch.setenv("PATH", "")
+    commands.site.cache_clear()
     with pytest.raises(UserError, match="cluster=local"):
         preflight.check([planned_run()])
 
@@ -174,6 +197,46 @@ def test_times_are_read_as_slurm_reads_them(text, expected):
     assert preflight.minutes(text) == expected
 
 
+PARTITIONS = [
+    {"PartitionName": "gpu", "MaxTime": "2-00:00:00", "Default": "YES"},
+    {"PartitionName": "short", "MaxTime": "1:00:00", "Default": "NO"},
+    {"PartitionName": "long", "MaxTime": "UNLIMITED", "Default": "NO"},
+]
+
+
+@pytest.mark.parametrize(
+    ("partition", "time", "cure"),
+    [
+        ("", "1-00:00:00", ""),
+        ("", "3-00:00:00", "cluster.time=2-00:00:00"),
+        ("short", "2:00:00", "cluster.time=1:00:00"),
+        ("gpu,short", "2:00:00", ""),  # gpu has room for it
+        ("gpu,short", "3-00:00:00", "cluster.time=2-00:00:00"),
+        ("short,long", "9-00:00:00", ""),
+        ("elsewhere", "2:00:00", ""),  # which sbatch refuses by itself
+    ],
+)
+def test_a_time_is_too_long_where_no_partition_allows_it(partition, time, cure):
+    config = compose([f"cluster.partition='{partition}'", f"cluster.time='{time}'"])
+    said = preflight.too_long(config, PARTITIONS)
+    assert [cure in line for line in said] == ([True] if cure else [])
+
+
+@pytest.mark.parametrize(
+    ("said", "cure"),
+    [
+        ("Invalid account or account/partition combination specified", "cluster.account"),
+        ("invalid partition specified: gpus", "cluster.partition"),
+        ("Requested node configuration is not available", "less of cluster.gpus"),
+        ("something else", ""),
+    ],
+)
+def test_a_refusal_comes_with_what_helps(said, cure):
+    _, _, found = preflight.with_cure(f"sbatch: error: {said}").partition(" → ")
+    assert found.startswith(cure)
+    assert bool(found) == bool(cure)
+
+
 def test_damaged_and_missing_shards_are_named(tmp_path, digits):
     assert preflight.incomplete(str(tmp_path), "train")
     assert preflight.incomplete(str(digits.root), "train") == []
@@ -190,8 +253,12 @@ def test_only_jobs_are_named_to_slurm():
         commands.cancel(["17; touch canary"])
 
 
-def test_remarks_say_how_runs_end_early_here():
-    assert "none" in preflight.remarks({"PreemptMode": "OFF"})[0]
+def test_remarks_say_how_runs_end_early_here(monkeypatch):
+    monkeypatch.setenv("SBATCH_ACCOUNT", "theirs")
+    not_used, said = preflight.remarks({"PreemptMode": "OFF"})
+    assert not_used.startswith("SBATCH_ACCOUNT: not used")
+    assert "none" in said
+    monkeypatch.delenv("SBATCH_ACCOUNT")
     assert "SIGTERM" in preflight.remarks({"PreemptMode": "REQUEUE"})[0]
     kind = {"PreemptMode": "REQUEUE", "SlurmctldParameters": "x,preempt_send_user_signal"}
     assert "USR1" in preflight.remarks(kind)[0]
