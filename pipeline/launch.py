@@ -44,6 +44,7 @@ from pipeline.launching.cost import check_budget, costs_of
 from pipeline.launching.plan import PlannedRun, RequestedRun, planned
 from pipeline.launching.slurm import commands, launches
 from pipeline.launching.status import RunStatus, statuses
+from pipeline.runs import answers
 from pipeline.runs.directory import LOG, OUTPUT, run_directory
 from pipeline.runs.log import tail
 from pipeline.runs.records import record_path
@@ -142,6 +143,7 @@ def set_aside(earlier: Sequence[tuple[PlannedRun, RunStatus]]) -> None:
         print(f"{overview.state_line(at)}; it begins anew", file=sys.stderr)
         move_aside(run_directory(run.config, run.id))
         move_aside(record_path(run.config.paths.records, run.id))
+        move_aside(answers.path_of(run.config.paths.records, run.id))
 
 
 def run_here(request: LaunchRequest, runs: Sequence[PlannedRun], todo: Sequence[PlannedRun]) -> int:

@@ -218,17 +218,23 @@ def test_where_nothing_is_missing_launch_is_given_nothing_to_start(some, capsys)
     assert "nothing is missing" in err
 
 
-def test_verify_finds_weights_that_are_not_the_records(shelf, capsys, tmp_path):
+def test_verify_finds_weights_and_answers_that_are_not_the_records(shelf, capsys, tmp_path):
     good = shelf.add("inner_heads", "4", 81.3, weights_sha256=hashlib.sha256(b"weights").hexdigest())
     bad = shelf.add("inner_heads", "2", 81.3)
     shelf.add("inner_heads", "1", 81.0)
+    other = shelf.add("inner_heads", "8", 81.0, answers_sha256="a" * 64)
+    answers = shelf.folder.parent / "answers" / f"{other.id}.npz"
+    answers.parent.mkdir()
+    answers.write_bytes(b"answers")
     for record in (good, bad):
         (tmp_path / "runs" / record.id).mkdir(parents=True)
         (tmp_path / "runs" / record.id / "model.safetensors").write_bytes(b"weights")
     assert run(shelf, "--verify", "--runs", str(tmp_path / "runs")) == 1
     out = capsys.readouterr().out
-    assert "1 weights match their records, 1 do not, 1 were not found" in out
+    assert f"weights in {tmp_path}/runs/: 1 match their records, 1 do not, 2 were not found" in out
+    assert f"answers in {shelf.folder.parent}/answers/: 0 match their records, 1 do not" in out
     assert bad.id in out
+    assert other.id in out
     assert good.id not in out
 
 
