@@ -21,7 +21,7 @@ from ablations.reporting.page import render
 from ablations.reporting.sizes import KEPT
 from ablations.reporting.tables import Table, printable
 from ablations.reporting.text import files, terminal
-from ablations.reporting.text.grid import grid, setting_grid
+from ablations.reporting.text.grid import grids, setting_grid
 from pipeline.errors import UserError, command, unknown_name
 from pipeline.files import sha256
 from pipeline.runs import answers
@@ -106,7 +106,7 @@ def _report(found: Report, chosen: str | None, results: Path) -> None:
     files.write(folder, found.tables, fixed)
     terminal.show(
         [each for each in fixed if chosen in (None, each.name, each.name.removeprefix("table"))]
-        + [grid(table) for table in tables]
+        + [each for table in tables for each in grids(table)]
     )
     count = sum(1 for table in found.tables for entry in table.entries if entry.n)
     here = sum(1 for record in found.records.values() if record.scale == found.scale)

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ablations.reporting import origin, verdicts
+from ablations.reporting import origin
 from ablations.reporting.collect import Report
 from ablations.reporting.figures import style
 from ablations.reporting.figures.draw import Picture
+from ablations.reporting.judging import verdicts
 from ablations.reporting.page.page_table import TONES, PageTable, identity, page_table
 from ablations.reporting.tables import Table, heading, printable
 from pipeline.files import publish_bytes
@@ -82,7 +83,7 @@ def _details(report: Report) -> Iterator[CellDetails]:
                 yield CellDetails(
                     id=identity(table, entries[0]),
                     title=f"{heading(table)}: {row.label}",
-                    figures=tuple(map(origin.arithmetic, entries)),
+                    figures=(*map(origin.arithmetic, entries), *origin.effect_lines(table, row)),
                     settings=" ".join(origin.settings(cell)) or "none: the plain run",
                     command="" if runs else origin.command(report, cell, [0]),
                     runs=tuple(

@@ -3,21 +3,25 @@ on what else may have moved the figures.
 """
 
 import dataclasses
+import math
+import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain, combinations, groupby
+from itertools import chain, groupby
 
-from ablations.reporting import verdicts
 from ablations.reporting.cells import CellConfig, Science
+from ablations.reporting.judging.difference import quantile
+from ablations.reporting.judging.effects import CellRecords, effects, figure_gap
+from ablations.reporting.judging.noise import SeedNoise, evaluation_noise, seed_noise
+from ablations.reporting.judging.power import plans, sentence
+from ablations.reporting.judging.verdicts import MEASURED, REPORTED, judge_figure, judge_range
 from ablations.reporting.sizes import Size, Sizes, printed, printed_peer
-from ablations.reporting.tables import Entry, Ordering, Table, TableRow
-from ablations.reporting.verdicts import MEASURED, REPORTED
+from ablations.reporting.tables import Entry, Table, TableRow, is_papers_table
 from ablations.spec import Ablation, Cell, Peer
 from pipeline.runs.records import Record
 
 TOP = ("top1", "top5")
 # Versions that may move a number; others stand in the records.
 VERSIONS = ("torch", "deepspeed")
-CellRecords = Mapping[str, Sequence[Record]]  # the records of each cell by its name, one a seed
 
 
 def judge_table(
@@ -29,6 +33,8 @@ def judge_table(
     sizes: Sizes,
 ) -> Table:
     """The table of an ablation; it is compared with the paper only where the protocol is the paper's."""
+    if scale != "paper":
+        ablation, cells = _merged(ablation, cells)
     table = Table(
         ablation=cells[0].ablation,
         number=ablation.table,
@@ -40,6 +46,10 @@ def judge_table(
         protocol=protocol,
         notes=tuple(table_notes(cells, held)),
     )
+    if is_papers_table(table):
+        seeds = max([1, *map(len, held.values())])
+        power = tuple(sentence(plan, seeds) for plan in plans(ablation))
+        table = dataclasses.replace(table, notes=(*table.notes, *power))
     by_name = {each.cell.name: each for each in cells}
     rows = []
     for label, members in groupby(ablation.rows, key=lambda row: row.label):
@@ -51,12 +61,28 @@ def judge_table(
             rows += [_row(table, label, [each], held, sizes) for each in mine]
         if is_papers_table(table):
             rows += [_peer(table, row, sizes) for row in group if isinstance(row, Peer)]
-    table = dataclasses.replace(table, rows=tuple(_judge(row, rows, by_name, table) for row in rows))
-    return dataclasses.replace(table, orderings=tuple(_orderings(table)))
+    noises = {column: noise for column in table.columns if (noise := _noise(rows, column))}
+    rows = [_judge(row, noises, by_name, table) for row in rows]
+    table = dataclasses.replace(table, rows=tuple(rows))
+    table = dataclasses.replace(table, effects=tuple(effects(table, ablation, held, noises)))
+    return dataclasses.replace(table, why=_caution(table)) if scale != "paper" and table.effects else table
 
 
-def is_papers_table(table: Table) -> bool:
-    return table.scale == "paper" and not table.protocol
+def _merged(ablation: Ablation, cells: Sequence[CellConfig]) -> tuple[Ablation, list[CellConfig]]:
+    """With one column for each set of images of a scale: the demo's Table 8 is of digits alone."""
+    kept: dict[tuple[str, str], CellConfig] = {}
+    for each in cells:
+        data = each.config.data.name
+        cell = dataclasses.replace(each.cell, column=data) if each.cell.column else each.cell
+        kept.setdefault((cell.label, cell.column or cell.name), dataclasses.replace(each, cell=cell))
+    return dataclasses.replace(ablation, rows=tuple(each.cell for each in kept.values())), list(kept.values())
+
+
+def _caution(table: Table) -> str:
+    """In place of what the paper claims, which such runs do not test."""
+    halves = [effect.half for effect in table.effects if effect.half and effect.column == table.columns[0]]
+    noise = f" Gaps below {max(halves):.1f} points are noise." if halves else ""
+    return f"These runs show that the pipeline works; they say nothing about the paper.{noise}"
 
 
 def _row(table: Table, label: str, cells: Sequence[CellConfig], held: CellRecords, sizes: Sizes) -> TableRow:
@@ -119,52 +145,35 @@ def _peer(table: Table, peer: Peer, sizes: Sizes) -> TableRow:
     )
 
 
+def _noise(rows: Sequence[TableRow], column: str) -> SeedNoise | None:
+    """Between seeds, in a column; None where nothing was run."""
+    found = [entry for row in rows if (entry := row.entry(column)) and entry.values]
+    if not found:
+        return None
+    images = min(entry.images for entry in found)
+    percent = statistics.fmean(value for entry in found for value in entry.values)
+    return seed_noise([entry.values for entry in found], evaluation_noise(percent, images), images)
+
+
 def _judge(
-    row: TableRow, rows: Sequence[TableRow], cells: Mapping[str, CellConfig], table: Table
+    row: TableRow, noises: Mapping[str, SeedNoise], cells: Mapping[str, CellConfig], table: Table
 ) -> TableRow:
     entries = []
     for entry in row.entries:
         if entry.values:
+            noise = noises[entry.column]
+            half = quantile(0.975, noise.freedom) * noise.s / math.sqrt(entry.n)
+            entry = dataclasses.replace(entry, half=half, source=noise.source(entry.n), verdict=MEASURED)
             within = cells[entry.key.partition("/")[2]].cell.within if entry.column == TOP[0] else None
             if within and not table.protocol:
-                entry = dataclasses.replace(entry, verdict=verdicts.judge_range(entry.values, within))
-            elif entry.delta is None or entry.paper is None:
-                entry = dataclasses.replace(entry, verdict=MEASURED)
-            else:
-                evaluation = verdicts.evaluation_noise(entry.paper, entry.images)
-                run = verdicts.run_noise(_seeds(rows, entry.column), evaluation)
-                noise = verdicts.difference_noise(evaluation, run, entry.n, 1)
-                verdict = verdicts.judge(entry.delta, evaluation, noise)
-                entry = dataclasses.replace(entry, noise=noise, verdict=verdict)
+                entry = dataclasses.replace(entry, source="", verdict=judge_range(entry.values, within))
+            elif entry.paper is not None:
+                delta = figure_gap(entry.values, entry.paper, noise)
+                entry = dataclasses.replace(
+                    entry, delta_half=delta.half, could_see=delta.could_see(), verdict=judge_figure(delta)
+                )
         entries.append(entry)
     return dataclasses.replace(row, entries=tuple(entries))
-
-
-def _seeds(rows: Sequence[TableRow], column: str) -> list[tuple[float, ...]]:
-    return [entry.values for row in rows for entry in row.entries if entry.column == column]
-
-
-def _orderings(table: Table) -> Iterator[Ordering]:
-    """Every pair of rows that we run and that the paper orders."""
-    for column in table.columns:
-        entries = [entry for entry in table.entries if entry.column == column and entry.key]
-        for one, other in combinations([entry for entry in entries if entry.paper is not None], 2):
-            better, worse = (one, other) if (one.paper or 0) > (other.paper or 0) else (other, one)
-            assert better.paper is not None
-            assert worse.paper is not None
-            if better.paper == worse.paper:
-                continue
-            paper = round(better.paper - worse.paper, 6)
-            if better.mean is None or worse.mean is None:
-                yield Ordering(column, better.key, worse.key, paper, None, None, verdicts.NOT_RUN)
-                continue
-            gap = better.mean - worse.mean
-            images = min(better.images, worse.images)
-            evaluation = verdicts.evaluation_noise((better.mean + worse.mean) / 2, images)
-            run = verdicts.run_noise(_seeds(table.rows, column), evaluation)
-            noise = verdicts.difference_noise(evaluation, run, better.n, worse.n)
-            verdict = verdicts.judge_order(gap, noise)
-            yield Ordering(column, better.key, worse.key, paper, gap, noise, verdict)
 
 
 def table_notes(cells: Sequence[CellConfig], held: Mapping[str, Sequence[Record]]) -> Iterator[str]:
