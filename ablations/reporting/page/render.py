@@ -134,13 +134,11 @@ def inline_svg(svg: Path, name: str) -> "Markup":
 
 
 def _counts(tables: Iterable[PageTable]) -> list[tuple[str, int]]:
-    """How many numbers have each verdict, the good ones first."""
-    found = Counter(
-        cell.verdict
-        for each in tables
-        if not each.table.protocol
-        for line in each.lines
-        for cell in line.cells
-    )
+    """How many figures and effects have each verdict, the good ones first."""
+    found: Counter[str] = Counter()
+    for each in tables:
+        if not each.table.protocol:
+            found.update(cell.verdict for line in each.lines for cell in line.cells)
+            found.update(effect.verdict for effect in each.table.effects if effect.ours is not None)
     order = [*verdicts.GOOD, *verdicts.FAIR, *verdicts.BAD, verdicts.MEASURED, verdicts.NOT_RUN]
     return [(verdict, found[verdict]) for verdict in order if found[verdict]]
