@@ -26,12 +26,12 @@ from ablations.reporting.page import render
 from ablations.reporting.sizes import KEPT
 from ablations.reporting.tables import Table, printable
 from ablations.reporting.text import files, terminal
-from ablations.reporting.text.grid import grid, setting_grid
+from ablations.reporting.text.grid import grids, setting_grid
 from pipeline.errors import UserError, command, unknown_name
 from pipeline.files import sha256
+from pipeline.runs import answers
 from pipeline.runs.directory import WEIGHTS
 from pipeline.runs.provenance import code
-from pipeline.runs.records import Record
 
 
 class _Arguments(argparse.ArgumentParser):
@@ -58,7 +58,7 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--verify",
         action="store_true",
-        help="compare weights in runs/ with records' hashes",
+        help="compare weights in runs/ and answers in results/ with records' hashes",
     )
     parser.add_argument("--figures", action="store_true", help="draw figures too, into results/figures/")
     parser.add_argument(
@@ -94,7 +94,7 @@ def main(argv: Sequence[str]) -> int:
     elif options.missing:
         _missing(found, options)
     elif options.verify:
-        failed = _verify(found, Path(options.runs))
+        failed = _verify(found, Path(options.runs), results)
     else:
         _report(found, options.table, results)
         if options.figures or options.html:
@@ -111,7 +111,7 @@ def _report(found: Report, chosen: str | None, results: Path) -> None:
     files.write(folder, found.tables, fixed)
     terminal.show(
         [each for each in fixed if chosen in (None, each.name, each.name.removeprefix("table"))]
-        + [grid(table) for table in tables]
+        + [each for table in tables for each in grids(table)]
     )
     count = sum(1 for table in found.tables for entry in table.entries if entry.n)
     here = sum(1 for record in found.records.values() if record.scale == found.scale)
@@ -160,16 +160,28 @@ def _missing(found: Report, options: argparse.Namespace) -> None:
     print(f"{len(wanting)} cells lack runs at scale {found.scale}" if wanting else "nothing is missing")
 
 
-def _verify(found: Report, runs: Path) -> bool:
-    """Compare weights under `runs` with the hashes of the records; whether some do not match."""
+def _verify(found: Report, runs: Path, results: Path) -> bool:
+    """Compare weights and answers with the hashes of the records; whether some do not match."""
     here = [record for record in found.records.values() if record.scale == found.scale]
-    faults = [weights_fault(record, runs / record.id / WEIGHTS) for record in here]
-    wrong = [fault for fault in faults if fault]
-    for fault in wrong:
-        print(f"wrong: {fault}")
-    counts = f"{faults.count('')} weights match their records, {len(wrong)} do not"
-    print(f"{counts}, {faults.count(None)} were not found in {runs}/")
-    return bool(wrong)
+    told = [each for each in here if each.answers_sha256]
+    kept = {
+        f"weights in {runs}": [(each.id, runs / each.id / WEIGHTS, each.weights_sha256) for each in here],
+        f"answers in {results / 'answers'}": [
+            (each.id, answers.path_of(results / "records", each.id), each.answers_sha256) for each in told
+        ],
+    }
+    failed = False
+    for what, named in kept.items():
+        faults = [fault_of(*each) for each in named]
+        wrong = [fault for fault in faults if fault]
+        for fault in wrong:
+            print(f"wrong: {fault}")
+        print(
+            f"{what}/: {faults.count('')} match their records, {len(wrong)} do not, "
+            f"{faults.count(None)} were not found"
+        )
+        failed |= bool(wrong)
+    return failed
 
 
 def missing_seeds(tables: Iterable[Table], seeds: Sequence[int]) -> dict[tuple[str, str], list[int]]:
@@ -206,20 +218,17 @@ def launch_arguments(report: Report, missing: Mapping[tuple[str, str], Sequence[
     return " ".join([*words, *scale])
 
 
-def weights_fault(record: Record, path: Path) -> str | None:
-    """Why a file is not the weights that a record names; "" where it is, None where there is no file."""
+def fault_of(id: str, path: Path, recorded: str) -> str | None:
+    """Why a file is not that whose hash a record names; "" where it is, None where there is no file."""
     try:
         digest = sha256(path)
     except FileNotFoundError:
         return None
     except OSError as error:
         return f"{path} cannot be read: {error.strerror}"
-    if digest == record.weights_sha256:
+    if digest == recorded:
         return ""
-    return (
-        f"{path} does not match the record of {record.id}: its SHA-256 is {digest[:12]}…, "
-        f"not {record.weights_sha256[:12]}…"
-    )
+    return f"{path} does not match the record of {id}: its SHA-256 is {digest[:12]}…, not {recorded[:12]}…"
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ ABLATION = Ablation(
         "Table 4 gives the accuracy without it and with that one."
     ),
     varies=("model.se",),
+    pairs=(("outer", "none"), ("inner", "none"), ("both", "none"), ("outer", "inner")),
     rows=(
         Cell("none", ("model.se=none",), "none", {"top1": 81.3, "top5": 95.6}),
         Cell("outer", ("model.se=outer",), "outer (TNT-S + SE)", {"top1": 81.6, "top5": 95.7}),

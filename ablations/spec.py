@@ -9,10 +9,11 @@ import importlib
 import pkgutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import Any
 
 import ablations
-from ablations.reporting.verdicts import judge_range
+from ablations.reporting.judging.verdicts import judge_range
 from pipeline.config.identity import science
 from pipeline.config.overrides import compose
 from pipeline.config.run import RunConfig
@@ -50,6 +51,16 @@ class Peer:
 
 
 @dataclass(frozen=True)
+class Pair:
+    """Two rows to be compared in a column."""
+
+    column: str
+    ahead: str  # the cell that the paper has ahead, or names first
+    behind: str
+    paper: float | None  # by how much; None: it does not print both
+
+
+@dataclass(frozen=True)
 class Ablation:
     table: str  # of the paper, as "6"; "" where it has none
     title: str
@@ -58,6 +69,7 @@ class Ablation:
     rows: tuple[Cell | Peer, ...]  # in the paper's order
     base: tuple[str, ...] = ()  # what all cells set
     follows: tuple[str, ...] = ()  # settings that must change with those varied; `why` says why
+    pairs: tuple[tuple[str, str], ...] = ()  # of cells, to be compared; none: all that the paper prints
 
     @property
     def cells(self) -> tuple[Cell, ...]:
@@ -68,6 +80,19 @@ class Ablation:
             if cell.name == name:
                 return cell
         raise unknown_name("cell", name, [cell.name for cell in self.cells])
+
+    def pairs_of(self, columns: Sequence[str]) -> Iterator[Pair]:
+        """In the first column all pairs, in the others those that the paper prints."""
+        for column in columns:
+            cells = [cell for cell in self.cells if (cell.column or column) == column]
+            named = [(self.cell(one), self.cell(other)) for one, other in self.pairs]
+            for one, other in named or combinations(cells, 2):
+                first, second = (cell.paper.get("top1" if cell.column else column) for cell in (one, other))
+                if first is not None and second is not None:
+                    ahead, behind = (one, other) if first >= second else (other, one)
+                    yield Pair(column, ahead.name, behind.name, round(abs(first - second), 6))
+                elif named and column == columns[0]:
+                    yield Pair(column, one.name, other.name, None)
 
 
 def names() -> list[str]:
@@ -100,9 +125,16 @@ def origin(ablation: Ablation, cell: Cell, overrides: Sequence[str] = ()) -> Run
 
 
 def requested_runs(
-    name: str, overrides: Sequence[str] = (), seeds: Sequence[int] = (), cells: Sequence[str] = ()
+    name: str,
+    overrides: Sequence[str] = (),
+    seeds: Sequence[int] = (),
+    cells: Sequence[str] = (),
+    counts: Mapping[str, Mapping[str, int]] | None = None,
 ) -> list[RequestedRun]:
-    """What the ablation of that name asks for, or all of them: each cell, or those named, with each seed."""
+    """What the ablation of that name asks for, or all of them: each cell, or those named, with each seed.
+
+    `counts`: by ablation and cell, how many seeds it has instead, from 0 on.
+    """
     loaded = load(name)
     known = list(dict.fromkeys(cell.name for ablation in loaded.values() for cell in ablation.cells))
     for asked in cells:
@@ -113,8 +145,11 @@ def requested_runs(
         check(each, ablation, overrides)
         chosen = [cell for cell in ablation.cells if not cells or cell.name in cells]
         pairs = [(composed(ablation, cell, overrides), origin(ablation, cell, overrides)) for cell in chosen]
-        for seed in seeds or (None,):
+        own = {cell.name: range(counts[each][cell.name]) for cell in chosen} if counts else {}
+        for seed in sorted(set().union(*own.values())) if own else seeds or (None,):
             for cell, (config, start) in zip(chosen, pairs, strict=True):
+                if own and seed not in own[cell.name]:
+                    continue
                 found.append(
                     RequestedRun(seeded(config, seed), each, cell.name, start and seeded(start, seed))
                 )

@@ -14,7 +14,7 @@ import dataclasses
 import hashlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,10 +33,12 @@ from pipeline.errors import UserError, command
 from pipeline.runs.directory import CONFIG, WEIGHTS, run_directory
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
     from pipeline.data.augmentation.settings import Augmentation
     from pipeline.processes.ranks import Ranks
+    from pipeline.runs.records import Measures
     from pipeline.training.evaluation import Measured
 
 PICTURES = (".png", ".svg")
@@ -100,7 +102,7 @@ def understood(own: dict[str, str], others: Sequence[str], config: RunConfig) ->
 def run(request: EvaluationRequest, ranks: "Ranks", device: "torch.device") -> "Measured":
     from pipeline.data import dataset
     from pipeline.training import kernels, models
-    from pipeline.training.evaluation import measure
+    from pipeline.training.evaluation import confusion_of, measure
 
     config = request.config
     if ranks.rank == 0:
@@ -119,11 +121,15 @@ def run(request: EvaluationRequest, ranks: "Ranks", device: "torch.device") -> "
         load = kernels.Load(batch, config.precision, training=False)
         _, why = kernels.choose([network], config.engine.kernels, device, load, ranks)
         ranks.wait_at_most(config.cluster.timeout)
-        measured = measure(network, loader, answers, aug, ranks, device, config.precision)
+        networks = {"weights": network}
+        found, speed = measure(networks, loader, answers, aug, ranks, device, config.precision)
+    measured = found["weights"]
     if ranks.rank == 0:
         print(*filter(None, (said, why)), sep="\n")
-        path = _record(request, aug, loader.manifest.fingerprint, models.count_parameters(model), measured)
-        _report(request, measured, loader.manifest.classes, path)
+        about = {"images_per_second": round(speed, 2), "params": models.count_parameters(model)}
+        path = _record(request, aug, loader.manifest.fingerprint, measured, about)
+        confusion = confusion_of(measured.answers, answers)
+        _report(request, measured.measures, speed, confusion, loader.manifest.classes, path)
     return measured
 
 
@@ -155,10 +161,15 @@ def _of_run(id: str, others: Sequence[str], asked: RunConfig) -> tuple[RunConfig
 
 
 def _record(
-    request: EvaluationRequest, aug: "Augmentation", fingerprint: str, params: int, measured: "Measured"
+    request: EvaluationRequest,
+    aug: "Augmentation",
+    fingerprint: str,
+    measured: "Measured",
+    about: Mapping[str, float],
 ) -> Path:
     """What was measured, beside the records of runs; measured again, it is written again."""
     from pipeline.files import publish_bytes, sha256
+    from pipeline.runs import answers
     from pipeline.runs.provenance import code, versions
 
     chosen = science(
@@ -172,13 +183,16 @@ def _record(
         "fingerprint": fingerprint,
     }
     name = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
+    answers_path = answers.path_of(request.config.paths.records, name)
+    answers.publish({"weights": measured.answers}, answers_path)
     content = {
         "schema": 1,
         "weights": request.weights.name,
         **what,
         **dataclasses.asdict(measured.measures),
-        "images_per_second": round(measured.images_per_second, 2),
-        "params": params,
+        **about,
+        "answers_sha256": sha256(answers_path),
+        "right": answers.as_text(answers.right(measured.answers)),
         "commit": code().commit,
         "versions": versions(),
     }
@@ -188,19 +202,25 @@ def _record(
     return path
 
 
-def _report(request: EvaluationRequest, measured: "Measured", classes: Sequence[str], path: Path) -> None:
-    m = measured.measures
+def _report(
+    request: EvaluationRequest,
+    m: "Measures",
+    speed: float,
+    confusion: "np.ndarray",
+    classes: Sequence[str],
+    path: Path,
+) -> None:
+    from pipeline.training.evaluation import draw_confusion, per_class
+
     print(
         f"top-1 {m.top1:.3f} %, top-5 {m.top5:.3f} %, loss {m.loss:.4f}: "
-        f"{m.images:,} images of {request.config.data.name}, {measured.images_per_second:,.0f} images/s"
+        f"{m.images:,} images of {request.config.data.name}, {speed:,.0f} images/s"
     )
     if request.per_class:
-        for name, value in sorted(zip(classes, measured.per_class(), strict=True), key=lambda row: row[1]):
+        for name, value in sorted(zip(classes, per_class(confusion), strict=True), key=lambda row: row[1]):
             print(f"  {value:6.2f} %  {name}")
     if request.confusion:
-        from pipeline.training.evaluation import draw_confusion
-
-        draw_confusion(measured.confusion, classes, request.confusion)
+        draw_confusion(confusion, classes, request.confusion)
         print(f"confusion: {request.confusion}")
     print(f"recorded in {path}")
 

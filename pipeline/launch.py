@@ -16,6 +16,7 @@ action=submit        start what is not done (the default); after that the comman
        rehearse      a few steps, a real signal, and the same weights as without it
        calibrate     train a minute and keep the images/s, by which plan and max_gpu_hours count from then on
 seeds=0,1,2          of each cell, or seeds=0..9; cells=a,b takes some of them
+seeds=auto power=0.8 so many of each cell that the paper's gaps would be found in 80 % of cases, up to ten
 max_gpu_hours=N      refuse to start what may take more than that, or what nothing was measured for
 cost.images_per_second=N   of one device: count by this; cost.seconds=60: what a calibration trains
 fresh=true           run again what is done or has begun; what it left is kept under earlier/
@@ -39,6 +40,7 @@ except ModuleNotFoundError:
     sys.exit("error: not installed for this Python; `make demo` installs into .venv: activate that")
 
 from ablations import spec
+from ablations.reporting.judging import power
 from pipeline.config.machine import Paths
 from pipeline.config.overrides import compose, groups_help
 from pipeline.config.run import RunConfig
@@ -51,6 +53,7 @@ from pipeline.launching.plan import PlannedRun, RequestedRun, planned
 from pipeline.launching.slurm import commands, launches, queue
 from pipeline.launching.slurm.queue import Outlook
 from pipeline.launching.status import RunStatus, check_access, statuses
+from pipeline.runs import answers
 from pipeline.runs.directory import LOG, OUTPUT, run_directory
 from pipeline.runs.log import tail
 from pipeline.runs.records import record_path
@@ -73,6 +76,10 @@ def main(argv: Sequence[str]) -> int:
 
 
 def requested_runs(request: LaunchRequest) -> list[RequestedRun]:
+    if request.power is not None:
+        wanted = spec.load(request.ablation).items()
+        counts = {name: power.seeds_of(ablation, request.power) for name, ablation in wanted}
+        return spec.requested_runs(request.ablation, request.overrides, (), request.cells, counts)
     if request.ablation:
         return spec.requested_runs(request.ablation, request.overrides, request.seeds, request.cells)
     config = compose(request.overrides)
@@ -87,6 +94,8 @@ def plan(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
         print(json.dumps(overview.for_programs(runs, found, costs)))
     else:
         show_table(*overview.plan_table(runs, found, costs))
+        if request.ablation and any(run.config.scale == "paper" for run in runs):
+            print(*power.lines(spec.load(request.ablation), len(request.seeds) or 1, request.power), sep="\n")
     check_budget(request.max_gpu_hours, costs)
     return 0
 
@@ -159,6 +168,7 @@ def set_aside(earlier: Sequence[tuple[PlannedRun, RunStatus]]) -> None:
         print(f"{overview.state_line(at)}; it begins anew", file=sys.stderr)
         move_aside(run_directory(run.config, run.id))
         move_aside(record_path(run.config.paths.records, run.id))
+        move_aside(answers.path_of(run.config.paths.records, run.id))
 
 
 def run_here(request: LaunchRequest, runs: Sequence[PlannedRun], todo: Sequence[PlannedRun]) -> int:

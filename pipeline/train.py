@@ -35,7 +35,7 @@ from pipeline.processes.device import device_name, find_device
 from pipeline.processes.interrupt import Interrupt
 from pipeline.processes.place import Place, find_place, preempted, requeue
 from pipeline.processes.ranks import Ranks, joined, peer_errors
-from pipeline.runs import attempts, records
+from pipeline.runs import answers, attempts, records
 from pipeline.runs.attempts import AttemptLog, HeldByEarlierStart
 from pipeline.runs.checkpoints import Checkpoints, SaveFailed
 from pipeline.runs.directory import CHECKPOINTS, run_directory, write_config
@@ -236,6 +236,7 @@ def finish(run: Run, trainer: "Trainer", journal: "RunLogger", device: str, atte
             weights=weights,
             average=trainer.ema.state_dict() if trainer.ema else None,
             measured=trainer.measured,
+            answered=trainer.answers,
             state=trainer.state,
             damaged_samples=trainer.loader.damaged(),
             device=device,
@@ -243,7 +244,8 @@ def finish(run: Run, trainer: "Trainer", journal: "RunLogger", device: str, atte
             layout=layout,
         )
         path = records.record_path(run.config.paths.records, run.id)
-        for each in (path, records.packages_path(path.parent, layout)):
+        about = answers.path_of(path.parent, run.id), records.packages_path(path.parent, layout)
+        for each in (path, *about):
             each.chmod(0o666 & ~run.umask)  # unlike the run's directory, they are meant for others
         attempt.end(attempts.FINISHED)
         return f"run {run.id}: top-1 {record.best.top1:.2f} %; weights in {run.directory}, record in {path}"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ablations.reporting.cells import CellConfigs, cells_of
-from ablations.reporting.judging import judge_table
+from ablations.reporting.judging.table import judge_table
 from ablations.reporting.matching import ComparedRecord, place
 from ablations.reporting.settings import SettingTable, setting_tables
 from ablations.reporting.sizes import KEPT, Sizes, sizes

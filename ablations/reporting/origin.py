@@ -3,12 +3,23 @@ them.
 """
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from ablations.reporting.cells import CellConfig, Science, overrides_of, scale_overrides
 from ablations.reporting.collect import Report
-from ablations.reporting.tables import COLUMNS, Entry, Table, TableRow, delta, heading, ours
-from ablations.reporting.verdicts import FACTOR, evaluation_noise
+from ablations.reporting.judging.verdicts import SAME_FIGURE
+from ablations.reporting.tables import (
+    COLUMNS,
+    Effect,
+    Entry,
+    Table,
+    TableRow,
+    delta,
+    heading,
+    ours,
+    said,
+    with_half,
+)
 from pipeline.config.identity import science
 from pipeline.config.overrides import compose
 from pipeline.errors import unknown_name
@@ -30,6 +41,7 @@ def explain(report: Report, key: str, head: str = "") -> list[str]:
                 continue
             lines += [*([""] if lines else []), f"{heading(table)}: {row.label}"]
             lines += [f"  {arithmetic(entry)}" for entry in entries]
+            lines += [f"  {line}" for line in effect_lines(table, row)]
             if row.peer:
                 lines.append("  reported by the paper; nothing here runs it")
             for cell in dict.fromkeys(entry.key for entry in entries if entry.key):
@@ -41,6 +53,13 @@ def explain(report: Report, key: str, head: str = "") -> list[str]:
         keys = [entry.key for table in report.tables for entry in table.entries if entry.key]
         raise unknown_name("cell", key, dict.fromkeys(keys))
     return lines
+
+
+def effect_lines(table: Table, row: TableRow) -> list[str]:
+    """The pairs of rows in which a row stands."""
+    labels = {entry.key: each.label for each in table.rows for entry in each.entries}
+    keys = {entry.key for entry in row.entries if entry.key}
+    return [effect_line(each, labels) for each in table.effects if keys & {each.ahead, each.behind}]
 
 
 def provenance(record: Record) -> list[tuple[str, str]]:
@@ -104,10 +123,17 @@ def arithmetic(entry: Entry) -> str:
         parts.append(f"later {entry.official:.1f},")
     if entry.mean is not None:
         parts.append(f"ours {ours(entry)} on {entry.images:,} images,")
-    if entry.noise is not None and entry.paper is not None:
-        evaluation = FACTOR * evaluation_noise(entry.paper, entry.images)
-        parts.append(f"Δ {delta(entry)}, 2e {evaluation:.2f}, 2σ {FACTOR * entry.noise:.2f}:")
-    return " ".join([*parts, entry.verdict])
+    if entry.delta is not None:
+        parts.append(f"Δ {delta(entry)}, equivalent within {SAME_FIGURE:g}:")
+    return " ".join([*parts, said(entry)])
+
+
+def effect_line(effect: Effect, labels: Mapping[str, str]) -> str:
+    """A pair of rows as one line."""
+    paper = "" if effect.paper is None else f"paper {effect.paper:+.1f}, "
+    ours = f"ours {with_half(effect.ours, effect.half)}, " if effect.ours is not None else ""
+    names = f"{labels[effect.ahead]} − {labels[effect.behind]}"
+    return f"{COLUMNS.get(effect.column, effect.column)}, {names}: {paper}{ours}{said(effect)}"
 
 
 def _origins(report: Report, table: Table, row: TableRow, key: str, head: str) -> Iterator[str]:

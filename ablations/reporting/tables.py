@@ -4,7 +4,7 @@ import hashlib
 import statistics
 from dataclasses import dataclass, field
 
-from ablations.reporting.verdicts import NOT_RUN
+from ablations.reporting.judging.verdicts import INCONCLUSIVE, NOT_RUN
 
 NONE = "–"
 LONGEST = 100  # characters of a protocol in a file's name
@@ -31,7 +31,10 @@ class Entry:
     seeds: tuple[int, ...] = ()
     records: tuple[str, ...] = ()  # the runs' ids
     images: int = 0  # that each value was measured on
-    noise: float | None = None  # standard deviation of delta, as the verdict takes it
+    half: float | None = None  # of the 95 % interval of our mean, on these images
+    delta_half: float | None = None  # of that of delta
+    could_see: float | None = None  # the least difference from the paper that would be found in 80 % of cases
+    source: str = ""  # of the noise between seeds, if not these runs
     verdict: str = NOT_RUN
 
     @property
@@ -70,16 +73,19 @@ class TableRow:
 
 
 @dataclass(frozen=True)
-class Ordering:
-    """A pair of rows that the paper orders, and whether our figures do."""
+class Effect:
+    """A pair of rows that the table is about: by how much the first is ahead, on the same images."""
 
     column: str
-    better: str  # the key of the cell that the paper has ahead
-    worse: str
-    paper: float  # by how much
-    ours: float | None
-    noise: float | None
-    verdict: str
+    ahead: str  # the cell's key
+    behind: str
+    paper: float | None  # by how much; 0: called equal; None: the paper has no such pair
+    ours: float | None = None
+    half: float | None = None  # of the 95 % interval of ours
+    p: float | None = None  # corrected for all pairs of the table
+    could_see: float | None = None  # the least effect that would be found in 80 % of cases, so corrected
+    source: str = ""  # of the noise between seeds, if not these runs
+    verdict: str = NOT_RUN
 
 
 @dataclass(frozen=True)
@@ -92,7 +98,7 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[TableRow, ...]
     protocol: str = ""  # "": the scale's own; else in what all its rows differ from it
-    orderings: tuple[Ordering, ...] = ()
+    effects: tuple[Effect, ...] = ()
     notes: tuple[str, ...] = field(default=())  # what else may have moved the numbers
 
     @property
@@ -103,6 +109,10 @@ class Table:
     @property
     def entries(self) -> tuple[Entry, ...]:
         return tuple(entry for row in self.rows for entry in row.entries)
+
+
+def is_papers_table(table: Table) -> bool:
+    return table.scale == "paper" and not table.protocol
 
 
 def heading(table: Table) -> str:
@@ -127,14 +137,25 @@ def counted(count: int | None, unit: float) -> str:
 def ours(entry: Entry) -> str:
     if entry.mean is None:
         return NONE
-    spread = "" if entry.std is None else f" ± {entry.std:.2f}"
-    return f"{entry.mean:.2f}{spread} (n={entry.n})"
+    return f"{entry.mean:.2f} ± {entry.half or 0:.2f} (n={entry.n})"
 
 
 def delta(entry: Entry) -> str:
-    if entry.delta is None:
+    return with_half(entry.delta, entry.delta_half)
+
+
+def with_half(value: float | None, half: float | None) -> str:
+    if value is None:
         return NONE
-    return f"{round(entry.delta, 2) + 0.0:+.2f}".replace("-", "−")  # + 0.0: no −0.00
+    signed = f"{round(value, 2) + 0.0:+.2f}".replace("-", "−")  # + 0.0: no −0.00
+    return signed if half is None else f"{signed} ± {half:.2f}"
+
+
+def said(one: Entry | Effect) -> str:
+    """The verdict, with what a reader must know before believing it."""
+    seen = one.verdict == INCONCLUSIVE and one.could_see is not None
+    more = [f"could have seen {one.could_see:.2f}" if seen else "", one.source if one.could_see else ""]
+    return f"{one.verdict} ({'; '.join(filter(None, more))})" if any(more) else one.verdict
 
 
 def printable(text: str) -> str:

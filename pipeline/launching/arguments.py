@@ -10,6 +10,7 @@ from pipeline.config.overrides import top_level
 from pipeline.errors import UserError, unknown_name
 
 ACTIONS = ("submit", "plan", "status", "logs", "cancel", "retry", "rehearse", "calibrate")
+AUTO = "auto"  # as seeds: so many of each cell that the paper's gaps are found
 SEEDS = r"\d{1,9}(\.\.\d{1,9})?"
 NUMBER = r"\d*\.?\d+(e-?\d+)?"
 
@@ -29,7 +30,12 @@ def _seeds(text: str) -> tuple[int, ...]:
 OWN: dict[str, tuple[str, str, Callable[[str], Any]]] = {
     "ablation": (".*", "se", str),
     "action": (".*", "plan", str),
-    "seeds": (rf"{SEEDS}(, ?{SEEDS})*", "0,1,2 or 0..9", _seeds),
+    "seeds": (
+        rf"{AUTO}|{SEEDS}(, ?{SEEDS})*",
+        "0,1,2 or 0..9",
+        lambda text: text if text == AUTO else _seeds(text),
+    ),
+    "power": (r"0?\.\d+", "0.8", float),
     "cells": (r"[^, ]+(, ?[^, ]+)*", "a,b", lambda text: tuple(text.replace(" ", "").split(","))),
     "max_gpu_hours": (NUMBER, "100", float),
     "cost.images_per_second": (NUMBER, "300", float),
@@ -46,6 +52,7 @@ class LaunchRequest:
     action: str = "submit"
     seeds: tuple[int, ...] = ()
     cells: tuple[str, ...] = ()
+    power: float | None = None  # with which the paper's gaps are to be found, where seeds=auto
     max_gpu_hours: float | None = None
     images_per_second: float | None = None  # of one device, as told
     seconds: float = 60.0  # that a calibration trains
@@ -74,6 +81,14 @@ def parse(argv: Sequence[str]) -> LaunchRequest:
             raise unknown_name("setting", key, [*OWN, *top_level()])
         else:
             overrides.append(text)
+    if own.get("seeds") == AUTO:
+        own |= {"seeds": (), "power": own.get("power", 0.8)}
+        if "ablation" not in own:
+            raise UserError(f"seeds={AUTO} follows from the paper's gaps; say of which table with ablation=")
+        if any(text.startswith("scale=") for text in overrides):
+            raise UserError(f"seeds={AUTO} counts with the paper's data; for another scale= say seeds=0,1,2")
+    elif "power" in own:
+        raise UserError(f"power= goes with seeds={AUTO}")
     names = {name: value for name, value in own.items() if not name.startswith("cost.")}
     rates = {name.removeprefix("cost."): own[name] for name in own.keys() - names.keys()}
     request = LaunchRequest(overrides=tuple(overrides), **names, **rates)
@@ -92,6 +107,7 @@ def again(request: LaunchRequest, action: str) -> str:
     """The command line for another action on the same runs."""
     own = [f"ablation={request.ablation}"] if request.ablation else []
     own += [f"seeds={_typed(request.seeds)}"] if request.seeds else []
+    own += [f"seeds={AUTO}", f"power={request.power:g}"] if request.power is not None else []
     own += [f"cells={','.join(request.cells)}"] if request.cells else []
     return shlex.join(["python", "pipeline/launch.py", *own, *request.overrides, f"action={action}"])
 

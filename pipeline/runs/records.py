@@ -21,10 +21,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pipeline.config.identity import completed, id_of, is_run_id
 from pipeline.config.typed import build, listed, typed
 from pipeline.errors import UserError, WorkFailed, command
 from pipeline.files import flush_directory, partial_name
+from pipeline.runs import answers
 
 SCHEMA = 2  # 1: ids named every setting, whether or not it differed from its birth value
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
@@ -99,6 +102,8 @@ class Record:
     layout: RunLayout | None = None  # None: of schema 1
     raw_fp32: Measures | None = None  # as `raw` and `ema`, measured in fp32; None where those are, or none is
     ema_fp32: Measures | None = None
+    answers_sha256: str = ""  # of the answers for each image, `answers.path_of`; "": not kept by earlier code
+    right: str = ""  # for which images the exported weights were right: `answers.from_text`
 
     def __post_init__(self) -> None:
         if not is_run_id(self.id) or self.id != id_of(self.science, self.fingerprint):
@@ -118,11 +123,20 @@ class Record:
         for name in ("images_per_second", "device_hours", "skipped_steps", "damaged_samples"):
             if not getattr(self, name) >= 0:
                 raise BadRecord(f"{name} is {getattr(self, name)}; it must not be negative")
+        if self.right and 100 * int(self.right_images().sum()) / self.best.images != self.best.top1:
+            raise BadRecord(f"right is not of {self.best.top1} % of {self.best.images} images")
 
     @property
     def best(self) -> Measures:
         """The measures of the weights that the run left."""
         return self.ema if self.exported == "ema" and self.ema is not None else self.raw
+
+    def right_images(self) -> np.ndarray:
+        """bool [images]: for which the weights that the run left were right."""
+        try:
+            return answers.from_text(self.right, self.best.images)
+        except ValueError as error:
+            raise BadRecord(f"right cannot be read: {error}") from error
 
 
 def publish(record: Record, directory: Path | str) -> Path:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,7 +13,7 @@ from pipeline.config.identity import science
 from pipeline.config.run import RunConfig
 from pipeline.files import publish_bytes, sha256
 from pipeline.processes.device import processor
-from pipeline.runs import attempts, records
+from pipeline.runs import answers, attempts, records
 from pipeline.runs.directory import run_directory
 from pipeline.runs.log import spent
 from pipeline.runs.provenance import code, packages, packages_hash, versions
@@ -34,6 +35,7 @@ def complete(
     weights: Mapping[str, Tensor],
     average: Mapping[str, Tensor] | None,
     measured: Mapping[str, Measures],
+    answered: Mapping[str, np.ndarray],
     state: TrainingState,
     damaged_samples: int,
     device: str,
@@ -49,6 +51,9 @@ def complete(
     models.check_finite(exported)
     directory = run_directory(config, id)
     path = models.export(config, exported, directory, {"id": id, "weights": kind})
+    answers_path = answers.path_of(config.paths.records, id)
+    if not records.exists(config.paths.records, id):
+        answers.publish(answered, answers_path)
     took, starts, made_by = spent(directory), attempts.attempts(directory), code()
     record = Record(
         id=id,
@@ -83,6 +88,8 @@ def complete(
         damaged_samples=damaged_samples,
         events=tuple(state.events),
         layout=layout,
+        answers_sha256=sha256(answers_path),
+        right=answers.as_text(answers.right(answered[kind])),
     )
     records.publish(record, config.paths.records)
     publish_bytes(records.packages_path(config.paths.records, layout), packages().encode())

@@ -1,7 +1,8 @@
-"""Top-1, top-5, loss and confusion of a network on a split: each image once, on any number of ranks."""
+"""What networks answer on a split, and their top-1, top-5, loss: each image once, on any number of ranks."""
 
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from pipeline.data.augmentation.settings import Augmentation
 from pipeline.data.labels import Answers
 from pipeline.data.loading.loader import EvaluationLoader
 from pipeline.processes.ranks import Ranks
+from pipeline.runs.answers import NOT_COUNTED, TOP, row_type
 from pipeline.runs.records import Measures
 
 Network = Callable[[Tensor], Tensor]
@@ -28,19 +30,12 @@ class EvaluationStopped(Exception):
 @dataclass(frozen=True, eq=False)
 class Measured:
     measures: Measures
-    images_per_second: float  # all ranks together, reading included
-    confusion: np.ndarray  # int64 [K, K]: images of a class (row; ReaL: the first allowed) by answer (column)
-
-    def per_class(self) -> np.ndarray:
-        """Percent of each class that is right; NaN where it has no images."""
-        images = self.confusion.sum(1)
-        with np.errstate(invalid="ignore"):
-            return 100 * self.confusion.diagonal() / images
+    answers: np.ndarray  # a row for each image of the split: pipeline/runs/answers.py
 
 
 @torch.no_grad()
 def measure(
-    network: Network,
+    networks: Mapping[str, Network],
     loader: EvaluationLoader,
     answers: Answers,
     augmentation: Augmentation,
@@ -48,14 +43,14 @@ def measure(
     device: torch.device,
     precision: str,
     asked_to_end: Callable[[], bool] = lambda: False,
-) -> Measured:
-    """Every rank calls it and gets the same; the network must be in evaluation mode.
+) -> tuple[dict[str, Measured], float]:
+    """Each network on the same batches, in evaluation mode; every rank calls it and gets the same.
 
-    `asked_to_end` is called once a batch and says the same on all ranks; if so, EvaluationStopped is raised.
+    The second value is images/s, all ranks together, reading included. `asked_to_end` is called once a batch
+    and says the same on all ranks; if so, EvaluationStopped is raised.
     """
-    K = answers.outputs
-    counts = np.zeros(4)  # images, right, right among five, loss
-    confusion = np.zeros((K, K))
+    samples = [np.empty(0, np.int64)]  # a rank may have no batch
+    rows = {name: [np.empty(0, _row_type(answers.outputs))] for name in networks}
     started = time.monotonic()
     for batch in loader:
         loader.agree(batch, ranks)  # what cannot be read ends the evaluation of all ranks together
@@ -63,35 +58,72 @@ def measure(
             raise EvaluationStopped
         right = torch.from_numpy(answers.right(batch.sample))  # B, K
         images = finish_evaluation(batch.images, augmentation, device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            logits = network(images)
-        logits = logits.float().cpu()  # B, K
-        best = logits.topk(min(5, K), dim=1).indices
-        hits = right.gather(1, best)
-        first, five = int(hits[:, 0].sum()), int(hits.any(1).sum())
-        counts += np.array([int(right.any(1).sum()), first, five, _loss(logits, right)])
-        seen = right.any(1).numpy()
-        np.add.at(confusion, (_shown(right, best)[seen], best[:, 0].numpy()[seen]), 1)
-    totals = ranks.sum([*counts.tolist(), *confusion.ravel().tolist()])
+        samples.append(batch.sample)
+        for name, network in networks.items():
+            with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+                logits = network(images)
+            rows[name].append(_answered(logits.float().cpu(), right))
+    mine = {name: np.concatenate(parts) for name, parts in rows.items()}
+    parts = ranks.gather((np.concatenate(samples), mine))
     seconds = max(ranks.gather(time.monotonic() - started))
-    n = int(totals[0])
-    measures = Measures(100 * totals[1] / n, 100 * totals[2] / n, totals[3] / n, n)
-    table = np.array(totals[4:]).reshape(K, K).astype(np.int64)
-    return Measured(measures, n / seconds, table)
+    found = {name: _measured([(sample, rows[name]) for sample, rows in parts]) for name in networks}
+    return found, len(answers.classes) / seconds
 
 
-def _loss(logits: Tensor, right: Tensor) -> float:
-    """Cross-entropy, summed in float64; with several right answers, of the likeliest of them."""
-    rows = right.any(1)
-    logits, right = logits[rows].double(), right[rows]
+def _row_type(classes: int) -> np.dtype:
+    return np.dtype([("answer", row_type(classes)), ("loss", "<f8")])
+
+
+def _answered(logits: Tensor, right: Tensor) -> np.ndarray:
+    """A row for each image of a batch: logits and right answers, [B, K].
+
+    The loss is the cross-entropy; with several right answers, of the likeliest of them.
+    """
+    K = logits.shape[1]
+    rows = np.zeros(len(logits), _row_type(K))
+    probabilities = logits.double().softmax(1)
+    best = logits.topk(min(TOP, K), dim=1).indices
+    hits = right.gather(1, best)
     target = logits.masked_fill(~right, -torch.inf).argmax(1)
-    return cross_entropy(logits, target, reduction="sum").item()
+    answer = rows["answer"]
+    answer["classes"] = best
+    answer["probabilities"] = probabilities.gather(1, best)
+    answer["label_probability"] = probabilities.gather(1, target[:, None])[:, 0]
+    place = torch.where(hits.any(1), hits.int().argmax(1), hits.shape[1])
+    answer["place"] = torch.where(right.any(1), place, NOT_COUNTED)
+    rows["loss"] = cross_entropy(logits.double(), target, reduction="none")
+    return rows
 
 
-def _shown(right: Tensor, best: Tensor) -> np.ndarray:
-    """The class under which an image is counted: its answer where that is right, else the first allowed."""
-    answer = best[:, :1]
-    return torch.where(right.gather(1, answer)[:, 0], answer[:, 0], right.int().argmax(1)).numpy()
+def _measured(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> Measured:
+    """All ranks' rows in the order of the samples, and what they say: the same on any number of ranks."""
+    samples, rows = (np.concatenate(each) for each in zip(*parts, strict=True))
+    rows = rows[samples >= 0][np.argsort(samples[samples >= 0])]
+    counted = rows[rows["answer"]["place"] != NOT_COUNTED]
+    place, n = counted["answer"]["place"], len(counted)
+    top = rows["answer"]["classes"].shape[1]
+    first, five = int((place == 0).sum()), int((place < top).sum())
+    loss = math.fsum(counted["loss"]) / n
+    return Measured(Measures(100 * first / n, 100 * five / n, loss, n), rows["answer"])
+
+
+def confusion_of(answered: np.ndarray, answers: Answers) -> np.ndarray:
+    """int64 [K, K]: how many images of a class (row) got which answer (column).
+
+    An image with several right answers is of the class that it was taken for if that is one, else its first.
+    """
+    table = np.zeros((answers.outputs, answers.outputs), np.int64)
+    for classes, row in zip(answers.classes, answered, strict=True):
+        if classes:
+            answer = row["classes"][0]
+            table[answer if answer in classes else min(classes), answer] += 1
+    return table
+
+
+def per_class(confusion: np.ndarray) -> np.ndarray:
+    """Percent of each class that is right; NaN where it has no images."""
+    with np.errstate(invalid="ignore"):
+        return 100 * confusion.diagonal() / confusion.sum(1)
 
 
 def draw_confusion(confusion: np.ndarray, classes: Sequence[str], path: Path) -> None:

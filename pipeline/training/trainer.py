@@ -4,6 +4,7 @@ No state of a random generator is kept: what happens in a step is a function of 
 and a view's place in the global batch. So a run continues exactly from weights, optimizer state and step.
 """
 
+import copy
 import dataclasses
 import math
 import time
@@ -73,6 +74,7 @@ class Trainer(ExitStack):
         self.config, self.ranks, self.device = config, ranks, device
         self.state = TrainingState()
         self.measured: dict[str, Measures] = {}  # by the last evaluation, as a record names them
+        self.answers: dict[str, np.ndarray] = {}  # by the same: those of raw and ema
         self.failed_saves = 0  # in a row
         data, recipe, machine = config.data, config.recipe, config.engine
         order = sampling(data, recipe, config.seed)
@@ -172,32 +174,33 @@ class Trainer(ExitStack):
         loader, answers = dataset.evaluation_batches(
             config.data, batch=config.engine.evaluation_batch, rank=ranks.rank, world=ranks.world
         )
-
-        def measured(precision: str) -> Measures:
-            return measure(
-                self.network,
-                loader,
-                answers,
-                config.data.augmentation,
-                ranks,
-                self.device,
-                precision,
-                lambda: self.asked_to_end(interrupt),
-            ).measures
-
+        networks = {"raw": self.network}
+        with self.engine.weights() as weights:
+            self.network.load_state_dict(weights)
+        if self.ema:
+            networks["ema"] = copy.deepcopy(self.network)
+            networks["ema"].load_state_dict(self.ema.state_dict())
         precisions = {"": config.precision}
         if self.state.step == self.steps and config.precision != "fp32":
             precisions["_fp32"] = "fp32"
         with loader:
             for suffix, precision in precisions.items():
-                if suffix and isinstance(self.network, TNT):
-                    self.network.set_kernels("torch")  # the fused ones were tried in the run's precision only
-                with self.engine.weights() as weights:
-                    self.network.load_state_dict(weights)
-                self.measured[f"raw{suffix}"] = measured(precision)
-                if self.ema:
-                    self.network.load_state_dict(self.ema.state_dict())
-                    self.measured[f"ema{suffix}"] = measured(precision)
+                for network in networks.values():
+                    if suffix and isinstance(network, TNT):
+                        network.set_kernels("torch")  # the fused ones were tried in the run's precision only
+                found, _ = measure(
+                    networks,
+                    loader,
+                    answers,
+                    config.data.augmentation,
+                    ranks,
+                    self.device,
+                    precision,
+                    lambda: self.asked_to_end(interrupt),
+                )
+                self.measured |= {f"{name}{suffix}": each.measures for name, each in found.items()}
+                if not suffix:
+                    self.answers = {name: each.answers for name, each in found.items()}
         top1 = self.measured["ema" if self.ema else "raw"].top1
         if top1 >= self.state.best_top1:
             self.state.best, self.state.best_top1 = self.state.step, top1

@@ -43,10 +43,10 @@ def some(shelf: Shelf) -> Shelf:
 def test_it_prints_the_papers_value_ours_the_difference_and_a_verdict(some, capsys):
     assert run(some, "--table", "6") == 0
     out = capsys.readouterr().out
-    rows = [line.split() for line in out.splitlines() if line.startswith("8 ")]
-    assert rows[0][3:] == ["81.1", "80.20", "(n=1)", "−0.90", "differs"]
-    assert "81.30 ± 0.10 (n=3)" in out
-    assert "paper 4 > 8 by 0.2; ours > by 1.10" in out
+    lines = [" ".join(line.split()) for line in out.splitlines()]
+    assert "8 23.77 5.22 81.1 80.20 ± 0.29 (n=1) −0.90 ± 0.40 differs (s of other rows)" in lines
+    assert "4 − 8 top-1 +0.2 +1.10 ± 0.31 0.002 confirmed (s of other rows)" in lines
+    assert "81.30 ± 0.17 (n=3)" in out
     assert "[recipe.epochs=100]" in out
     assert "Table 5" not in out
 
@@ -58,10 +58,11 @@ def test_it_writes_each_table_as_markdown_latex_and_csv(some):
         assert {f"{table}.md", f"{table}.tex", f"{table}.csv"} <= names
     assert {"table1.md", "table2.md", "table3.tex"} <= names
     markdown = files(some)["table6.md"].decode()
-    assert "| 4 | 23.77 | 5.22 | 81.3 | 81.30 ± 0.10 (n=3) | +0.00 | reproduced |" in markdown
+    assert "| 4 | 23.77 | 5.22 | 81.3 | 81.30 ± 0.17 (n=3) | +0.00 ± 0.32 | equivalent |" in markdown
+    assert "| 4 − 1 | top-1 | +0.3 | +0.25 ± 0.24 | 0.046 | confirmed |" in markdown
     latex = files(some)["table6.tex"].decode()
     assert r"\toprule" in latex
-    assert r"81.30 $\pm$ 0.10 (n=3)" in latex
+    assert r"81.30 $\pm$ 0.17 (n=3)" in latex
     lines = list(csv.DictReader(files(some)["table6.csv"].decode().splitlines()))
     top1 = {line["row"]: line for line in lines if line["column"] == "top1"}
     assert (top1["4"]["mean"], top1["4"]["n"], top1["4"]["paper"]) == ("81.3", "3", "81.3")
@@ -73,11 +74,12 @@ def test_latex_is_ascii_and_its_braces_match(some):
     run(some)
     for name, data in files(some).items():
         if name.endswith(".tex"):
-            body = "".join(line for line in data.decode().splitlines() if not line.startswith("%"))
+            body = "\n".join(line for line in data.decode().splitlines() if not line.startswith("%"))
             assert body.isascii(), name
             assert body.count("{") == body.count("}")
-            rows = [line for line in data.decode().splitlines() if line.endswith(r"\\")]
-            assert len({len(re.findall(r"(?<!\\)&", row)) for row in rows}) == 1
+            for tabular in body.split(r"\begin{tabular}")[1:]:
+                rows = [line for line in tabular.splitlines() if line.endswith(r"\\")]
+                assert len({len(re.findall(r"(?<!\\)&", row)) for row in rows}) == 1
 
 
 def test_the_same_records_give_the_same_bytes(some):
@@ -103,7 +105,7 @@ def test_files_of_a_table_that_is_no_more_go(some):
 def test_the_demos_tables_stand_apart(shelf):
     shelf.add("inner_heads", "4", 97.0, overrides=["scale=demo"])
     assert run(shelf, "--scale", "demo") == 0
-    assert b"97.00 (n=1)" in files(shelf, "tables/demo")["table6.md"]
+    assert "97.00 ± 1.28 (n=1)".encode() in files(shelf, "tables/demo")["table6.md"]
     assert run(shelf) == 0
     assert b"97" not in files(shelf)["table6.md"]
 
@@ -142,7 +144,8 @@ def test_why_leads_back_to_the_run_and_to_the_command_that_makes_it_again(some, 
     for said in (record.id, record.commit, record.fingerprint, record.weights_sha256, "4711_3", "node17"):
         assert said in out
     assert "model.inner_heads=8" in out
-    assert "paper 81.1, ours 80.20 (n=1) on 50,000 images, Δ −0.90, 2e 0.35, 2σ" in out
+    assert "paper 81.1, ours 80.20 ± 0.29 (n=1) on 50,000 images, Δ −0.90 ± 0.40" in out
+    assert "top-1, 8 − 1: paper +0.1, ours −0.85 ± 0.33, opposite (s of other rows)" in out
     assert run(some, "--why", "inner_heads/8") == 0
     assert capsys.readouterr().out == out
     assert run(some, "--why", record.id) == 0
@@ -218,17 +221,23 @@ def test_where_nothing_is_missing_launch_is_given_nothing_to_start(some, capsys)
     assert "nothing is missing" in err
 
 
-def test_verify_finds_weights_that_are_not_the_records(shelf, capsys, tmp_path):
+def test_verify_finds_weights_and_answers_that_are_not_the_records(shelf, capsys, tmp_path):
     good = shelf.add("inner_heads", "4", 81.3, weights_sha256=hashlib.sha256(b"weights").hexdigest())
     bad = shelf.add("inner_heads", "2", 81.3)
     shelf.add("inner_heads", "1", 81.0)
+    other = shelf.add("inner_heads", "8", 81.0, answers_sha256="a" * 64)
+    answers = shelf.folder.parent / "answers" / f"{other.id}.npz"
+    answers.parent.mkdir()
+    answers.write_bytes(b"answers")
     for record in (good, bad):
         (tmp_path / "runs" / record.id).mkdir(parents=True)
         (tmp_path / "runs" / record.id / "model.safetensors").write_bytes(b"weights")
     assert run(shelf, "--verify", "--runs", str(tmp_path / "runs")) == 1
     out = capsys.readouterr().out
-    assert "1 weights match their records, 1 do not, 1 were not found" in out
+    assert f"weights in {tmp_path}/runs/: 1 match their records, 1 do not, 2 were not found" in out
+    assert f"answers in {shelf.folder.parent}/answers/: 0 match their records, 1 do not" in out
     assert bad.id in out
+    assert other.id in out
     assert good.id not in out
 
 

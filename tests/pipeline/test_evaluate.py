@@ -17,8 +17,12 @@ from pipeline.data.augmentation.settings import Augmentation
 from pipeline.data.labels import Answers, answers
 from pipeline.data.loading.loader import EvaluationLoader, Loading
 from pipeline.errors import UserError
+from pipeline.files import sha256
+from pipeline.processes.place import find_place
 from pipeline.processes.ranks import Ranks
+from pipeline.runs.answers import NOT_COUNTED, from_text, path_of, read
 from pipeline.training import models
+from pipeline.training.evaluation import EvaluationStopped, confusion_of, measure
 from tests.pipeline.ranks import ROOT, run_ranks
 
 pytestmark = pytest.mark.xdist_group("evaluate")  # one run is measured by all
@@ -50,12 +54,13 @@ def lab(tmp_path_factory):
     return root, here, small, config, model.eval()
 
 
-def by_hand(config, model) -> tuple[float, float, float, np.ndarray]:
-    """Image by image."""
+def by_hand(config, model) -> tuple[float, float, float, np.ndarray, np.ndarray]:
+    """Image by image: top-1, top-5, loss, confusion, and the probabilities of all classes."""
     manifest = dataset.open_split(config.data, "validation")
     aug = config.data.augmentation
     right = five = loss = 0.0
     confusion = np.zeros((10, 10), int)
+    probabilities = []
     with EvaluationLoader(manifest, aug, batch=1, loading=Loading(workers=0)) as loader, torch.no_grad():
         for batch in loader:
             image = (batch.images.permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.5
@@ -66,20 +71,24 @@ def by_hand(config, model) -> tuple[float, float, float, np.ndarray]:
             five += label in order[:5]
             loss += float(logits.logsumexp(0) - logits[label])
             confusion[label, order[0]] += 1
+            probabilities.append(logits.softmax(0).numpy())
     n = len(manifest)
-    return 100 * right / n, 100 * five / n, loss / n, confusion
+    return 100 * right / n, 100 * five / n, loss / n, confusion, np.array(probabilities)
 
 
 def recorded(root: Path) -> dict:
     (path,) = (root / "results" / "evaluations").glob("*.json")
     values = json.loads(path.read_text())
+    answers_path = path_of(root / "results" / "records", path.stem)
+    assert sha256(answers_path) == values["answers_sha256"]
+    values["answers"] = read(answers_path)["weights"]
     path.unlink()
     return values
 
 
 def test_a_run_is_measured_exactly_to_the_image(lab, capsys):
     root, here, _, config, model = lab
-    top1, top5, loss, confusion = by_hand(config, model)
+    top1, top5, loss, confusion, probabilities = by_hand(config, model)
     assert evaluate.main([f"run={RUN}", *here, "engine.evaluation_batch=77", "per_class=true",
                           f"confusion={root}/confusion.png"]) == 0  # fmt: skip
     said = capsys.readouterr().out
@@ -91,6 +100,16 @@ def test_a_run_is_measured_exactly_to_the_image(lab, capsys):
     values = recorded(root)
     assert (values["top1"], values["top5"], values["images"]) == (top1, top5, 360)
     assert values["loss"] == pytest.approx(loss, rel=1e-5)
+    labels = dataset.open_split(config.data, "validation").label
+    given = values["answers"]
+    order = np.argsort(-probabilities, axis=1)[:, :5]
+    assert np.array_equal(given["classes"], order)
+    assert np.allclose(given["probabilities"], np.take_along_axis(probabilities, order, 1), atol=1e-3)
+    assert np.allclose(given["label_probability"], probabilities[np.arange(360), labels], atol=1e-3)
+    right = from_text(values["right"], 360)
+    assert np.array_equal(right, order[:, 0] == labels)
+    assert 100 * right.sum() / 360 == top1
+    assert 100 * (given["place"] < 5).sum() / 360 == top5
 
 
 def test_a_run_is_measured_at_the_size_and_with_the_data_settings_that_are_asked_for(
@@ -118,10 +137,10 @@ def test_two_ranks_measure_the_same(lab):
     root, here, _, config, model = lab
     command = [ROOT / "pipeline/evaluate.py", f"run={RUN}", *here]
     said = run_ranks(2, [*command, "engine.evaluation_batch=100", "engine.device=cpu"])
-    top1, top5, loss, _ = by_hand(config, model)
+    top1, top5, loss, _, probabilities = by_hand(config, model)
     assert f"top-1 {top1:.3f} %, top-5 {top5:.3f} %, loss {loss:.4f}: 360 images" in said[0]
     assert said[1] == ""
-    recorded(root)
+    assert np.array_equal(recorded(root)["answers"]["classes"][:, 0], probabilities.argmax(1))
 
 
 def test_a_file_of_weights_is_measured_as_the_run(lab, capsys):
@@ -217,6 +236,44 @@ def test_numbered_classes_are_outputs_whatever_their_order():
     Some.classes = tuple("abcdefghijkl")
     with pytest.raises(UserError, match="classes named 0 to 11"):
         answers(data, Some)
+
+
+def logits_of(images: torch.Tensor) -> torch.Tensor:
+    """A network whose logits depend on the image alone."""
+    shift = images.flatten(1).sum(1, keepdim=True)
+    return torch.cos(shift * torch.arange(1, 8)) * 3
+
+
+def test_networks_share_one_pass_and_several_right_answers_or_none_count_as_they_should(lab):
+    config = lab[3]
+    manifest = dataset.open_split(config.data, "validation")
+    draws = np.random.default_rng(0)
+    allowed = [tuple(draws.choice(7, draws.integers(0, 3), replace=False).tolist()) for _ in manifest.label]
+    labels, aug = Answers(allowed, 7), config.data.augmentation
+    seen = []
+
+    def first(images):
+        seen.append(len(images))
+        return logits_of(images)
+
+    networks = {"raw": first, "ema": lambda images: -logits_of(images)}
+    place, cpu = find_place(), torch.device("cpu")
+    with EvaluationLoader(manifest, aug, batch=50, loading=Loading(workers=0)) as loader:
+        found, _ = measure(networks, loader, labels, aug, Ranks(place), cpu, "fp32")
+        with pytest.raises(EvaluationStopped):
+            measure(networks, loader, labels, aug, Ranks(place), cpu, "fp32", lambda: True)
+    assert len(seen) == 8
+    for each in found.values():
+        counted = [row for row, classes in enumerate(allowed) if classes]
+        hits = [each.answers["classes"][row][0] in allowed[row] for row in counted]
+        five = [bool(set(each.answers["classes"][row]) & set(allowed[row])) for row in counted]
+        assert each.measures.images == len(counted)
+        assert each.measures.top1 == 100 * sum(hits) / len(hits)
+        assert each.measures.top5 == 100 * sum(five) / len(five)
+        assert ((each.answers["place"] == NOT_COUNTED) == [not classes for classes in allowed]).all()
+        confusion = confusion_of(each.answers, labels)
+        assert (confusion.sum(), confusion.trace()) == (len(counted), sum(hits))
+    assert (found["raw"].answers["classes"][:, 0] != found["ema"].answers["classes"][:, 0]).all()
 
 
 def test_padding_counts_for_nothing():

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ablations.reporting import verdicts
+from ablations.reporting.judging import verdicts
 from ablations.reporting.tables import (
     COLUMNS,
     NONE,
@@ -16,7 +16,7 @@ from ablations.reporting.tables import (
     heading,
     ours,
 )
-from ablations.reporting.text.grid import grid
+from ablations.reporting.text.grid import Grid, effect_grid, grid
 
 NARROW = 2  # with more columns of results, differences get no column of their own
 TONES = (
@@ -65,7 +65,8 @@ class PageTable:
     heading: str
     heads: tuple[ColumnHead, ...]
     lines: tuple[PageRow, ...]
-    remarks: tuple[str, ...]  # on orderings and sizes; the table's own notes come before them
+    remarks: tuple[str, ...]  # on sizes; the table's own notes come before them
+    effects: Grid
 
     @property
     def groups(self) -> list[tuple[str, int]]:
@@ -97,6 +98,7 @@ def page_table(table: Table) -> PageTable:
             PageRow(row.label, row.peer, tuple(cells[place] for place in kept)) for row, cells in lines
         ),
         remarks=grid(table).notes[len(table.notes) :],
+        effects=effect_grid(table),
     )
 
 

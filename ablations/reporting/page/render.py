@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ablations.reporting import origin, verdicts
+from ablations.reporting import origin
 from ablations.reporting.collect import Report
 from ablations.reporting.figures import style
 from ablations.reporting.figures.draw import Picture
+from ablations.reporting.judging import verdicts
 from ablations.reporting.page.page_table import TONES, PageTable, identity, page_table
 from ablations.reporting.tables import Table, heading, printable
 from pipeline.files import publish_bytes
@@ -82,7 +83,7 @@ def _details(report: Report) -> Iterator[CellDetails]:
                 yield CellDetails(
                     id=identity(table, entries[0]),
                     title=f"{heading(table)}: {row.label}",
-                    figures=tuple(map(origin.arithmetic, entries)),
+                    figures=(*map(origin.arithmetic, entries), *origin.effect_lines(table, row)),
                     settings=" ".join(origin.settings(cell)) or "none: the plain run",
                     command="" if runs else origin.command(report, cell, [0]),
                     runs=tuple(
@@ -133,13 +134,11 @@ def inline_svg(svg: Path, name: str) -> "Markup":
 
 
 def _counts(tables: Iterable[PageTable]) -> list[tuple[str, int]]:
-    """How many numbers have each verdict, the good ones first."""
-    found = Counter(
-        cell.verdict
-        for each in tables
-        if not each.table.protocol
-        for line in each.lines
-        for cell in line.cells
-    )
+    """How many figures and effects have each verdict, the good ones first."""
+    found: Counter[str] = Counter()
+    for each in tables:
+        if not each.table.protocol:
+            found.update(cell.verdict for line in each.lines for cell in line.cells)
+            found.update(effect.verdict for effect in each.table.effects if effect.ours is not None)
     order = [*verdicts.GOOD, *verdicts.FAIR, *verdicts.BAD, verdicts.MEASURED, verdicts.NOT_RUN]
     return [(verdict, found[verdict]) for verdict in order if found[verdict]]

@@ -1,11 +1,12 @@
 """Tables as files: Markdown, LaTeX (booktabs) and CSV; the same records give the same bytes."""
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ablations.reporting.tables import Table
-from ablations.reporting.text.grid import Grid, grid
+from ablations.reporting.tables import Effect, Table, file_name
+from ablations.reporting.text.grid import Grid, grids
 from pipeline.errors import WorkFailed
 from pipeline.files import publish_bytes
 
@@ -26,9 +27,11 @@ def write(folder: Path, tables: Sequence[Table], settings: Sequence[Grid]) -> li
     """One file for each table and format; files of tables that no longer exist are removed."""
     files: dict[str, str] = {}
     for table in tables:
-        lines = grid(table)
-        files |= {f"{lines.name}.md": markdown([lines]), f"{lines.name}.tex": latex(lines)}
-        files[f"{lines.name}.csv"] = csv_of(table)
+        shown, name = grids(table), file_name(table)
+        files |= {f"{name}.md": markdown(shown), f"{name}.tex": "\n".join(map(latex, shown))}
+        files[f"{name}.csv"] = csv_of(frame(table))
+        if table.effects:
+            files[f"{name}-effects.csv"] = csv_of(effect_frame(table))
     for lines in settings:
         files |= {f"{lines.name}.md": markdown([lines]), f"{lines.name}.tex": latex(lines)}
     try:
@@ -106,8 +109,11 @@ def frame(table: Table) -> "pd.DataFrame":
             "mean": entry.mean,
             "std": entry.std,
             "n": entry.n,
+            "half": entry.half,
             "delta": entry.delta,
-            "noise": entry.noise,
+            "delta_half": entry.delta_half,
+            "could_see": entry.could_see,
+            "source": entry.source,
             "verdict": entry.verdict,
             "images": entry.images or None,
             "seeds": " ".join(map(str, entry.seeds)),
@@ -121,5 +127,15 @@ def frame(table: Table) -> "pd.DataFrame":
     return pd.DataFrame(lines).astype(whole).round(PLACES)
 
 
-def csv_of(table: Table) -> str:
-    return frame(table).to_csv(index=False, lineterminator="\n")
+def effect_frame(table: Table) -> "pd.DataFrame":
+    """One line for each pair of rows that the table is about."""
+    import pandas as pd
+
+    about = {"table": table.name, "scale": table.scale, "protocol": table.protocol}
+    names = [each.name for each in dataclasses.fields(Effect)]
+    lines = [about | dataclasses.asdict(each) for each in table.effects]
+    return pd.DataFrame(lines, columns=[*about, *names]).round(PLACES)
+
+
+def csv_of(frame: "pd.DataFrame") -> str:
+    return frame.to_csv(index=False, lineterminator="\n")

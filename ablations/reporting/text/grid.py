@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ablations.reporting import verdicts
 from ablations.reporting.settings import SettingTable
 from ablations.reporting.tables import (
     COLUMNS,
@@ -16,6 +15,8 @@ from ablations.reporting.tables import (
     heading,
     ours,
     printable,
+    said,
+    with_half,
 )
 
 
@@ -50,8 +51,33 @@ def grid(table: Table) -> Grid:
         head=tuple(head[place] for place in kept),
         lines=tuple(tuple(line[place] for place in kept) for line in lines),
         text=1 + ("figure" in head),
-        notes=tuple(map(printable, (*table.notes, *_ordering_notes(table), *_size_notes(table)))),
+        notes=tuple(map(printable, (*table.notes, *_size_notes(table)))),
     )
+
+
+def grids(table: Table) -> list[Grid]:
+    """The rows, and below them the effects where there are any."""
+    return [grid(table), *(below for below in [effect_grid(table)] if below.lines)]
+
+
+def effect_grid(table: Table) -> Grid:
+    """A line for each pair of rows that were both run."""
+    labels = {entry.key: row.label for row in table.rows for entry in row.entries}
+    lines = [
+        (
+            f"{labels[each.ahead]} − {labels[each.behind]}",
+            COLUMNS.get(each.column, each.column),
+            NONE if each.paper is None else f"{each.paper:+.1f}",
+            with_half(each.ours, each.half),
+            NONE if each.p is None else f"{each.p:.3f}",
+            said(each),
+        )
+        for each in table.effects
+        if each.ours is not None
+    ]
+    head = ("effect", "measure", "paper", "ours", "p", "verdict")
+    note = f"± is a 95 % interval; p is corrected for {len(lines)} effects; docs/statistics.md says more"
+    return Grid(f"{file_name(table)}-effects", "Effects", "", head, tuple(lines), 2, (note,))
 
 
 def setting_grid(table: SettingTable) -> Grid:
@@ -76,7 +102,7 @@ def _by_row(table: Table) -> tuple[list[str], list[list[str]]]:
             size = _size(row) if first else [""] * 4
             figures = [_percent(entry.paper), _percent(entry.official), ours(entry), delta(entry)]
             label = row.label if first else ""
-            lines.append([label, *size, COLUMNS[entry.column], *figures, entry.verdict])
+            lines.append([label, *size, COLUMNS.get(entry.column, entry.column), *figures, said(entry)])
     return head, lines
 
 
@@ -89,7 +115,7 @@ def _by_column(table: Table) -> tuple[list[str], list[list[str]]]:
         if not row.peer:
             kinds["ours"] = [ours(entry) for entry in row.entries]
             kinds["Δ"] = [delta(entry) for entry in row.entries]
-            kinds["verdict"] = [entry.verdict for entry in row.entries]
+            kinds["verdict"] = [said(entry) for entry in row.entries]
         if table.scale != "paper" or table.protocol:
             del kinds["paper"], kinds["Δ"]
         for place, (kind, figures) in enumerate(kinds.items()):
@@ -109,20 +135,6 @@ def _size(row: TableRow) -> list[str]:
 
 def _percent(value: float | None) -> str:
     return NONE if value is None else f"{value:.1f}"
-
-
-def _ordering_notes(table: Table) -> Iterator[str]:
-    """One line for each pair whose rows were both run."""
-    labels = {entry.key: row.label for row in table.rows for entry in row.entries}
-    for each in table.orderings:
-        if each.ours is None or each.noise is None:
-            continue
-        sign = ">" if each.ours > 0 else "<" if each.ours < 0 else "="
-        ours = f"{abs(each.ours):.2f}"
-        yield (
-            f"{COLUMNS.get(each.column, each.column)}: paper {labels[each.better]} > {labels[each.worse]} by "
-            f"{each.paper:.1f}; ours {sign} by {ours}, 2σ {verdicts.FACTOR * each.noise:.2f}: {each.verdict}"
-        )
 
 
 def _size_notes(table: Table) -> Iterator[str]:

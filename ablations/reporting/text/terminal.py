@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterable
 
-from ablations.reporting import verdicts
+from ablations.reporting.judging import verdicts
 from ablations.reporting.text.grid import Grid
 
 STYLES = (
@@ -31,7 +31,7 @@ def show(grids: Iterable[Grid]) -> None:
                 Text(name), justify="left" if place < grid.text or name == "verdict" else "right"
             )
         for line in grid.lines:
-            table.add_row(*(Text(value, style=STYLES.get(value, "")) for value in line))
+            table.add_row(*(Text(value, style=STYLES.get(value.partition(" (")[0], "")) for value in line))
         console.print(table)
         for note in grid.notes:
             console.print(Text(f"* {note}", style="dim"))

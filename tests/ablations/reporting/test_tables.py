@@ -3,15 +3,17 @@
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 
 import ablations
 from ablations import report, spec
 from ablations.reporting.cells import cells_of
 from ablations.reporting.collect import Report, collect
-from ablations.reporting.tables import Entry, Table, delta, file_name
+from ablations.reporting.tables import Effect, Entry, Table, delta, file_name, said
 from pipeline.errors import UserError
 from pipeline.runs import records
+from pipeline.runs.answers import as_text
 from tests.ablations.recorded import Shelf, record_of
 
 
@@ -78,7 +80,9 @@ def test_seeds_are_averaged(shelf):
     assert (one.mean, one.n, one.seeds) == (pytest.approx(81.2), 3, (0, 1, 2))
     assert one.std == pytest.approx(0.2)
     assert one.delta == pytest.approx(-0.1)
-    assert one.verdict == "reproduced"
+    assert one.verdict == "inconclusive"  # three seeds that differ by 0.2 leave ±0.57
+    shelf.fill("inner_heads", {"4": [81.2, 81.25, 81.35]})
+    assert entry(table(collected(shelf), "inner_heads"), "4").verdict == "equivalent"
 
 
 def test_tables_share_the_run_that_is_in_all_of_them(shelf):
@@ -91,13 +95,51 @@ def test_tables_share_the_run_that_is_in_all_of_them(shelf):
     assert not found.others
 
 
-def test_an_ordering_by_a_fifth_of_a_point_is_not_supported_by_single_seeds(shelf):
+def effects_of(found: Report, name: str) -> dict[tuple[str, str], Effect]:
+    return {(each.ahead, each.behind): each for each in table(found, name).effects if each.column == "top1"}
+
+
+def test_a_fifth_of_a_point_between_single_seeds_is_inconclusive(shelf):
     shelf.fill("inner_heads", {"4": [81.3], "8": [81.1]})
-    orderings = {(o.better, o.worse): o for o in table(collected(shelf), "inner_heads").orderings}
-    assert orderings["table6/4", "table6/8"].verdict == "not supported"
-    assert orderings["table6/4", "table6/8"].ours == pytest.approx(0.2)
-    assert orderings["table6/2", "table6/1"].verdict == "not run"
-    assert ("table6/2", "table6/4") not in orderings  # the paper has them equal
+    found = effects_of(collected(shelf), "inner_heads")
+    one = found["table6/4", "table6/8"]
+    assert (one.ours, one.paper) == (pytest.approx(0.2), 0.2)
+    assert said(one) == "inconclusive (could have seen 0.50; s assumed)"
+    assert found["table6/2", "table6/1"].verdict == "not run"
+    assert found["table6/2", "table6/4"].paper == 0
+
+
+def test_seeds_make_an_effect_of_a_difference(shelf):
+    shelf.fill(
+        "inner_heads", {"1": [80.9, 81.0, 81.1], "4": [81.45, 81.55, 81.65], "2": [81.3], "8": [80.2, 80.3]}
+    )
+    found = effects_of(collected(shelf), "inner_heads")
+    assert found["table6/4", "table6/1"].verdict == "confirmed"
+    assert found["table6/8", "table6/1"].verdict == "opposite"
+    assert found["table6/2", "table6/8"].source == "s of other rows"
+    assert found["table6/4", "table6/1"].half == pytest.approx(0.25, abs=0.05)
+
+
+def test_what_runs_answered_decides_how_far_the_images_matter(shelf):
+    """Two cells of which each has twice the same answers, and of which the one errs on other images."""
+    images = np.arange(50_000)
+    one, other, apart = images % 5 > 0, images % 5 > 0, images % 5 > 1
+    other = np.where(images < 200, True, other)
+    for cell, right in (("1", one), ("2", other), ("4", np.where(images < 200, True, apart))):
+        for seed in (0, 1):
+            top1 = 100 * int(right.sum()) / 50_000
+            shelf.add("inner_heads", cell, top1, seed, right=as_text(right))
+    shelf.fill("inner_heads", {"8": [80.0, 80.2]})  # without answers; it says what the seeds do
+    found = effects_of(collected(shelf), "inner_heads")
+    few, many = found["table6/2", "table6/1"], found["table6/4", "table6/1"]
+    assert few.ours == pytest.approx(0.08)
+    assert many.half > 2 * few.half
+
+
+def test_rows_may_differ_without_the_paper(shelf):
+    shelf.fill("se", {"none": [81.3, 81.35], "inner": [82.0, 82.05]})
+    one = effects_of(collected(shelf), "se")["se/inner", "se/none"]
+    assert (one.paper, one.verdict) == (None, "differs")
 
 
 def test_a_demo_number_never_stands_in_a_papers_cell(shelf):
@@ -107,7 +149,8 @@ def test_a_demo_number_never_stands_in_a_papers_cell(shelf):
     one = entry(table(demo, "inner_heads"), "4")
     assert (one.values, one.paper, one.official, one.verdict) == ((97.0,), None, None, "measured")
     assert all(e.paper is None for each in demo.tables for e in each.entries)
-    assert not any(each.orderings for each in demo.tables)
+    assert all(each.paper is None for one in demo.tables for each in one.effects)
+    assert not [each for each in demo.tables if each.effects and "nothing about the paper" not in each.why]
     assert not any(row.peer for each in demo.tables for row in each.rows)
 
 
@@ -119,7 +162,8 @@ def test_another_protocol_is_a_table_of_its_own_without_the_papers_figures(shelf
     assert entry(other, "2").values == (79.0,)
     assert {one.verdict for one in other.entries} == {"measured", "not run"}
     assert all(one.paper is None for one in other.entries)
-    assert not other.orderings
+    (effect,) = [each for each in other.effects if each.ours is not None and each.column == "top1"]
+    assert (effect.paper, effect.verdict) == (None, "inconclusive")
     # It was asked for by one ablation: no other shows it.
     assert [each.ablation for each in found.tables if each.protocol] == ["inner_heads"]
 
@@ -162,9 +206,9 @@ def test_what_differs_beside_the_varied_is_said(shelf):
     odd = shelf.add("inner_heads", "2", 81.2, commit="d" * 40, dirty=True, versions={"torch": "2.14.0"},
                     skipped_steps=2, damaged_samples=1, device="another")  # fmt: skip
     notes = "\n".join(table(collected(shelf), "inner_heads").notes)
-    for said in ("2 commits", "2 versions of torch", "different devices", "changes that",
-                 "not finite", "damaged samples"):  # fmt: skip
-        assert said in notes
+    for words in ("2 commits", "2 versions of torch", "different devices", "changes that",
+                  "not finite", "damaged samples"):  # fmt: skip
+        assert words in notes
     assert odd.id in notes
 
 
@@ -177,7 +221,7 @@ def test_a_fine_tuning_counts_only_from_the_run_that_its_row_names(shelf):
     found = collected(shelf)
     table8 = table(found, "transfer")
     assert entry(table8, "tnt_s-cifar10", "cifar10").records == (right.id,)
-    assert entry(table8, "tnt_s-cifar10", "cifar10").verdict == "reproduced"
+    assert entry(table8, "tnt_s-cifar10", "cifar10").verdict == "equivalent"
     assert not entry(table8, "tnt_s-pets", "pets").values
     assert set(found.others) == {wrong.id, orphan.id}
 
@@ -229,10 +273,25 @@ def test_a_network_of_timms_is_no_stale_record(shelf):
     assert found.others == (record.id,)
 
 
+def test_the_demos_table_8_has_one_column_as_it_has_one_set_of_images(shelf):
+    demo = table(collected(shelf, "demo"), "transfer")
+    assert demo.columns == ("digits",)
+    assert [len(row.entries) for row in demo.rows] == [1, 1]
+    assert not demo.notes
+
+
 def test_cells_that_are_one_run_at_the_demos_scale_are_said(shelf):
-    notes = table(collected(shelf, "demo"), "transfer").notes
-    assert any("one run stands in 5 cells" in note and "tnt_s-pets" in note for note in notes)
-    assert not table(collected(shelf), "transfer").notes
+    notes = table(collected(shelf, "demo"), "fine_grained").notes
+    assert any("one run stands in 2 cells" in note and "pets-1e-4" in note for note in notes)
+
+
+def test_a_papers_table_says_what_gap_its_seeds_could_see_and_what_its_gaps_need(shelf):
+    (note,) = table(collected(shelf), "inner_heads").notes
+    assert "1 seed a row could see a gap of 0.62 points (6 pairs, corrected; s assumed)" in note
+    assert "more than 50 for 0.1, 25 for 0.2, 7 for 0.3" in note
+    shelf.fill("inner_heads", {"4": [81.3, 81.2, 81.25]})
+    (note,) = table(collected(shelf), "inner_heads").notes
+    assert "3 seeds a row could see a gap of 0.44" in note
 
 
 def test_a_control_is_judged_by_its_range(shelf):

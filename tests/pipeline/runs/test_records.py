@@ -8,12 +8,14 @@ import re
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pipeline.config.identity import run_id, science
 from pipeline.config.overrides import compose
 from pipeline.errors import UserError, WorkFailed
 from pipeline.runs import provenance, records
+from pipeline.runs.answers import as_text
 from pipeline.runs.records import BadRecord, Measures, Record
 
 DATA = "d" * 64
@@ -119,11 +121,18 @@ def test_a_record_of_other_science_is_refused():
 @pytest.mark.parametrize(
     "wrong",
     [{"scale": "paper"}, {"seed": 1}, {"exported": "best"}, {"ema": None}, {"started": "yesterday"},
-     {"world": 0}, {"device_hours": -1.0}, {"images_per_second": float("nan")}],
+     {"world": 0}, {"device_hours": -1.0}, {"images_per_second": float("nan")},
+     {"right": as_text(np.ones(360, bool))}, {"right": "AAAA"}, {"right": "é"}],
 )  # fmt: skip
 def test_what_cannot_be_is_refused(wrong):
     with pytest.raises(BadRecord):
         dataclasses.replace(record(), **wrong)
+
+
+def test_the_images_that_were_right_are_those_of_its_accuracy():
+    right = np.arange(360) % 9 > 0
+    measures = Measures(100 * 320 / 360, 99.9, 0.2, 360)
+    assert np.array_equal(record(ema=measures, right=as_text(right)).right_images(), right)
 
 
 @pytest.mark.parametrize("wrong", [(99.0, 98.0, 0.1, 5), (101.0, 101.0, 0.1, 5), (1.0, 2.0, float("nan"), 5)])

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,7 +12,7 @@ from pipeline.config.identity import run_id
 from pipeline.config.overrides import compose
 from pipeline.errors import UserError
 from pipeline.files import append_row
-from pipeline.runs import records
+from pipeline.runs import answers, records
 from pipeline.runs.attempts import Attempt
 from pipeline.runs.directory import ATTEMPTS, run_directory
 from pipeline.runs.provenance import packages_hash
@@ -21,9 +22,18 @@ from pipeline.training.completion import complete
 from pipeline.training.trainer import TrainingState
 
 STATE = TrainingState(step=40, skipped=1, events=["said"])
-RAW, EMA = Measures(90.0, 99.0, 0.3, 360), Measures(89.0, 99.0, 0.4, 360)
+RAW, EMA = Measures(90.0, 97.5, 0.3, 360), Measures(87.5, 97.5, 0.4, 360)
 LAYOUT = RunLayout(8, 2, "torch", False, False, 1, "a processor, AVX2", "", "", "", packages_hash())
 SMALL = ["scale=demo", "model.depth=1", "model.patch_dim=32", "model.outer_heads=2", "model.inner_heads=2"]
+
+
+def answers_of(measures: Measures) -> np.ndarray:
+    """That so many images have their right answer first, and so many among five."""
+    rows = np.zeros(measures.images, answers.row_type(10))
+    rows["place"] = 5
+    rows["place"][: round(measures.top5 * measures.images / 100)] = 3
+    rows["place"][: round(measures.top1 * measures.images / 100)] = 0
+    return rows
 
 
 def finished(tmp_path, *overrides, **more):
@@ -36,7 +46,8 @@ def finished(tmp_path, *overrides, **more):
     for job, host in (("17", "one"), ("18", "two")):
         row = dataclasses.asdict(Attempt(0, 1e9, 2, (host,), job))
         append_row(run_directory(config, id) / ATTEMPTS, row)
-    more = {"average": average, "measured": {"raw": RAW, "ema": EMA}} | more
+    answered = {"raw": answers_of(RAW), "ema": answers_of(EMA)}
+    more = {"average": average, "measured": {"raw": RAW, "ema": EMA}, "answered": answered} | more
     about = {"state": STATE, "damaged_samples": 2, "device": "a processor", "world": 2, "layout": LAYOUT}
     return config, complete(config, id, "f" * 64, weights=weights, **about, **more), weights, average
 
@@ -53,6 +64,23 @@ def test_weights_and_record_belong_together(tmp_path):
     assert torch.equal(model.head.weight, average["head.weight"])
     assert (record.hosts, record.jobs) == (("one", "two"), ("17", "18"))
     assert (record.started, record.steps, record.events) == ("2001-09-09T01:46:40Z", 40, ("said",))
+
+
+def test_the_answers_lie_beside_the_records_which_name_their_hash_and_hold_which_were_right(tmp_path):
+    _, record, _, _ = finished(tmp_path, *SMALL)
+    path = tmp_path / "answers" / f"{record.id}.npz"
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == record.answers_sha256
+    assert set(answers.read(path)) == {"raw", "ema"}
+    assert np.array_equal(record.right_images(), answers.read(path)["ema"]["place"] == 0)
+
+
+def test_the_answers_that_a_record_names_are_not_replaced(tmp_path):
+    _, record, _, _ = finished(tmp_path, *SMALL)
+    path = tmp_path / "answers" / f"{record.id}.npz"
+    before = path.read_bytes()
+    other = answers_of(EMA)[::-1]
+    finished(tmp_path, *SMALL, answered={"raw": other, "ema": other})
+    assert path.read_bytes() == before
 
 
 def test_without_an_average_the_weights_themselves_are_left(tmp_path):

@@ -67,7 +67,7 @@ def column(page: Page, table: str, head: str) -> list[str]:
     """The texts of a column as they stand, by its head's text."""
     heads = page.locator(f"#{table} tr.heads > th").all_inner_texts()
     place = [text.strip() for text in heads].index(head)
-    return page.locator(f"#{table} tbody tr > :nth-child({place + 1})").all_inner_texts()
+    return page.locator(f"#{table} .results tbody tr > :nth-child({place + 1})").all_inner_texts()
 
 
 def test_it_shows_every_table_with_its_figures_words_and_pictures(visit, drawn):
@@ -75,11 +75,13 @@ def test_it_shows_every_table_with_its_figures_words_and_pictures(visit, drawn):
     headings = page.locator("main h2").all_inner_texts()
     assert [text.split(".")[0] for text in headings[:5]] == [f"Table {number}" for number in range(4, 9)]
     for table in drawn.found.tables:
-        assert page.locator(f"#{table.name} tbody tr").count() == len(table.rows)
+        assert page.locator(f"#{table.name} .results tbody tr").count() == len(table.rows)
+        judged = [effect for effect in table.effects if effect.ours is not None]
+        assert page.locator(f"#{table.name} .effects tbody tr").count() == len(judged)
     assert column(page, "table6", "paper") == ["81.0", "81.3", "81.3", "81.1"]
     ours = column(page, "table6", "ours")
-    assert ours[2].split("\n") == ["81.40 ± 0.10 (n=3)", "reproduced"]
-    assert ours[3].split("\n") == ["79.00 (n=1)", "differs"]
+    assert ours[2].split("\n") == ["81.40 ± 0.27 (n=3)", "equivalent"]
+    assert ours[3].split("\n") == ["79.00 ± 0.47 (n=1)", "differs"]
     assert page.locator("#table6 figure svg").count() == 3
     assert page.locator("#table6 figure").first.get_attribute("aria-label").startswith("Table 6")
     expect(page.locator("#table4 .missing")).to_have_count(0)
@@ -120,7 +122,7 @@ def test_it_filters_by_table_by_words_and_by_verdict(visit):
     page = visit()
     page.get_by_label("Table", exact=True).select_option("table6")
     assert page.locator("main > section:visible").count() == 1
-    assert page.get_by_role("status").inner_text() == "4 rows"
+    assert page.get_by_role("status").inner_text() == "10 rows"  # four, and six effects
     page.get_by_label("Table", exact=True).select_option("")
     page.get_by_role("searchbox").fill("tnt-b")
     assert page.locator("tbody tr:visible th").all_inner_texts() == ["TNT-B", "TNT-B↑384"]
@@ -130,7 +132,7 @@ def test_it_filters_by_table_by_words_and_by_verdict(visit):
     assert page.locator("tbody tr:visible").count() >= 1
     assert all("differs" in text for text in page.locator("tbody tr:visible").all_inner_texts())
     differs.click()
-    assert page.locator("#table4 tbody tr:visible").count() == 14
+    assert page.locator("#table4 .results tbody tr:visible").count() == 14
 
 
 def test_a_cell_opens_where_its_figure_comes_from(visit, drawn):
@@ -232,7 +234,7 @@ def test_the_same_records_make_the_same_page(drawn, file):
 
 def test_without_scripts_the_tables_are_still_there(visit):
     page = visit(java_script_enabled=False)
-    assert page.locator("#table6 tbody tr").count() == 4
+    assert page.locator("#table6 .results tbody tr").count() == 4
     expect(page.locator("#table6 .value").first).to_be_visible()
 
 
