@@ -117,7 +117,7 @@ def train(run: Run, device: "torch.device", interrupt: Interrupt, attempt: Attem
             for done in trainer.steps_of_epoch(interrupt):
                 step, end = trainer.state.step, done.asked_to_end
                 attempt.step = step
-                journal.step(step, done.values if journal.wants(step) else None, done.wait)
+                journal.step(step, done.values, done.wait)
                 if end or done.due or trainer.checkpoint_is_due():
                     save(trainer, checkpoints, journal, last=end or step == trainer.steps)
                 end = end or not evaluated(trainer, journal, interrupt)

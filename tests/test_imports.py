@@ -54,7 +54,10 @@ DOORS = {
         "ablations/reporting/text/terminal.py",
     },
     "pandas": {"ablations/reporting/text/files.py"},
-    "deepspeed": {"pipeline/training/deepspeed_adapter.py", "pipeline/training/resharding.py"},
+    "deepspeed": {
+        "pipeline/training/parallel/deepspeed_adapter.py",
+        "pipeline/training/parallel/resharding.py",
+    },
     "submitit": {"pipeline/launching/slurm/arrays.py"},
     "hydra": {"pipeline/config/composition.py"},
     "omegaconf": {"pipeline/config/composition.py"},

@@ -22,6 +22,7 @@ from pipeline.processes.place import Place
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
     from torch.distributed import ProcessGroup
 
 T = TypeVar("T")
@@ -80,6 +81,30 @@ class Ranks:
         total = torch.tensor(values, dtype=torch.float64)
         dist.all_reduce(total, group=self._group)
         return total.tolist()
+
+    def sum_later(self, values: "Tensor") -> Callable[[], list[float]]:
+        """Sums over the ranks of a few numbers on the device, by the network of the gradients.
+
+        Nothing waits for them but the function that comes back.
+        """
+        import torch
+        import torch.distributed as dist
+
+        work = dist.all_reduce(values, async_op=True) if self.world > 1 else None
+        arrived: Callable[[], object] = work.wait if work else lambda: None
+        if values.is_cuda:
+            arrived()  # the device waits, not this process
+            there, event = values, torch.cuda.Event()
+            values = torch.empty(there.shape, dtype=there.dtype, pin_memory=True)
+            values.copy_(there, non_blocking=True)
+            event.record()
+            arrived = event.synchronize
+
+        def read() -> list[float]:
+            arrived()
+            return values.tolist()
+
+        return read
 
     def wait_at_most(self, seconds: float) -> None:
         """From here on, a collective of any process group that takes longer is an error."""

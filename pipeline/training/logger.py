@@ -95,14 +95,8 @@ class RunLogger:
         self._display = open_display(self._size.steps, step, self._config.seconds)
         self.resumed_clock()
 
-    def wants(self, step: int) -> bool:
-        """Whether this step's values will be written: to read them from a GPU makes it wait."""
-        if self._silent:
-            return False
-        return step % self._config.every == 0 or step in (1, self._size.steps)
-
     def step(self, step: int, values: Mapping[str, float] | None = None, wait: float = 0.0) -> None:
-        """An update is done, which waited `wait` seconds for data."""
+        """An update is done, which waited `wait` seconds for data; `values` are for a line about it."""
         if self._silent:
             return
         self._at = step

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -22,9 +21,9 @@ from torch.nn.functional import cross_entropy
 from pipeline.config.run import RunConfig
 from pipeline.config.science import sampling
 from pipeline.data import dataset
-from pipeline.data.augmentation.batch import finish_train
 from pipeline.data.loading.batch import MicroBatch
-from pipeline.data.randomness import Purpose, philox, words
+from pipeline.data.loading.ready import ReadyBatch, ready
+from pipeline.data.randomness import Purpose, philox
 from pipeline.errors import WorkFailed
 from pipeline.processes.interrupt import Interrupt
 from pipeline.processes.ranks import Ranks
@@ -32,10 +31,11 @@ from pipeline.runs.checkpoints import Checkpoint
 from pipeline.runs.records import Measures
 from pipeline.training import models
 from pipeline.training.ema import Ema
-from pipeline.training.engine import Engine, micro_batch
 from pipeline.training.evaluation import measure
 from pipeline.training.kernels import Load, choose
 from pipeline.training.optim import Schedule, optimizer
+from pipeline.training.outcome import NOTHING, Sent, StepOutcome, StepResult, send
+from pipeline.training.parallel.engine import Engine, micro_batch
 from tnt.model import TNT
 from tnt.weights.tensors import read_tensors, write_tensors
 
@@ -56,14 +56,6 @@ class TrainingState:
     events: list[str] = field(default_factory=list)
     best: int = 0  # the step whose weights were the most accurate so far
     best_top1: float = -1.0
-
-
-@dataclass(frozen=True)
-class StepResult:
-    values: dict[str, float]
-    wait: float  # seconds that it waited for data
-    asked_to_end: bool  # some rank was; the same on all of them
-    due: bool  # rank 0's clock says that it is time for a checkpoint
 
 
 class Trainer(ExitStack):
@@ -96,7 +88,7 @@ class Trainer(ExitStack):
         self.schedule = Schedule(recipe, self.loader.steps_per_epoch)
         self.engine = Engine(
             model,
-            optimizer(model, recipe),
+            optimizer(model, recipe, fused=device.type == "cuda" or None),
             machine,
             ranks,
             device,
@@ -107,10 +99,11 @@ class Trainer(ExitStack):
         )
         ranks.wait_at_most(config.cluster.start_timeout)  # also in the groups that DeepSpeed has made by now
         self._first_step = True
+        self._sent: Sent | None = None
         self.ema: Ema | None = None
         if recipe.ema:
             with self.engine.weights() as weights:
-                self.ema = Ema(weights.items(), recipe.ema, recipe.ema_share, self.steps)
+                self.ema = Ema(weights, recipe.ema, recipe.ema_share, self.steps)
         self.saved_now()
 
     def choose_kernels(self, before: str = "") -> str:
@@ -148,22 +141,56 @@ class Trainer(ExitStack):
 
     def steps_of_epoch(self, interrupt: Interrupt) -> Iterator[StepResult]:
         """To the end of the epoch, step by step."""
-        losses, bad, wait = 0.0, [], 0.0
-        batches = iter(self.loader)
-        while True:
-            began = time.monotonic()
+        data, seed = self.config.data, self.config.seed
+        batches = ready(self.loader, data.augmentation, data.classes, seed, self.device)
+        while done := self.train_step(batches, interrupt):
+            yield done
+
+    def train_step(self, batches: Iterator[ReadyBatch], interrupt: Interrupt) -> StepResult | None:
+        """Batch → loss → gradients → update → average; None when the epoch has ended.
+
+        The device computes while this process is ahead of it: what a step came to is read in the next one,
+        just before the update. It is read at once where a line is written, where an epoch ends, and where the
+        run is to be saved.
+        """
+        parts: list[MicroBatch] = []
+        losses, wait = [], 0.0
+        while not (parts and parts[-1].last):
             batch = next(batches, None)
-            wait += time.monotonic() - began
             if batch is None:
-                return
-            self.loader.agree(batch, self.ranks)
-            loss = self._accumulate(batch)
-            if not math.isfinite(loss):
-                bad += self.loader.names(batch)
-            losses += loss
-            if batch.last:
-                yield self._finish(losses, bad, wait, interrupt)
-                losses, bad, wait = 0.0, [], 0.0
+                return None
+            losses.append(self.engine.accumulate(batch.images, batch.targets, cross_entropy, batch.keys))
+            parts.append(batch.loaded)
+            wait += batch.wait
+        before = self._outcome()
+
+        step = self.state.step
+        lr = self.schedule.apply(self.engine.optimizer, step)
+        norm = self.engine.step()
+        self.state.step += 1
+        if self._first_step:
+            self.ranks.wait_at_most(self.config.cluster.timeout)
+            self._first_step = False
+        may_pause = self.loader.resumes_within_epoch or self.at_end_of_epoch()
+        numbers = send(
+            self.ranks,
+            losses,
+            norm,
+            asked=may_pause and bool(interrupt),
+            due=may_pause and self._minutes_are_over(),
+            damaged=bool(self.loader.fresh),
+        )
+        self._sent = Sent(step, parts, losses, self.engine.buffers() if self.ema else {}, numbers)
+
+        saves = before.asked_to_end or before.due
+        line = self._line_is_due()
+        now = self._outcome() if line or saves or self.at_end_of_epoch() else NOTHING
+        return StepResult(
+            {"loss": now.loss, "lr": lr, "grad_norm": now.grad_norm} if line else None,
+            wait,
+            asked_to_end=before.asked_to_end or now.asked_to_end,
+            due=before.due or now.due,
+        )
 
     def measure(self, interrupt: Interrupt) -> None:
         """The weights as they are, and their moving average, on the validation split; at the end in fp32 too.
@@ -235,56 +262,42 @@ class Trainer(ExitStack):
         with self.engine.weights() as weights:
             return {name: tensor.cpu().clone() for name, tensor in weights.items()}
 
-    def _accumulate(self, batch: MicroBatch) -> float:
-        config = self.config
-        seed = config.seed
-        images, targets = finish_train(
-            batch.images,
-            batch.labels,
-            config.data.augmentation,
-            config.data.classes,
-            self.device,
-            seed=seed,
-            epoch=batch.epoch,
-            step=batch.step,
-            position=batch.position,
-            slot=batch.slot,
-        )
-        keys = words(seed, Purpose.PATHS, batch.epoch, batch.position, 1)[:, 0].astype(np.int64)
-        return float(self.engine.accumulate(images, targets, cross_entropy, torch.from_numpy(keys)))
-
-    def _finish(self, losses: float, bad: list[str], wait: float, interrupt: Interrupt) -> StepResult:
-        state = self.state
-        lr = self.schedule.apply(self.engine.optimizer, state.step)
-        step = self.engine.step()
-        if step.applied and self.ema:
+    def _outcome(self) -> StepOutcome:
+        """Of the last step, unless it was read before: waited for, and acted upon."""
+        sent, self._sent = self._sent, None
+        if sent is None:
+            return NOTHING
+        outcome = sent.read()
+        if outcome.damaged:
+            self.loader.agree(self.ranks)
+        if not math.isfinite(outcome.grad_norm):
+            self._skipped(sent)
+            return outcome
+        self.state.in_a_row = 0
+        if self.ema:
             with self.engine.weights() as weights:
-                self.ema.update(weights.items(), state.step)
-        state.step += 1
-        if self._first_step:
-            self.ranks.wait_at_most(self.config.cluster.timeout)
-            self._first_step = False
-        minutes = (time.monotonic() - self._saved) / 60
-        due = self.ranks.rank == 0 and 0 < self.config.engine.checkpoint_minutes <= minutes
-        may_pause = self.loader.resumes_within_epoch or self.at_end_of_epoch()
-        loss, asked, timely = self.ranks.sum([losses, may_pause and bool(interrupt), may_pause and due])
-        if step.applied:
-            state.in_a_row = 0
-        else:
-            self._skipped(bad)
-        loss /= self.ranks.world * self.engine.accumulation
-        values = {"loss": loss, "lr": lr, "grad_norm": step.grad_norm}
-        return StepResult(values, wait, asked_to_end=bool(asked), due=bool(timely))
+                self.ema.update(weights | sent.buffers, sent.step)
+        return outcome
 
-    def _skipped(self, bad: list[str]) -> None:
-        state = self.state
+    def _skipped(self, sent: Sent) -> None:
+        state, step = self.state, sent.step + 1
         state.skipped += 1
         state.in_a_row += 1
+        parts = zip(sent.batches, sent.losses, strict=True)
+        bad = [name for batch, loss in parts if not loss.isfinite() for name in self.loader.names(batch)]
         names = [name for part in self.ranks.gather(bad) for name in part]
         shown = f"{', '.join(names[:10])}{', …' if len(names) > 10 else ''}" or "gradients only"
         if state.in_a_row == PATIENCE:
             raise WorkFailed(
-                f"{PATIENCE} steps in a row up to step {state.step} were not finite (the last: {shown}). "
+                f"{PATIENCE} steps in a row up to step {step} were not finite (the last: {shown}). "
                 "The newest checkpoint is sound; a lower recipe.lr, or recipe.clip, may help"
             )
-        state.events.append(f"step {state.step} was not finite and is skipped ({shown})")
+        state.events.append(f"step {step} was not finite and is skipped ({shown})")
+
+    def _line_is_due(self) -> bool:
+        step = self.state.step
+        return step % self.config.logging.every == 0 or step in (1, self.steps)
+
+    def _minutes_are_over(self) -> bool:
+        minutes = (time.monotonic() - self._saved) / 60
+        return self.ranks.rank == 0 and 0 < self.config.engine.checkpoint_minutes <= minutes

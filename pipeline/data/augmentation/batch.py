@@ -4,6 +4,7 @@ Shapes: B views, C channels, H rows, W columns, K classes. Arithmetic is float32
 global batch is cut into ranks and micro-batches of whole pairing blocks.
 """
 
+import functools
 from collections.abc import Iterator
 
 import numpy as np
@@ -41,8 +42,14 @@ def finish_train(
 def finish_evaluation(images: Tensor, aug: Augmentation, device: torch.device | str = "cpu") -> Tensor:
     """uint8 [B, H, W, C] to normalised float32 [B, C, H, W] in channels-last memory."""
     x = images.to(device, non_blocking=True).permute(0, 3, 1, 2).to(torch.float32)
-    mean, std = (torch.tensor(values, device=x.device).view(3, 1, 1) for values in (aug.mean, aug.std))
+    mean, std = _of_channels(aug.mean, x.device), _of_channels(aug.std, x.device)
     return x.div_(255).sub_(mean).div_(std)
+
+
+@functools.cache
+def _of_channels(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """C, 1, 1; made once, as the way of a constant to a GPU makes this process wait for it."""
+    return torch.tensor(values, device=device).view(-1, 1, 1)
 
 
 def soft_targets(labels: Tensor, draws: BatchDraws, aug: Augmentation, classes: int) -> Tensor:
@@ -82,7 +89,8 @@ def _erase(x: Tensor, draws: BatchDraws) -> None:
         return
     table = np.concatenate([views[:, None], draws.position[views, None], draws.erase[views]], axis=1)
     area = table[:, 4] * table[:, 5]
-    columns = torch.from_numpy(np.column_stack([table, area, np.cumsum(area) - area])).to(x.device)
+    columns = torch.from_numpy(np.column_stack([table, area, np.cumsum(area) - area]))
+    columns = columns.to(x.device, non_blocking=True)
     row = torch.repeat_interleave(
         torch.arange(len(views), device=x.device), columns[:, 6], output_size=int(area.sum())
     )

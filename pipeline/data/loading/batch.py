@@ -29,7 +29,7 @@ class MicroBatch:
     step: int
     micro: int  # which of the step's micro-batches of this rank
     last: bool  # of the step
-    fresh: tuple[Finding, ...]  # damaged samples that the ranks have to agree upon at this step
+    fresh: tuple[Finding, ...]  # damaged samples that the ranks have to agree upon
 
 
 class Collectives(Protocol):
@@ -71,9 +71,14 @@ class TrainingBatches(AbstractContextManager):
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on at a state; nothing is replayed. Another order or other data are refused by name."""
 
+    @property
     @abstractmethod
-    def agree(self, batch: MicroBatch, ranks: Collectives) -> None:
-        """Called by all ranks for each batch: afterwards they know the same damaged samples."""
+    def fresh(self) -> int:
+        """How many damaged samples this rank has met that the ranks have not agreed upon."""
+
+    @abstractmethod
+    def agree(self, ranks: Collectives) -> None:
+        """Called by all ranks where one of them has met some: afterwards they know the same ones."""
 
     @abstractmethod
     def damaged(self) -> int:

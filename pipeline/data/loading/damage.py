@@ -1,7 +1,7 @@
 """Samples that cannot be used: named once, agreed upon by all ranks, and limited.
 
-A rank reports what it finds with the batch in which it stood (`MicroBatch.fresh`). The loader adds the counts
-up over ranks at that step; where the sum is not zero it gathers the findings, and every rank calls
+A rank reports what it finds with the batch in which it stood (`MicroBatch.fresh`). The trainer adds up over
+the ranks whether there is any; where there is, the loader gathers the findings, and every rank calls
 `DamagedSamples.agree` with all of them. All ranks then hold the same list and stop, or go on, together.
 """
 
@@ -44,7 +44,7 @@ class DamagedSamples:
     def __init__(self, manifest: Manifest, limits: Limits) -> None:
         self._manifest, self.limits = manifest, limits
         self.known: dict[int, str] = {}  # sample → reason, agreed: part of the state
-        self.fresh: tuple[Finding, ...] = ()  # handed over with the last batch, not yet agreed
+        self.fresh: tuple[Finding, ...] = ()  # handed over, not yet agreed
         self._seen: dict[int, str] = {}  # found here in batches that may still lie ahead
 
     def note(self, finding: Finding) -> None:
@@ -59,11 +59,11 @@ class DamagedSamples:
         return self._excess(self.known | {one.sample: one.reason for one in findings}) is not None
 
     def hand_over(self, findings: Iterable[Finding]) -> tuple[Finding, ...]:
-        """The findings of a batch that nobody knew of: what its step has to agree upon."""
-        assert not self.fresh, "the findings of the last batch have not been agreed upon"
-        new = {finding.sample: finding for finding in findings if finding.sample not in self.known}
-        self.fresh = tuple(new.values())
-        return self.fresh
+        """The findings of a batch that nobody knew of; they wait to be agreed upon."""
+        known = {*self.known, *(finding.sample for finding in self.fresh)}
+        new = {finding.sample: finding for finding in findings if finding.sample not in known}
+        self.fresh += tuple(new.values())
+        return tuple(new.values())
 
     def agree(self, reports: Iterable[Iterable[Finding]]) -> None:
         """Adopt the findings of all ranks; raise, the same on every rank, if a limit is exceeded."""

@@ -87,11 +87,6 @@ class _IndexedLoader(AbstractContextManager):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def agree(self, batch: MicroBatch, ranks: Collectives) -> None:
-        """Every rank learns what the others found; all of them raise together where that is too much."""
-        if ranks.world > 1 and ranks.sum([float(len(batch.fresh))])[0]:
-            self.damage.agree(ranks.gather(batch.fresh))
-
     def names(self, batch: MicroBatch) -> list[str]:
         """Of the first ten samples."""
         return [self.manifest.name(sample) for sample in batch.sample[:10].tolist()]
@@ -121,8 +116,7 @@ class _IndexedLoader(AbstractContextManager):
 
 
 class TrainLoader(_IndexedLoader, TrainingBatches):
-    """With several ranks each of them calls `agree` before it asks for the next batch. A single rank agrees
-    by itself."""
+    """Several ranks call `agree` where one of them has met damaged samples; a single one does by itself."""
 
     def __init__(
         self,
@@ -147,6 +141,14 @@ class TrainLoader(_IndexedLoader, TrainingBatches):
     def __iter__(self) -> Iterator[MicroBatch]:
         orders = self._orders(self.epoch, self.step)
         return self._counted(self._batches(orders, self.micro_batches, agree=self.world == 1))
+
+    @property
+    def fresh(self) -> int:
+        return len(self.damage.fresh)
+
+    def agree(self, ranks: Collectives) -> None:
+        """Every rank learns what the others found; all of them raise together where that is too much."""
+        self.damage.agree(ranks.gather(self.damage.fresh))
 
     def damaged(self) -> int:
         return len(self.damage.known)
@@ -210,6 +212,11 @@ class EvaluationLoader(_IndexedLoader):
 
     def __iter__(self) -> Iterator[MicroBatch]:
         return self._batches(self._orders(), 1, agree=self.world == 1)
+
+    def agree(self, batch: MicroBatch, ranks: Collectives) -> None:
+        """For each batch, by all ranks: all of them raise together where one could not read its own."""
+        if ranks.world > 1 and ranks.sum([float(len(batch.fresh))])[0]:
+            self.damage.agree(ranks.gather(batch.fresh))
 
     def _orders(self) -> Iterator[Order]:
         slot = self.rank * self.batch + np.arange(self.batch)

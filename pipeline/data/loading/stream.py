@@ -133,8 +133,12 @@ class StreamLoader(TrainingBatches):
             raise _mid_epoch(state["epoch"], state["step"])
         self.epoch = state["epoch"]
 
-    def agree(self, batch: MicroBatch, ranks: Collectives) -> None:
-        """There is nothing to agree upon: each worker replaces the images that it cannot decode."""
+    @property
+    def fresh(self) -> int:
+        return 0  # each worker replaces the images that it cannot decode
+
+    def agree(self, ranks: Collectives) -> None:
+        """There is nothing to agree upon."""
 
     def damaged(self) -> int:
         return 0  # they are logged, not counted

@@ -58,11 +58,15 @@ def test_a_small_set_may_lose_one_sample_and_evaluation_none():
         DamagedSamples(made_up(1000), NONE).agree([[Finding(1, "x")]])
 
 
-def test_findings_must_be_agreed_upon_before_more_are_handed_over():
+def test_findings_wait_until_they_are_agreed_upon_and_are_handed_over_once():
     damage = DamagedSamples(made_up(1000), FIVE)
-    damage.hand_over([Finding(1, "x")])
-    with pytest.raises(AssertionError, match="agreed"):
-        damage.hand_over([])
+    one, two = Finding(1, "x"), Finding(2, "y")
+    assert damage.hand_over([one]) == (one,)
+    assert damage.hand_over([one, two]) == (two,)
+    assert damage.fresh == (one, two)
+    damage.agree([damage.fresh])
+    assert damage.fresh == ()
+    assert damage.known == {1: "x", 2: "y"}
 
 
 def test_the_state_carries_what_was_agreed_and_nothing_that_lies_ahead():

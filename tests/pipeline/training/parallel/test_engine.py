@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from pipeline.errors import UserError
-from pipeline.training.deepspeed_adapter import CheckpointFiles
-from pipeline.training.engine import FOLDER, micro_batch
+from pipeline.training.parallel.deepspeed_adapter import CheckpointFiles
+from pipeline.training.parallel.engine import FOLDER, micro_batch
 from tests.pipeline.ranks import environment, run_ranks
 
 pytestmark = pytest.mark.xdist_group("engine")  # its runs are shared
@@ -224,7 +224,7 @@ print([
 
 
 def test_deepspeed_has_what_the_adapter_reaches_into():
-    """Read in DeepSpeed 0.19.8. Where one is missing, pipeline/training/deepspeed_adapter.py must change."""
+    """Read in DeepSpeed 0.19.8. Where one is missing, parallel/deepspeed_adapter.py must change."""
     [missing] = run_ranks(1, ["-c", REACHED_INTO])
     assert missing.splitlines()[-1] == "[]"
 
@@ -243,7 +243,7 @@ def test_deepspeed_starts_without_a_compiler(tmp_path):
 
 
 def test_importing_the_engine_does_not_import_deepspeed():
-    check = "import sys, pipeline.training.engine; print('deepspeed' in sys.modules)"
+    check = "import sys, pipeline.training.parallel.engine; print('deepspeed' in sys.modules)"
     out = subprocess.check_output([sys.executable, "-c", check], text=True, env=environment())
     assert out == "False\n"
     assert FOLDER == "engine"  # a published checkpoint's layout

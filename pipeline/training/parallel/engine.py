@@ -9,10 +9,10 @@ node), its `latest` file, and its way to open pickles: here only tensors and pla
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -20,17 +20,11 @@ from pipeline.config.machine import EngineConfig
 from pipeline.errors import UserError, WorkFailed
 from pipeline.processes.ranks import Ranks
 from pipeline.runs.checkpoints import SaveFailed
-from pipeline.training import deepspeed_adapter as adapter
+from pipeline.training.parallel import deepspeed_adapter as adapter
 from tnt.block import TNTBlock
 
 FOLDER = "engine"  # in a checkpoint
 Criterion = Callable[[Tensor, Tensor], Tensor]
-
-
-@dataclass(frozen=True)
-class Step:
-    applied: bool  # False: something was not finite, and the weights stayed as they were
-    grad_norm: float
 
 
 def micro_batch(share: int, most: int, block: int) -> int:
@@ -72,6 +66,7 @@ class Engine:
             "gradient_clipping": clip if self.stage else 0.0,
             "checkpoint": {"tag_validation": "Fail"},
             "steps_per_print": None,
+            "timers": {"throughput": {"enabled": False}},  # it waits for the device, twice a step
         }
         if precision == "bf16":
             # Modules named here would also exchange their gradients in bf16.
@@ -88,6 +83,12 @@ class Engine:
         self._files = adapter.CheckpointFiles()
         adapter.write_by(self._engine, self._files)
         self._gathered = deepspeed.zero.GatheredParameters
+        self._engine.train()
+        self._parameters = list(self.module.parameters())
+        self._buffers = dict(self.module.named_buffers())
+        self._named = dict(self.module.named_parameters()) | self._buffers
+        # One rank has nobody to exchange gradients with, and would copy all of them twice.
+        self._exchange = self._engine.no_sync if ranks.world == 1 and not self.stage else nullcontext
         if config.compile:
             self._engine.compile()
 
@@ -100,14 +101,13 @@ class Engine:
         """Its `param_groups` are those that count: the learning rate is set there."""
         return self._engine.optimizer
 
-    def accumulate(self, images: Tensor, targets: Tensor, criterion: Criterion, path_keys: Tensor) -> Tensor:
-        """Forward and backward of one micro-batch: its mean loss. `path_keys` (B) decide which paths an image
-        drops; what else a network of timm's draws follows from the first of them.
+    def accumulate(self, images: Tensor, targets: Tensor, criterion: Criterion, keys: np.ndarray) -> Tensor:
+        """Forward and backward of one micro-batch: its mean loss. `keys` (int64, B) decide which paths an
+        image drops; what else a network of timm's draws follows from the first of them.
         """
-        torch.manual_seed(int(path_keys[0]))
-        self._engine.train()
-        path_keys = path_keys.to(self.device, non_blocking=True)
-        with _kernels_named():
+        torch.manual_seed(int(keys[0]))
+        path_keys = torch.from_numpy(keys).to(self.device, non_blocking=True)
+        with _kernels_named(), self._exchange():
             loss = criterion(self._engine(images, path_keys).float(), targets)
             # A loss that is not finite makes every gradient so, on all ranks once they are summed: then all
             # see the same norm, and all skip the step. Multiplying by 1 changes no bit.
@@ -117,33 +117,37 @@ class Engine:
             self._engine.step()
         return loss.detach()
 
-    def step(self) -> Step:
-        """The update, after as many micro-batches as make the global batch."""
+    def step(self) -> Tensor:
+        """The update, after as many micro-batches as make the global batch, and the norm of its gradients.
+
+        Where that is not finite, the weights and the optimizer's state stay as they were: on a GPU its kernel
+        sees to that, so that nobody waits for the norm. ZeRO's stages above 0 wait for it.
+        """
         if self.stage:
             self._engine.step()
             applied = self._engine.was_step_applied()
-            return Step(applied, float(self._engine.get_global_grad_norm()) if applied else math.inf)
-        gradients = [p.grad for p in self.module.parameters() if p.grad is not None]
-        total = nn.utils.get_total_norm(gradients)
-        norm = float(total)
-        if math.isfinite(norm):
-            if self.clip:
-                nn.utils.clip_grads_with_norm_(self.module.parameters(), self.clip, total)
-            self._engine.step()
-            return Step(True, norm)
-        adapter.skip_step(self._engine)
-        return Step(False, norm)
+            return torch.as_tensor(self._engine.get_global_grad_norm() if applied else math.inf)
+        norm = nn.utils.get_total_norm([p.grad for p in self._parameters if p.grad is not None])
+        if self.optimizer.param_groups[0]["fused"]:
+            # As torch.amp.GradScaler says it.
+            self.optimizer.found_inf = 1 - norm.isfinite().float()  # type: ignore[attr-defined]
+        elif not norm.isfinite():
+            adapter.skip_step(self._engine)
+            return norm
+        if self.clip:
+            nn.utils.clip_grads_with_norm_(self._parameters, self.clip, norm)
+        self._engine.step()
+        return norm
 
     @contextmanager
     def weights(self) -> Iterator[dict[str, Tensor]]:
         """The whole fp32 weights by name, and buffers, for as long as the block lasts."""
-        parameters = list(self.module.parameters())
-        with self._gathered(parameters) if self.stage == 3 else nullcontext():
-            yield {
-                name: tensor.detach()
-                for part in (self.module.named_parameters(), self.module.named_buffers())
-                for name, tensor in part
-            }
+        with self._gathered(self._parameters) if self.stage == 3 else nullcontext():
+            yield {name: tensor.detach() for name, tensor in self._named.items()}
+
+    def buffers(self) -> dict[str, Tensor]:
+        """Copies of what the next forward pass changes (BatchNorm's statistics); a TNT has none."""
+        return {name: tensor.clone() for name, tensor in self._buffers.items()}
 
     def write(self, directory: Path) -> list[str]:
         """This rank's part of a checkpoint; the names of its files."""
@@ -168,7 +172,7 @@ class Engine:
                 f"the checkpoint {checkpoint} was written with engine.zero_stage={source['zero_stage']}, and "
                 f"ZeRO {self.stage} cannot read it: go on with engine.zero_stage={source['zero_stage']}"
             )
-        from pipeline.training.resharding import universal
+        from pipeline.training.parallel.resharding import universal
 
         with (
             adapter.plain_pickles(),
@@ -187,11 +191,11 @@ class Engine:
             raise WorkFailed(f"DeepSpeed found nothing to load in {checkpoint / FOLDER}")
 
     def _unfit(self) -> str:
-        for name, p in self.module.named_parameters():
-            held = getattr(p, "ds_tensor", p)  # ZeRO 3: this rank's part
-            if not bool(torch.isfinite(held).all()):
-                return f"rank {self.ranks.rank}: the weights {name} are not finite"
-        return ""
+        # Under ZeRO 3 this rank's part of each.
+        parts = {name: getattr(p, "ds_tensor", p) for name, p in self.module.named_parameters()}
+        finite = torch.stack([torch.isfinite(part).all() for part in parts.values()]).tolist()
+        bad = next((name for name, sound in zip(parts, finite, strict=True) if not sound), "")
+        return f"rank {self.ranks.rank}: the weights {bad} are not finite" if bad else ""
 
 
 @contextmanager

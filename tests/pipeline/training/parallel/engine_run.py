@@ -6,6 +6,7 @@ the step; each rank takes its part of it.
 
 import hashlib
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from pipeline.processes.device import find_device
 from pipeline.processes.place import find_place
 from pipeline.processes.ranks import joined
 from pipeline.runs.checkpoints import Checkpoints
-from pipeline.training.engine import Engine
+from pipeline.training.parallel.engine import Engine
 
 GLOBAL_BATCH = 8
 
@@ -83,10 +84,10 @@ def train_step(engine: Engine, step: int, options: dict) -> dict:
         part = slice(first + micro * size, first + (micro + 1) * size)
         criterion = forbidden if options.get("forbidden") else F.cross_entropy
         here = images[part].to(engine.device), labels[part].to(engine.device)
-        loss += float(engine.accumulate(*here, criterion, keys[part]))
-    done = engine.step()
+        loss += float(engine.accumulate(*here, criterion, keys[part].numpy()))
+    norm = float(engine.step())
     mean = engine.ranks.sum([loss])[0] / engine.ranks.world / engine.accumulation
-    return {"loss": mean, "applied": done.applied, "norm": done.grad_norm}
+    return {"loss": mean, "applied": math.isfinite(norm), "norm": norm}
 
 
 def digest(engine: Engine) -> str:
