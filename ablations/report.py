@@ -19,7 +19,7 @@ from ablations.reporting.figures import draw
 from ablations.reporting.origin import explain
 from ablations.reporting.page import render
 from ablations.reporting.sizes import KEPT
-from ablations.reporting.tables import Table, printable
+from ablations.reporting.tables import Table
 from ablations.reporting.text import files, terminal
 from ablations.reporting.text.grid import grid, setting_grid
 from pipeline.errors import UserError, command, unknown_name
@@ -27,6 +27,7 @@ from pipeline.files import sha256
 from pipeline.runs.directory import WEIGHTS
 from pipeline.runs.provenance import code
 from pipeline.runs.records import Record
+from tnt.untrusted.showing import shown
 
 
 class _Arguments(argparse.ArgumentParser):
@@ -85,7 +86,7 @@ def main(argv: Sequence[str]) -> int:
     failed = False
     if options.why:
         lines = explain(found, options.why, code().commit)
-        print("\n".join(map(printable, lines)))
+        print("\n".join(map(shown, lines)))
     elif options.missing:
         _missing(found, options)
     elif options.verify:
@@ -95,7 +96,7 @@ def main(argv: Sequence[str]) -> int:
         if options.figures or options.html:
             _draw(found, results, Path(options.runs), options.html)
     for line in (*found.problems, *found.notes):
-        print(f"report: {printable(line)}", file=sys.stderr)
+        print(f"report: {shown(line)}", file=sys.stderr)
     return int(failed or (options.strict and bool(found.problems)))
 
 

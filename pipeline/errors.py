@@ -11,11 +11,8 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import NoReturn
 
-
-class UserError(ValueError):
-    """Something that the user can put right: the message says what was wrong and what to do."""
-
-    exit_status = 2
+from tnt.untrusted.reading import UserError as UserError
+from tnt.untrusted.showing import shown
 
 
 class WorkFailed(UserError):
@@ -49,7 +46,7 @@ def command(
         status = main(sys.argv[1:] if argv is None else argv)
         sys.stdout.flush()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {shown(error)}", file=sys.stderr)
         sys.exit(error.exit_status)
     except KeyboardInterrupt:
         print(f"\n{stopped}", file=sys.stderr)
@@ -58,4 +55,9 @@ def command(
         # `… | head` closed our output: nothing more can be said, and the flush at exit must not raise again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"error: {shown(error.filename)}: {error.strerror}", file=sys.stderr)
+        sys.exit(1)
     sys.exit(status or 0)

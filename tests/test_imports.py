@@ -13,7 +13,8 @@ SOURCES = repository()
 
 # Each row may import the rows above it; modules and folders of one row may not import each other.
 ORDER = (
-    {"tnt", "pipeline.errors"},
+    {"tnt"},
+    {"pipeline.errors"},
     {"pipeline.files", "pipeline.terminal"},
     {"pipeline.processes"},
     {"pipeline.data"},

@@ -13,6 +13,7 @@ import torch
 
 from tnt.config import VARIANTS, get_config
 from tnt.model import TNT
+from tnt.untrusted.showing import shown
 from tnt.weights.models import name_of, open_model
 
 
@@ -75,7 +76,7 @@ def choose_model(options: argparse.Namespace, resize: bool = True) -> ChosenMode
         if not held.heads_known:
             heads = f"{held.config.outer_heads} outer and {held.config.inner_heads} inner heads"
             unknown = "the weights do not tell the number of heads"
-            print(f"{options.weights}: {unknown}; {heads} are assumed", file=sys.stderr)
+            print(f"{shown(options.weights)}: {unknown}; {heads} are assumed", file=sys.stderr)
         origin = str(options.weights)
     else:
         torch.manual_seed(options.seed)
@@ -106,7 +107,7 @@ def run(command: str, work: Callable[[], int]) -> int:
     except torch.OutOfMemoryError:
         print(f"{command}: out of memory; give a smaller --batch or --size", file=sys.stderr)
     except (ValueError, OSError) as error:
-        print(f"{command}: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"{command}: {shown(' '.join(str(error).split()))}", file=sys.stderr)
     return 2
 
 
@@ -141,10 +142,5 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str] | None]) -> No
         if row is None:
             table.add_section()
         else:
-            table.add_row(*(Text(printable(value)) for value in row))
+            table.add_row(*(Text(shown(value)) for value in row))
     Console(width=None if sys.stdout.isatty() else 10_000).print(table)
-
-
-def printable(text: str) -> str:
-    """A file's name as a terminal may show it: without control characters and undecodable bytes."""
-    return "".join(character if character.isprintable() else "�" for character in text)

@@ -9,6 +9,20 @@ from typing import Any
 
 FORMS = ("official", "legacy")
 SE_PLACES = ("none", "inner", "outer", "both")
+# Far beyond any network that was ever trained: above it, a number is a mistake that would cost minutes.
+MOST = {
+    "image_size": 4096,
+    "patch_size": 1024,
+    "word_edge": 1024,
+    "depth": 1000,
+    "patch_dim": 1 << 16,
+    "word_dim": 1 << 16,
+    "outer_heads": 1 << 16,
+    "inner_heads": 1 << 16,
+    "mlp_ratio": 1000,
+    "channels": 1000,
+    "classes": 1_000_000,
+}
 
 
 @dataclass(frozen=True)
@@ -45,6 +59,12 @@ class TNTConfig:
             )
         _check_heads("inner_heads", self.inner_heads, "word_dim", self.c)
         _check_heads("outer_heads", self.outer_heads, "patch_dim", self.patch_dim)
+
+    @classmethod
+    def of(cls, values: dict[str, Any]) -> TNTConfig:
+        """From the fields that a file names."""
+        _refuse_unknown_fields(values)
+        return cls(**values)
 
     @property
     def words(self) -> int:
@@ -84,11 +104,11 @@ class TNTConfig:
     def _check_choices(self) -> None:
         _check_choice("form", self.form, FORMS)
         _check_choice("se", self.se, SE_PLACES)
-        for name in ("image_size", "patch_size", "word_edge", "depth", "patch_dim", "mlp_ratio", "channels"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
-        if self.classes < 0:
-            raise ValueError(f"classes={self.classes} must be 0 (no head) or more")
+        for name, most in MOST.items():
+            least = 0 if name == "classes" else 1  # 0: no head
+            value = getattr(self, name)
+            if value is not None and not least <= value <= most:
+                raise ValueError(f"{name}={value} must lie in {least} to {most}")
         if not 0 <= self.drop_path < 1:
             raise ValueError(f"drop_path={self.drop_path} must lie in [0, 1)")
         if self.image_size % self.patch_size:

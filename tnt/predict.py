@@ -19,9 +19,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from tnt.commandline import add_model_options, choose_model, print_table, printable, progress, run
+from tnt.commandline import add_model_options, choose_model, print_table, progress, run
 from tnt.images import Item, batches, find_images
 from tnt.model import TNT
+from tnt.untrusted.showing import shown
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,7 @@ def _predict(options: argparse.Namespace) -> int:
     with progress(len(items)) as advance:
         WRITERS[options.format](_counted(predictions, advance, skipped))
     for reason in skipped:
-        print(f"tnt.predict: skipped {printable(reason)}", file=sys.stderr)
+        print(f"tnt.predict: skipped {shown(reason)}", file=sys.stderr)
     if skipped:
         print(f"tnt.predict: {len(skipped)} of {len(items)} images were skipped", file=sys.stderr)
     return 1 if skipped else 0

@@ -135,8 +135,3 @@ def delta(entry: Entry) -> str:
     if entry.delta is None:
         return NONE
     return f"{round(entry.delta, 2) + 0.0:+.2f}".replace("-", "−")  # + 0.0: no −0.00
-
-
-def printable(text: str) -> str:
-    """One line without control characters, as text in a record may be hostile."""
-    return "".join(letter if letter.isprintable() else "�" for letter in text)

@@ -8,6 +8,7 @@ from ablations.reporting.tables import Table
 from ablations.reporting.text.grid import Grid, grid
 from pipeline.errors import WorkFailed
 from pipeline.files import publish_bytes
+from tnt.untrusted.showing import shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -93,7 +94,7 @@ def frame(table: Table) -> "pd.DataFrame":
         {
             "table": table.name,
             "scale": table.scale,
-            "protocol": table.protocol,
+            "protocol": shown(table.protocol),
             "row": row.label,
             "cell": entry.key,
             "column": entry.column,
