@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -83,6 +84,8 @@ def choose_model(options: argparse.Namespace, resize: bool = True) -> ChosenMode
         model = TNT(get_config(options.model or "tnt_s", **size))
         origin = f"random weights, seed {options.seed}"
     try:
+        if torch.device(device).type == "meta":
+            raise ValueError("device 'meta' holds no numbers; valid: cpu, cuda, cuda:1, …")
         model = model.to(device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
@@ -93,7 +96,9 @@ def choose_model(options: argparse.Namespace, resize: bool = True) -> ChosenMode
 def run(command: str, work: Callable[[], int]) -> int:
     """The exit status of a command; what a user can cause ends in one line, not in a stack trace."""
     try:
-        status = work()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"PIL\.")  # of odd files, which are named if unusable
+            status = work()
         sys.stdout.flush()
         return status
     except BrokenPipeError:  # the reader of our output has left, as `head` does
@@ -104,9 +109,12 @@ def run(command: str, work: Callable[[], int]) -> int:
         return 130
     except ModuleNotFoundError as missing:
         print(f"{command}: {missing.name} is needed for this: pip install {missing.name}", file=sys.stderr)
-    except torch.OutOfMemoryError:
+    except (torch.OutOfMemoryError, MemoryError):
         print(f"{command}: out of memory; give a smaller --batch or --size", file=sys.stderr)
-    except (ValueError, OSError) as error:
+    except OSError as error:
+        where = f"{shown(error.filename)}: " if error.filename else ""
+        print(f"{command}: {where}{error.strerror or shown(error)}", file=sys.stderr)
+    except ValueError as error:
         print(f"{command}: {shown(' '.join(str(error).split()))}", file=sys.stderr)
     return 2
 

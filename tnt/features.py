@@ -25,6 +25,7 @@ from tnt.feature_store import FeatureStore
 from tnt.images import Item, batches, find_images
 from tnt.model import TNT
 from tnt.shard_images import find_shards, shard_items
+from tnt.untrusted.reading import open_regular
 from tnt.untrusted.showing import shown
 
 KINDS = ("class", "patches", "words")
@@ -217,7 +218,7 @@ def _fingerprint(contents: Sequence[Path | bytes]) -> str:
 
 def _digest(weights: str) -> str:
     path = Path(weights)
-    with (path / "model.safetensors" if path.is_dir() else path).open("rb") as file:
+    with open_regular(path / "model.safetensors" if path.is_dir() else path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -1,4 +1,3 @@
-import argparse
 import os
 import signal
 import subprocess
@@ -8,7 +7,7 @@ import pytest
 import torch
 
 from tnt import weights
-from tnt.commandline import add_model_options, choose_model, run
+from tnt.commandline import run
 
 
 def fails_with(error: BaseException) -> int:

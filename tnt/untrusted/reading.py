@@ -9,6 +9,7 @@ import json
 import math
 import os
 import stat
+import zipfile
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -37,33 +38,50 @@ class BadFile(UserError):
     """A file that cannot be what it should be."""
 
 
-def open_regular(path: str | Path) -> BinaryIO:
-    """FileNotFoundError where there is nothing; BadFile for all that is no file of bytes."""
+def check_regular(path: str | Path, mode: int) -> None:
+    if not stat.S_ISREG(mode):
+        kind = KINDS.get(stat.S_IFMT(mode), "something else")
+        raise BadFile(f"{shown(path)} is {kind}, not a regular file")
+
+
+def descriptor_of(path: str | Path) -> int:
+    """To read from; OSError where it cannot be opened, BadFile where it is no file of bytes."""
+    if "\0" in str(path):
+        raise BadFile(f"{shown(path)} is no name of a file")
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except FileNotFoundError:
-        raise
-    except (OSError, ValueError) as error:  # ValueError: a name with a NUL
-        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        raise BadFile(f"{shown(path)} cannot be opened: {reason}") from None
-    kind = stat.S_IFMT(os.fstat(descriptor).st_mode)
-    if kind != stat.S_IFREG:
+        check_regular(path, os.fstat(descriptor).st_mode)
+    except BadFile:
         os.close(descriptor)
-        raise BadFile(f"{shown(path)} is {KINDS.get(kind, 'something else')}, not a regular file")
-    return os.fdopen(descriptor, "rb")
+        raise
+    return descriptor
+
+
+def open_regular(path: str | Path) -> BinaryIO:
+    return os.fdopen(descriptor_of(path), "rb")
 
 
 def read_bytes(path: str | Path, most: int = MOST_BYTES) -> bytes:
-    """A whole file of at most so many bytes; its size is looked at first."""
-    with open_regular(path) as file:
-        try:
+    """A whole file of at most so many bytes; FileNotFoundError where there is none."""
+    try:
+        with open_regular(path) as file:
             size = os.fstat(file.fileno()).st_size
             content = file.read(most + 1) if size <= most else b""
-        except OSError as error:
-            raise BadFile(f"{shown(path)} cannot be read: {error.strerror}") from None
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise BadFile(f"{shown(path)} cannot be read: {error.strerror}") from None
     if max(size, len(content)) > most:
         raise BadFile(f"{shown(path)} has {max(size, len(content)):,} bytes; at most {most:,} are read of it")
     return content
+
+
+def unpacked_size(file: BinaryIO) -> int:
+    """What the entries of a zip claim to hold; BadFile where it is none."""
+    try:
+        return sum(each.file_size for each in zipfile.ZipFile(file).infolist())
+    except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError) as error:
+        raise BadFile(f"it is no archive: {error}") from None
 
 
 def memory() -> int:
@@ -103,7 +121,7 @@ def json_of(content: bytes | str, where: str, shape: Any = Any) -> Any:
         raise BadFile(f"{shown(where)} is damaged: it is nested too deeply") from None
     except ValueError as error:
         raise BadFile(f"{shown(where)} is damaged: {error}") from None
-    if problem := _too_deep(value, text) or _other_than(value, shape, ""):
+    if problem := _too_deep(value, text) or other_than(value, shape):
         raise BadFile(f"{shown(where)} is damaged: {problem}")
     return value
 
@@ -154,7 +172,7 @@ def _too_deep(value: Any, text: str) -> str:
     return f"it is nested more than {MOST_DEPTH} deep"
 
 
-def _other_than(value: Any, shape: Any, place: str) -> str:
+def other_than(value: Any, shape: Any, place: str = "") -> str:
     """Why a value has not the shape, with its place; empty where it has."""
     if shape is Any:
         return ""
@@ -168,7 +186,7 @@ def _other_than(value: Any, shape: Any, place: str) -> str:
     found = ""
     if isinstance(shape, list):
         found = next(
-            filter(None, (_other_than(v, shape[0], f"{place}[{i}]") for i, v in enumerate(value))), ""
+            filter(None, (other_than(v, shape[0], f"{place}[{i}]") for i, v in enumerate(value))), ""
         )
     elif isinstance(shape, dict):
         for name, inner in shape.items():
@@ -176,5 +194,5 @@ def _other_than(value: Any, shape: Any, place: str) -> str:
             for each in names:
                 if each not in value:
                     return f"{shown(f'{place}.{each}'.lstrip('.'))} is missing"
-                found = found or _other_than(value[each], inner, f"{place}.{each}")
+                found = found or other_than(value[each], inner, f"{place}.{each}")
     return found
