@@ -44,7 +44,7 @@ DOORS = {
     "onnx": {"tnt/export.py"},
     "onnxruntime": {"tnt/export.py"},
     "sklearn": {"tnt/figures/data.py", "pipeline/data/packing/sources/digits.py"},
-    "scipy": {"pipeline/data/packing/sources/imagenet.py", "pipeline/data/packing/sources/oxford.py"},
+    "scipy": {"pipeline/data/packing/sources/matlab.py"},
     "rich": {
         "tnt/commandline.py",
         "pipeline/terminal.py",
