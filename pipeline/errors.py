@@ -8,7 +8,8 @@ of ours.
 import difflib
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import NoReturn
 
 from tnt.untrusted.reading import UserError as UserError
@@ -19,6 +20,33 @@ class WorkFailed(UserError):
     """The command was right, but its work could not be done: damaged data, a full disk."""
 
     exit_status = 1
+
+
+@dataclass(frozen=True)
+class Range:
+    """The numbers that a setting may be."""
+
+    least: float
+    most: float
+    without_least: bool = False
+    without_most: bool = False
+
+    def holds(self, value: float) -> bool:
+        above = self.least < value or (value == self.least and not self.without_least)
+        return above and (value < self.most or (value == self.most and not self.without_most))
+
+    def __str__(self) -> str:
+        if self.without_least:
+            return f"above {self.least:,}, at most {self.most:,}"
+        return f"from {self.least:,} to {'below ' if self.without_most else ''}{self.most:,}"
+
+
+def check_ranges(settings: object, ranges: Mapping[str, Range], section: str) -> None:
+    """Refuse a number, or one of several, that lies outside; not a number lies outside of every range."""
+    for name, valid in ranges.items():
+        value = getattr(settings, name)
+        if not all(valid.holds(each) for each in (value if isinstance(value, tuple) else (value,))):
+            raise UserError(f"{section}.{name} is {value}; it must be {valid}")
 
 
 def unknown_name(what: str, name: str, valid: Iterable[str]) -> UserError:

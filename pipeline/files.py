@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import FileIO
+from io import BufferedReader, FileIO
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
@@ -182,7 +182,7 @@ def sha256(path: Path) -> str:
         return sha256_of(file)
 
 
-def sha256_of(file: BinaryIO | FileIO) -> str:
+def sha256_of(file: BufferedReader | FileIO) -> str:
     """Of an opened file, from where it stands to its end."""
     return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -215,5 +215,16 @@ def _identity(path: Path) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
+def to_add(path: str, flags: int, mode: int = 0o666) -> int:
+    """An opener for files that grow, which may have been replaced by something else."""
+    descriptor = os.open(path, flags | os.O_NONBLOCK, mode)
+    try:
+        check_regular(path, os.fstat(descriptor).st_mode)
+    except BadFile:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
 def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
+    return to_add(path, flags, 0o600)

@@ -60,12 +60,6 @@ class TNTConfig:
         _check_heads("inner_heads", self.inner_heads, "word_dim", self.c)
         _check_heads("outer_heads", self.outer_heads, "patch_dim", self.patch_dim)
 
-    @classmethod
-    def of(cls, values: dict[str, Any]) -> TNTConfig:
-        """From the fields that a file names."""
-        _refuse_unknown_fields(values)
-        return cls(**values)
-
     @property
     def words(self) -> int:
         """m, the words of a patch."""
@@ -121,6 +115,12 @@ class TNTConfig:
                 f"word_edge={self.word_edge} does not divide patch_size={self.patch_size}; "
                 f"valid: {_listed(_divisors(self.patch_size))}"
             )
+
+
+def from_fields(values: dict[str, Any]) -> TNTConfig:
+    """The network that a file describes; a field that is none is refused by name."""
+    _refuse_unknown_fields(values)
+    return TNTConfig(**values)
 
 
 def _refuse_unknown_fields(names: dict[str, Any]) -> None:

@@ -72,7 +72,7 @@ def _item(shard: Path, image: tuple[str, bytes] | None, label: int | None) -> It
 
 def _content(archive: tarfile.TarFile, member: tarfile.TarInfo, most: int) -> bytes:
     if member.size > most:
-        raise UserError(f"{archive.name}: {member.name} has {member.size:,} bytes; at most {most:,} are read")
+        raise UserError(f"{member.name} has {member.size:,} bytes; at most {most:,} are read of it")
     file = archive.extractfile(member)
     assert file is not None  # regular files have content
     return file.read()

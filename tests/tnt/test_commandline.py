@@ -6,6 +6,7 @@ import sys
 import pytest
 import torch
 
+from tests.leases import Leases
 from tnt import weights
 from tnt.commandline import run
 
@@ -40,12 +41,14 @@ def test_a_mistake_of_ours_keeps_its_stack_trace():
 
 
 def test_interrupting_a_command_leaves_one_line(tmp_path):
-    """The image is a pipe, so the command is at work, waiting for it, when the signal comes."""
-    os.mkfifo(tmp_path / "x.png")
+    """The command is at work, waiting for the image, when the signal comes."""
+    (tmp_path / "x.png").touch()
+    leases = Leases([tmp_path / "x.png"])
     command = [sys.executable, "-m", "tnt.predict", str(tmp_path / "x.png"), "--random-weights"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        with (tmp_path / "x.png").open("wb"):
-            process.send_signal(signal.SIGINT)
+        assert leases.asked.wait(60)
+        process.send_signal(signal.SIGINT)
+        leases.let_go()
         _, printed = process.communicate(timeout=60)
     assert process.returncode == 130
     assert printed.splitlines()[1:] == ["tnt.predict: interrupted"]

@@ -10,6 +10,7 @@ import math
 import os
 import stat
 import zipfile
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -48,7 +49,10 @@ def descriptor_of(path: str | Path) -> int:
     """To read from; OSError where it cannot be opened, BadFile where it is no file of bytes."""
     if "\0" in str(path):
         raise BadFile(f"{shown(path)} is no name of a file")
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except BlockingIOError:  # a plain file that a file server has leased: it is given back soon
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         check_regular(path, os.fstat(descriptor).st_mode)
     except BadFile:
@@ -57,7 +61,7 @@ def descriptor_of(path: str | Path) -> int:
     return descriptor
 
 
-def open_regular(path: str | Path) -> BinaryIO:
+def open_regular(path: str | Path) -> BufferedReader:
     return os.fdopen(descriptor_of(path), "rb")
 
 

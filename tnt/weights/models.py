@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from tnt.config import VARIANTS, TNTConfig, get_config
+from tnt.config import VARIANTS, TNTConfig, from_fields, get_config
 from tnt.embed import resize_patch_positions
 from tnt.model import TNT
 from tnt.untrusted.reading import json_of
@@ -68,7 +68,7 @@ def read(path: str | Path, *, ema: bool = True) -> Weights:
     try:
         recorded = None
         if "tnt_config" in metadata:
-            recorded = TNTConfig.of(json_of(metadata["tnt_config"], "tnt_config", dict))
+            recorded = from_fields(json_of(metadata["tnt_config"], "tnt_config", dict))
         format = recognise(foreign)
         state = format.to_ours(foreign)
         config, heads_known = _config_of(state, recorded)

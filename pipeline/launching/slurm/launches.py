@@ -25,6 +25,7 @@ from pipeline.files import locked, partial_name, publish_bytes
 from pipeline.launching.slurm import commands
 from pipeline.launching.slurm.commands import Job
 from pipeline.runs.attempts import attempts
+from tnt.untrusted.reading import read_json
 
 FOLDER = ".launches"
 LAUNCH, JOB, LOCK = "launch.json", "job", "lock"
@@ -86,7 +87,7 @@ def read(directory: Path) -> Launch:
     if not NAME.fullmatch(directory.name):
         raise UserError(f"{directory} is no launch: a copy, or a renamed one, does not count")
     try:
-        said = json.loads((directory / LAUNCH).read_text())
+        said = read_json(directory / LAUNCH, {"runs": [str]})
         return Launch(directory, tuple(said["runs"]), said.get("calibration", 0.0))
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(f"{directory} is no launch: {error}") from error
