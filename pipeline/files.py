@@ -138,7 +138,7 @@ def locked_by(path: Path) -> str | None:
             mine = _locked.get(_identity(path))
             if mine is not None and mine.process == os.getpid():
                 return os.pread(mine.descriptor, size, 0).decode() if mine.descriptor >= 0 else ""
-            with open(path, "rb") as file:
+            with open_regular(path) as file:
                 answer = fcntl.fcntl(file, fcntl.F_GETLK, question)
                 free = struct.unpack(FLOCK, answer)[0] == fcntl.F_UNLCK
                 return None if free else file.read(LEASE_BYTES).decode(errors="replace")

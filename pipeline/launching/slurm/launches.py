@@ -25,7 +25,7 @@ from pipeline.files import locked, partial_name, publish_bytes
 from pipeline.launching.slurm import commands
 from pipeline.launching.slurm.commands import Job
 from pipeline.runs.attempts import attempts
-from tnt.untrusted.reading import read_json
+from tnt.untrusted.reading import read_json, read_text
 
 FOLDER = ".launches"
 LAUNCH, JOB, LOCK = "launch.json", "job", "lock"
@@ -51,7 +51,7 @@ class Launch:
     def job(self) -> str | None:
         """Of the array; None before sbatch has answered, "" where nothing came of it."""
         path = self.directory / JOB
-        said = path.read_text().strip() if path.exists() else None
+        said = read_text(path).strip() if path.exists() else None
         return "" if said == LOST else said
 
     def settle(self, job: str) -> str | None:
