@@ -24,7 +24,7 @@ from ablations.reporting.figures import draw
 from ablations.reporting.origin import explain
 from ablations.reporting.page import render
 from ablations.reporting.sizes import KEPT
-from ablations.reporting.tables import Table, printable
+from ablations.reporting.tables import Table
 from ablations.reporting.text import files, terminal
 from ablations.reporting.text.grid import grids, setting_grid
 from pipeline.errors import UserError, command, unknown_name
@@ -32,6 +32,7 @@ from pipeline.files import sha256
 from pipeline.runs import answers
 from pipeline.runs.directory import WEIGHTS
 from pipeline.runs.provenance import code
+from tnt.untrusted.showing import shown
 
 
 class _Arguments(argparse.ArgumentParser):
@@ -90,7 +91,7 @@ def main(argv: Sequence[str]) -> int:
     failed = False
     if options.why:
         lines = explain(found, options.why, code().commit)
-        print("\n".join(map(printable, lines)))
+        print("\n".join(map(shown, lines)))
     elif options.missing:
         _missing(found, options)
     elif options.verify:
@@ -100,7 +101,7 @@ def main(argv: Sequence[str]) -> int:
         if options.figures or options.html:
             _draw(found, results, Path(options.runs), options.html)
     for line in (*found.problems, *found.notes):
-        print(f"report: {printable(line)}", file=sys.stderr)
+        print(f"report: {shown(line)}", file=sys.stderr)
     return int(failed or (options.strict and bool(found.problems)))
 
 

@@ -8,22 +8,47 @@ of ours.
 import difflib
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import NoReturn
 
+from tnt.untrusted.reading import UserError as UserError
+from tnt.untrusted.showing import shown
+
 OURS = ("tnt", "pipeline", "ablations")
-
-
-class UserError(ValueError):
-    """Something that the user can put right: the message says what was wrong and what to do."""
-
-    exit_status = 2
 
 
 class WorkFailed(UserError):
     """The command was right, but its work could not be done: damaged data, a full disk."""
 
     exit_status = 1
+
+
+@dataclass(frozen=True)
+class Range:
+    """The numbers that a setting may be."""
+
+    least: float
+    most: float
+    without_least: bool = False
+    without_most: bool = False
+
+    def holds(self, value: float) -> bool:
+        above = self.least < value or (value == self.least and not self.without_least)
+        return above and (value < self.most or (value == self.most and not self.without_most))
+
+    def __str__(self) -> str:
+        if self.without_least:
+            return f"above {self.least:,}, at most {self.most:,}"
+        return f"from {self.least:,} to {'below ' if self.without_most else ''}{self.most:,}"
+
+
+def check_ranges(settings: object, ranges: Mapping[str, Range], section: str) -> None:
+    """Refuse a number, or one of several, that lies outside; not a number lies outside of every range."""
+    for name, valid in ranges.items():
+        value = getattr(settings, name)
+        if not all(valid.holds(each) for each in (value if isinstance(value, tuple) else (value,))):
+            raise UserError(f"{section}.{name} is {value}; it must be {valid}")
 
 
 def unknown_name(what: str, name: str, valid: Iterable[str]) -> UserError:
@@ -56,7 +81,7 @@ def command(
         status = main(sys.argv[1:] if argv is None else argv)
         sys.stdout.flush()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {shown(error)}", file=sys.stderr)
         sys.exit(error.exit_status)
     except ModuleNotFoundError as missing:
         if str(missing.name).startswith(OURS):
@@ -70,4 +95,9 @@ def command(
         # `… | head` closed our output: nothing more can be said, and the flush at exit must not raise again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"error: {shown(error.filename)}: {error.strerror}", file=sys.stderr)
+        sys.exit(1)
     sys.exit(status or 0)

@@ -13,6 +13,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import struct
 import threading
 import time
@@ -24,10 +25,14 @@ from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
 from pipeline.errors import WorkFailed
+from tnt.untrusted.reading import BadFile, check_regular, json_of, open_regular, read_bytes
 
 PACKAGE = Path(__file__).resolve().parent  # this folder; its parent is what makes `pipeline` importable
 PARTIAL = ".partial"
 FLOCK = "hhqqi4x"  # struct flock of Linux on 64 bits: type, whence, start, length, process
+MOST_LINES = 1 << 30  # bytes of a file of JSON lines
+LEASE_BYTES = 1 << 12  # of what a lock's holder wrote into its file
+FULL = (errno.ENOSPC, errno.EDQUOT)
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
@@ -56,8 +61,13 @@ def published(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
-    except BaseException:
+    except BaseException as error:
         partial.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:  # a write does not say of which file
+            error.filename = str(path)
+        if isinstance(error, OSError) and error.errno in FULL:
+            free = shutil.disk_usage(path.parent).free
+            error.strerror = f"{error.strerror}; {free / 1e6:,.1f} MB are free there"
         raise
     flush_directory(path.parent)
 
@@ -128,10 +138,10 @@ def locked_by(path: Path) -> str | None:
             mine = _locked.get(_identity(path))
             if mine is not None and mine.process == os.getpid():
                 return os.pread(mine.descriptor, size, 0).decode() if mine.descriptor >= 0 else ""
-            with open(path, "rb") as file:
+            with open_regular(path) as file:
                 answer = fcntl.fcntl(file, fcntl.F_GETLK, question)
                 free = struct.unpack(FLOCK, answer)[0] == fcntl.F_UNLCK
-                return None if free else file.read().decode(errors="replace")
+                return None if free else file.read(LEASE_BYTES).decode(errors="replace")
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -153,22 +163,22 @@ def append_row(path: Path, row: Mapping[str, Any]) -> None:
 
 def rows(path: Path) -> list[dict[str, Any]]:
     """What the lines of a file of JSON lines say; nothing where there is no file."""
-    return [row for _, row in whole_lines(path.read_bytes())] if path.exists() else []
+    return [row for _, row in whole_lines(read_bytes(path, MOST_LINES))] if path.exists() else []
 
 
 def whole_lines(content: bytes) -> Iterator[tuple[bytes, dict[str, Any]]]:
     """Each line with what it says; a line that is being written, or that a crash cut off, is left out."""
     for line in content.splitlines(keepends=True):
         try:
-            row = json.loads(line)
-        except ValueError:
+            row = json_of(line, "", dict)
+        except BadFile:
             continue
-        if line.endswith(b"\n") and isinstance(row, dict):
+        if line.endswith(b"\n"):
             yield line, row
 
 
 def sha256(path: Path) -> str:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return sha256_of(file)
 
 
@@ -201,8 +211,20 @@ def _refuse_without_locks(error: OSError, path: Path) -> None:
 
 def _identity(path: Path) -> tuple[int, int]:
     found = os.stat(path)
+    check_regular(path, found.st_mode)
     return found.st_dev, found.st_ino
 
 
+def to_add(path: str, flags: int, mode: int = 0o666) -> int:
+    """An opener for files that grow, which may have been replaced by something else."""
+    descriptor = os.open(path, flags | os.O_NONBLOCK, mode)
+    try:
+        check_regular(path, os.fstat(descriptor).st_mode)
+    except BadFile:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
 def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
+    return to_add(path, flags, 0o600)

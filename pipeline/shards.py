@@ -26,6 +26,7 @@ except ModuleNotFoundError:
     sys.exit("error: not installed for this Python; `make demo` installs into .venv: activate that")
 
 from pipeline.errors import UserError, command, counted, some, unknown_name
+from tnt.untrusted.showing import shown
 
 if TYPE_CHECKING:
     from pipeline.data.packing.build import Outcome
@@ -86,7 +87,7 @@ def make(argv: Sequence[str]) -> int:
 
     source = read_source(options)
     for note in source.notes:
-        print(f"note: {note}", file=sys.stderr)
+        print(f"note: {shown(note)}", file=sys.stderr)
     packing = Packing(options.seed, options.samples_per_shard, options.workers, options.skip_damaged)
     outcome = pack(source, options.paths[-1], packing)
     report(outcome, options.paths[-1], "packed")
@@ -133,12 +134,12 @@ def verify(argv: Sequence[str]) -> int:
 
     damage = verify_set(options.root, options.workers)
     for one in damage:
-        print(one)
+        print(shown(one))
     if damage:
         cure = "remove these shards and run the `make` command again, or copy the shards again"
         print(f"{counted(len(damage), 'damaged shard')}: {cure}", file=sys.stderr)
         return 1
-    print(f"{options.root}: every byte is the same as when it was packed")
+    print(f"{shown(options.root)}: every byte is the same as when it was packed")
     return 0
 
 
@@ -154,16 +155,16 @@ def info(argv: Sequence[str]) -> int:
     print(describe(manifests))
     if options.sheet:
         contact_sheet(manifests, options.sheet)
-        print(f"\ncontact sheet: {options.sheet}")
+        print(f"\ncontact sheet: {shown(options.sheet)}")
     return 0
 
 
 def report(outcome: "Outcome", out: Path, done: str) -> None:
     if outcome.complete_before:
-        print(f"{out} is complete already (`verify` reads every byte)")
+        print(f"{shown(out)} is complete already (`verify` reads every byte)")
         return
     for split, manifest in outcome.manifests.items():
-        print(f"{done} {len(manifest):,} {split} images in {counted(len(manifest.shards), 'shard')}")
+        print(f"{done} {len(manifest):,} {shown(split)} images in {counted(len(manifest.shards), 'shard')}")
     if outcome.skipped:
         name_files(outcome.skipped, "damaged and left out")
     if outcome.flawed:
@@ -174,7 +175,7 @@ def report(outcome: "Outcome", out: Path, done: str) -> None:
 
 def name_files(notes: Mapping[str, str], what: str) -> None:
     print(f"{len(notes):,} images {what}:")
-    print(some([f"  {key}: {why}" for key, why in notes.items()], "\n", NAMED))
+    print(some([shown(f"  {key}: {why}") for key, why in notes.items()], "\n", NAMED))
 
 
 COMMANDS = {one.__name__: one for one in (make, index, verify, info)}

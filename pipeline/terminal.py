@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
+from tnt.untrusted.showing import shown
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.live import Live
@@ -53,7 +55,7 @@ class Lines:
 
     def say(self, text: str) -> None:
         """A line that stays."""
-        print(text, file=sys.stderr, flush=True)
+        print(shown(text), file=sys.stderr, flush=True)
 
     def close(self) -> None:
         pass
@@ -87,7 +89,7 @@ class Bar:
             self._bar.refresh()
 
     def say(self, text: str) -> None:
-        self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._bar.console.print(shown(text), markup=False, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
         self._bar.refresh()
@@ -139,7 +141,7 @@ class LiveTable:
 
     def say(self, text: str) -> None:
         """A line that stays above the table."""
-        self._live.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._live.console.print(shown(text), markup=False, highlight=False, soft_wrap=True)
 
 
 def _console(stream: TextIO) -> "Console":
@@ -158,9 +160,5 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> "Table":
         numbers = all(not row[index] or row[index][0].isdigit() for row in rows)
         table.add_column(name, justify="right" if rows and numbers else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(_printable(value)) for value in row))
+        table.add_row(*(Text(shown(value)) for value in row))
     return table
-
-
-def _printable(text: str) -> str:
-    return "".join(character if character.isprintable() else "�" for character in text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import torch
 
 from tnt.config import VARIANTS, get_config
 from tnt.model import TNT
+from tnt.untrusted.showing import shown
 from tnt.weights.models import name_of, open_model
 
 
@@ -75,13 +77,15 @@ def choose_model(options: argparse.Namespace, resize: bool = True) -> ChosenMode
         if not held.heads_known:
             heads = f"{held.config.outer_heads} outer and {held.config.inner_heads} inner heads"
             unknown = "the weights do not tell the number of heads"
-            print(f"{options.weights}: {unknown}; {heads} are assumed", file=sys.stderr)
+            print(f"{shown(options.weights)}: {unknown}; {heads} are assumed", file=sys.stderr)
         origin = str(options.weights)
     else:
         torch.manual_seed(options.seed)
         model = TNT(get_config(options.model or "tnt_s", **size))
         origin = f"random weights, seed {options.seed}"
     try:
+        if torch.device(device).type == "meta":
+            raise ValueError("device 'meta' holds no numbers; valid: cpu, cuda, cuda:1, …")
         model = model.to(device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
@@ -92,7 +96,9 @@ def choose_model(options: argparse.Namespace, resize: bool = True) -> ChosenMode
 def run(command: str, work: Callable[[], int]) -> int:
     """The exit status of a command; what a user can cause ends in one line, not in a stack trace."""
     try:
-        status = work()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"PIL\.")  # of odd files, which are named if unusable
+            status = work()
         sys.stdout.flush()
         return status
     except BrokenPipeError:  # the reader of our output has left, as `head` does
@@ -103,10 +109,13 @@ def run(command: str, work: Callable[[], int]) -> int:
         return 130
     except ModuleNotFoundError as missing:
         print(f"{command}: {missing.name} is needed for this: pip install {missing.name}", file=sys.stderr)
-    except torch.OutOfMemoryError:
+    except (torch.OutOfMemoryError, MemoryError):
         print(f"{command}: out of memory; give a smaller --batch or --size", file=sys.stderr)
-    except (ValueError, OSError) as error:
-        print(f"{command}: {' '.join(str(error).split())}", file=sys.stderr)
+    except OSError as error:
+        where = f"{shown(error.filename)}: " if error.filename else ""
+        print(f"{command}: {where}{error.strerror or shown(error)}", file=sys.stderr)
+    except ValueError as error:
+        print(f"{command}: {shown(' '.join(str(error).split()))}", file=sys.stderr)
     return 2
 
 
@@ -141,10 +150,5 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str] | None]) -> No
         if row is None:
             table.add_section()
         else:
-            table.add_row(*(Text(printable(value)) for value in row))
+            table.add_row(*(Text(shown(value)) for value in row))
     Console(width=None if sys.stdout.isatty() else 10_000).print(table)
-
-
-def printable(text: str) -> str:
-    """A file's name as a terminal may show it: without control characters and undecodable bytes."""
-    return "".join(character if character.isprintable() else "�" for character in text)

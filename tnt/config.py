@@ -9,6 +9,20 @@ from typing import Any
 
 FORMS = ("official", "legacy")
 SE_PLACES = ("none", "inner", "outer", "both")
+# Far beyond any network that was ever trained: above it, a number is a mistake that would cost minutes.
+MOST = {
+    "image_size": 4096,
+    "patch_size": 1024,
+    "word_edge": 1024,
+    "depth": 1000,
+    "patch_dim": 1 << 16,
+    "word_dim": 1 << 16,
+    "outer_heads": 1 << 16,
+    "inner_heads": 1 << 16,
+    "mlp_ratio": 1000,
+    "channels": 1000,
+    "classes": 1_000_000,
+}
 
 
 @dataclass(frozen=True)
@@ -84,11 +98,11 @@ class TNTConfig:
     def _check_choices(self) -> None:
         _check_choice("form", self.form, FORMS)
         _check_choice("se", self.se, SE_PLACES)
-        for name in ("image_size", "patch_size", "word_edge", "depth", "patch_dim", "mlp_ratio", "channels"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
-        if self.classes < 0:
-            raise ValueError(f"classes={self.classes} must be 0 (no head) or more")
+        for name, most in MOST.items():
+            least = 0 if name == "classes" else 1  # 0: no head
+            value = getattr(self, name)
+            if value is not None and not least <= value <= most:
+                raise ValueError(f"{name}={value} must lie in {least} to {most}")
         if not 0 <= self.drop_path < 1:
             raise ValueError(f"drop_path={self.drop_path} must lie in [0, 1)")
         if self.image_size % self.patch_size:
@@ -101,6 +115,12 @@ class TNTConfig:
                 f"word_edge={self.word_edge} does not divide patch_size={self.patch_size}; "
                 f"valid: {_listed(_divisors(self.patch_size))}"
             )
+
+
+def from_fields(values: dict[str, Any]) -> TNTConfig:
+    """The network that a file describes; a field that is none is refused by name."""
+    _refuse_unknown_fields(values)
+    return TNTConfig(**values)
 
 
 def _refuse_unknown_fields(names: dict[str, Any]) -> None:

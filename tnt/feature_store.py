@@ -20,10 +20,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tnt.untrusted.reading import MOST_BYTES, json_of, open_regular, read_bytes, read_text
 from tnt.weights.tensors import write_tensors
 
 Shapes = Mapping[str, tuple[int, ...]]
 SUFFIXES = (".npz", ".safetensors")
+INDEX_LINE = {"names": [str], "labels": list, "errors": list}
+MOST_INDEX = 1 << 32  # bytes: a line for each image
 
 
 class FeatureStore:
@@ -103,7 +106,7 @@ class FeatureStore:
         request = self.parts / "request.json"
         if not request.exists():
             _append(request, self.request.encode())
-        elif request.read_text() != self.request:
+        elif read_text(request) != self.request:
             raise ValueError(
                 f"{self.parts} holds the beginning of another request (images, weights or options differ); "
                 "remove it or choose another name"
@@ -111,10 +114,10 @@ class FeatureStore:
         index = self.parts / "index.jsonl"
         index.touch()
         whole = 0
-        for line in index.read_bytes().splitlines(keepends=True):
+        for number, line in enumerate(read_bytes(index, MOST_INDEX).splitlines(keepends=True), 1):
             if not line.endswith(b"\n"):
                 break
-            self._count(json.loads(line))
+            self._count(json_of(line, f"{index}, line {number}", INDEX_LINE))
             whole += len(line)
         os.truncate(index, whole)
         for name in self.shapes:
@@ -188,13 +191,13 @@ def _request_in(path: Path) -> str | None:
     """What a finished file was asked for; None if it is not one of ours."""
     try:
         if path.suffix == ".safetensors":
-            with path.open("rb") as file:
-                length = int.from_bytes(file.read(8), "little")
-                header = json.loads(file.read(min(length, path.stat().st_size)))
-            return header["__metadata__"]["request"]
+            with open_regular(path) as file:
+                length = min(int.from_bytes(file.read(8), "little"), MOST_BYTES)
+                header = json_of(file.read(length), str(path), {"__metadata__": {"request": str}})
+            return str(header["__metadata__"]["request"])
         import numpy as np
 
-        with np.load(path) as arrays:
+        with open_regular(path) as file, np.load(file) as arrays:
             return str(arrays["request"][0])
-    except (ValueError, KeyError, TypeError, OSError, zipfile.BadZipFile):
+    except (ValueError, KeyError, OSError, zipfile.BadZipFile):
         return None

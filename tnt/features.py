@@ -19,12 +19,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from tnt.commandline import add_model_options, choose_model, printable, progress, run
+from tnt.commandline import add_model_options, choose_model, progress, run
 from tnt.config import TNTConfig
 from tnt.feature_store import FeatureStore
 from tnt.images import Item, batches, find_images
 from tnt.model import TNT
 from tnt.shard_images import find_shards, shard_items
+from tnt.untrusted.reading import open_regular
+from tnt.untrusted.showing import shown
 
 KINDS = ("class", "patches", "words")
 FINAL = "final"  # the last block's, patches and class token after the norm: what the head reads
@@ -182,7 +184,7 @@ def _extract_all(options: argparse.Namespace) -> int:
         store.publish()
     print(f"{options.out}: {store.rows} images, {', '.join(feature_shapes(config, depths, kinds))}")
     for error in store.errors:
-        print(f"tnt.features: skipped {printable(error)}", file=sys.stderr)
+        print(f"tnt.features: skipped {shown(error)}", file=sys.stderr)
     return 1 if store.errors else 0
 
 
@@ -216,7 +218,7 @@ def _fingerprint(contents: Sequence[Path | bytes]) -> str:
 
 def _digest(weights: str) -> str:
     path = Path(weights)
-    with (path / "model.safetensors" if path.is_dir() else path).open("rb") as file:
+    with open_regular(path / "model.safetensors" if path.is_dir() else path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

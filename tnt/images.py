@@ -19,6 +19,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
+from tnt.untrusted.pictures import MOST_BYTES, endless, excess
+from tnt.untrusted.reading import BadFile, read_bytes
+
 if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
@@ -73,11 +76,11 @@ def open_image(item: Item, channels: int = 3, drop_alpha: bool = False) -> Image
             f"this model takes images of {channels} channels, image files give 1 or 3; "
             "call it from Python with tensors of your own"
         )
-    if isinstance(item.content, Path) and not item.content.exists():
-        raise ImageError(f"{item.name}: no such file")
-    source = io.BytesIO(item.content) if isinstance(item.content, bytes) else item.content
+    payload = _payload(item)
     try:
-        with Image.open(source) as image:
+        with Image.open(io.BytesIO(payload)) as image:
+            if problem := excess(payload, *image.size):
+                raise ImageError(f"{item.name}: {problem}; make it smaller")
             image.load()
             if not drop_alpha and _transparent(image):
                 raise ImageError(
@@ -93,6 +96,21 @@ def open_image(item: Item, channels: int = 3, drop_alpha: bool = False) -> Image
         # Pillow's own sentence holds the path, or the address of a buffer.
         damage = "no image file" if "identify" in str(error) else f"damaged ({error or type(error).__name__})"
         raise ImageError(f"{item.name}: {damage}; replace it or leave it out") from error
+
+
+def _payload(item: Item) -> bytes:
+    if isinstance(item.content, bytes):
+        payload = item.content
+    else:
+        try:
+            payload = read_bytes(item.content, MOST_BYTES)
+        except FileNotFoundError:
+            raise ImageError(f"{item.name}: no such file") from None
+        except BadFile as error:
+            raise ImageError(str(error)) from None
+    if endless(payload):
+        raise ImageError(f"{item.name}: its header does not end; replace it or leave it out")
+    return payload
 
 
 def picture_of(pixels: np.ndarray) -> Image.Image:

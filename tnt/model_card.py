@@ -14,6 +14,8 @@ from typing import Any
 from tnt.complexity.formulas import model_macs
 from tnt.config import TNTConfig
 from tnt.model import TNT
+from tnt.untrusted.reading import open_regular, read_json
+from tnt.untrusted.showing import shown
 from tnt.weights.models import name_of
 
 UNKNOWN = "not known"
@@ -56,13 +58,9 @@ OMITTED = ("schema", "sha256", "science", "params", "macs")
 def read_record(path: Path) -> dict[str, Any]:
     """A run's record; refused where it is not as the run wrote it."""
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record: dict[str, Any] = read_json(path, dict)
     except FileNotFoundError:
         raise ValueError(f"no record at {path}") from None
-    except ValueError as error:
-        raise ValueError(f"{path} is no record: {error}") from None
-    if not isinstance(record, dict):
-        raise ValueError(f"{path} is no record: it holds a {type(record).__name__}, not named fields")
     if "schema" not in record or "id" not in record:
         raise ValueError(f"{path} is no record of a run: it names no schema, or no id")
     content = {name: value for name, value in record.items() if name != "sha256"}
@@ -75,7 +73,7 @@ def read_record(path: Path) -> dict[str, Any]:
 def check_record(record: dict[str, Any], weights: Path, config: TNTConfig) -> None:
     """Refuse a record of other weights, or of another network than the one to be exported."""
     path = weights / "model.safetensors" if weights.is_dir() else weights
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if digest != record.get("weights_sha256"):
         raise ValueError(
@@ -83,7 +81,9 @@ def check_record(record: dict[str, Any], weights: Path, config: TNTConfig) -> No
             f"begins with {str(record.get('weights_sha256'))[:12]}, not {digest[:12]}"
         )
     ours, science = dataclasses.asdict(config), record.get("science")
-    theirs = science.get("model", {}) if isinstance(science, dict) else {}
+    theirs = science.get("model") if isinstance(science, dict) else None
+    if not isinstance(theirs, dict):
+        raise ValueError(f"the record of run {record['id']} does not say of which network it is")
     for name in ours.keys() & theirs.keys() - {"drop_path"}:
         if ours[name] != theirs[name]:
             raise ValueError(
@@ -158,4 +158,4 @@ def _cell(value: Any) -> str:
         value = ", ".join(map(str, value))
     if isinstance(value, float):
         value = f"{value:.6g}"
-    return " ".join(str(value).split()).replace("|", "\\|").replace("<", "&lt;")
+    return shown(" ".join(str(value).split())).replace("|", "\\|").replace("<", "&lt;")

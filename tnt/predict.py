@@ -19,9 +19,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from tnt.commandline import add_model_options, choose_model, print_table, printable, progress, run
+from tnt.commandline import add_model_options, choose_model, print_table, progress, run
 from tnt.images import Item, batches, find_images
 from tnt.model import TNT
+from tnt.untrusted.reading import read_text
+from tnt.untrusted.showing import shown
 
 
 @dataclass(frozen=True)
@@ -109,11 +111,9 @@ def class_names(model: TNT, path: str | Path | None = None) -> list[str]:
         return [f"class {label}" for label in range(classes)]
     source = Path(__file__).with_name("imagenet_classes.txt") if path is None else Path(path)
     try:
-        names = source.read_text(encoding="utf-8").splitlines()
+        names = read_text(source).splitlines()
     except FileNotFoundError:
         raise ValueError(f"no names at {source}") from None
-    except UnicodeDecodeError:
-        raise ValueError(f"{source} is no text file; give one name per line") from None
     if len(names) != classes:
         raise ValueError(
             f"{source} names {len(names)} classes, the head has {classes}; "
@@ -161,7 +161,7 @@ def _predict(options: argparse.Namespace) -> int:
     with progress(len(items)) as advance:
         WRITERS[options.format](_counted(predictions, advance, skipped))
     for reason in skipped:
-        print(f"tnt.predict: skipped {printable(reason)}", file=sys.stderr)
+        print(f"tnt.predict: skipped {shown(reason)}", file=sys.stderr)
     if skipped:
         print(f"tnt.predict: {len(skipped)} of {len(items)} images were skipped", file=sys.stderr)
     return 1 if skipped else 0
@@ -206,13 +206,13 @@ def _write_json(predictions: Iterable[Prediction]) -> None:
 
 
 def _write_csv(predictions: Iterable[Prediction]) -> None:
-    if hasattr(sys.stdout, "reconfigure"):  # a file's name may hold bytes that are no text
-        sys.stdout.reconfigure(errors="surrogateescape")
     rows = csv.writer(sys.stdout, lineterminator="\n")
     rows.writerow(["image", "rank", "label", "name", "score"])
     for prediction in predictions:
         for rank, found in enumerate(prediction.classes, start=1):
-            rows.writerow([prediction.image, rank, found.label, found.name, f"{found.score:.6f}"])
+            rows.writerow(
+                [shown(prediction.image), rank, found.label, shown(found.name), f"{found.score:.6f}"]
+            )
 
 
 WRITERS = {"table": _write_table, "json": _write_json, "csv": _write_csv}

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import tarfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from tnt.config import MOST
 from tnt.images import SUFFIXES, Item
+from tnt.untrusted.pictures import MOST_BYTES
+from tnt.untrusted.reading import UserError, open_regular, whole_number
+
+LABEL_BYTES = 64
 
 
 def find_shards(sources: Iterable[str | Path]) -> list[Path]:
@@ -23,8 +29,8 @@ def find_shards(sources: Iterable[str | Path]) -> list[Path]:
 def _check_whole(shard: Path) -> None:
     """A tar ends in two blocks of zeros; a truncated one does not."""
     try:
-        size = shard.stat().st_size
-        with shard.open("rb") as file:
+        with open_regular(shard) as file:
+            size = os.fstat(file.fileno()).st_size
             file.seek(max(0, size - 1024))
             whole = size >= 1024 and size % 512 == 0 and not any(file.read())
     except FileNotFoundError:
@@ -36,7 +42,7 @@ def _check_whole(shard: Path) -> None:
 def shard_items(shard: Path) -> Iterator[Item]:
     """The images of a shard in its order, with the label that stands beside each."""
     try:
-        with tarfile.open(shard, "r:") as archive:
+        with open_regular(shard) as file, tarfile.open(fileobj=file, mode="r:") as archive:
             image: tuple[str, bytes] | None = None
             label: int | None = None
             key = ""
@@ -49,11 +55,13 @@ def shard_items(shard: Path) -> Iterator[Item]:
                     yield from _item(shard, image, label)
                     key, image, label = stem, None, None
                 if f".{extension.lower()}" in SUFFIXES:
-                    image = (member.name, _content(archive, member))
+                    image = (member.name, _content(archive, member, MOST_BYTES))
                 elif extension == "cls":
-                    label = _label(shard, member.name, _content(archive, member))
+                    label = _label(shard, member.name, _content(archive, member, LABEL_BYTES))
             yield from _item(shard, image, label)
-    except tarfile.TarError as error:
+    except (tarfile.TarError, ValueError, OverflowError) as error:  # the last two of its numbers
+        if isinstance(error, UserError):
+            raise
         raise ValueError(f"{shard} is damaged: {error}; build or copy it again") from error
 
 
@@ -62,14 +70,13 @@ def _item(shard: Path, image: tuple[str, bytes] | None, label: int | None) -> It
         yield Item(f"{shard.name}/{image[0]}", image[1], label)
 
 
-def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+def _content(archive: tarfile.TarFile, member: tarfile.TarInfo, most: int) -> bytes:
+    if member.size > most:
+        raise UserError(f"{member.name} has {member.size:,} bytes; at most {most:,} are read of it")
     file = archive.extractfile(member)
     assert file is not None  # regular files have content
     return file.read()
 
 
 def _label(shard: Path, name: str, content: bytes) -> int:
-    try:
-        return int(content)
-    except ValueError:
-        raise ValueError(f"{shard}: {name} holds {content[:20]!r}, not a label") from None
+    return whole_number(content, 0, MOST["classes"], f"{shard}: {name}")

@@ -16,10 +16,12 @@ from typing import Any
 import tnt
 import tnt.complexity.paper
 from pipeline.config.typed import build
+from pipeline.errors import UserError
 from pipeline.files import publish_bytes
 from tnt.complexity.formulas import model_macs
 from tnt.complexity.paper import Baseline
 from tnt.config import TNTConfig
+from tnt.untrusted.reading import read_json
 
 KEPT = Path(__file__).with_name("sizes.json")
 # Whose versions, and which files of tnt/, decide a count.
@@ -122,11 +124,10 @@ def _made_by(packages: Sequence[str], modules: Sequence[str]) -> dict[str, str]:
 def _read(path: Path) -> tuple[dict[str, Size], dict[str, Any]]:
     """A file that cannot be read counts as empty, so that all is counted again."""
     try:
-        content = json.loads(path.read_bytes())
-        return {name: build(Size, values, name) for name, values in content["sizes"].items()}, content[
-            "made_by"
-        ]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        content = read_json(path, {"sizes": dict, "made_by": dict})
+        found = {name: build(Size, values, name) for name, values in content["sizes"].items()}
+        return found, content["made_by"]
+    except (OSError, UserError):
         return {}, {}
 
 

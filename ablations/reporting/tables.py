@@ -156,8 +156,3 @@ def said(one: Entry | Effect) -> str:
     seen = one.verdict == INCONCLUSIVE and one.could_see is not None
     more = [f"could have seen {one.could_see:.2f}" if seen else "", one.source if one.could_see else ""]
     return f"{one.verdict} ({'; '.join(filter(None, more))})" if any(more) else one.verdict
-
-
-def printable(text: str) -> str:
-    """One line without control characters, as text in a record may be hostile."""
-    return "".join(letter if letter.isprintable() else "�" for letter in text)

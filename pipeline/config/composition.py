@@ -11,7 +11,9 @@ from typing import Any
 
 from pipeline.errors import UserError
 from pipeline.files import PACKAGE, publish_bytes
+from tnt.untrusted.reading import BadFile, read_json
 
+LONGEST = 1000  # characters of a value
 FOLDER = PACKAGE / "conf"
 
 
@@ -67,10 +69,12 @@ def parsed(key: str, raw: str) -> Any:
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
+    if len(raw) > LONGEST:
+        raise UserError(f"{key}={raw[:20]}… has {len(raw):,} characters; at most {LONGEST:,} are read")
     try:
         override = OverridesParser.create().parse_override(f"{key}={raw}")
-    except HydraException as error:
-        raise UserError(f"cannot read {key}={raw}: {str(error).splitlines()[0]}") from error
+    except (HydraException, ValueError, RecursionError) as error:  # the last two of huge numbers and lists
+        raise UserError(f"cannot read {key}={raw[:LONGEST]}: {str(error).splitlines()[0]}") from error
     if override.is_sweep_override():
         raise UserError(f"{key}={raw} is no single value; write {key}=value")
     return override.value()
@@ -96,12 +100,10 @@ def kept(name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """The value of that name, kept or made now; the name must be a hash of all that it follows from."""
     path = folder() / f"{name}.json"
     try:
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        value = None
-    if isinstance(value, dict):
+        value: dict[str, Any] = read_json(path, dict)
         return value
-    value = make()
+    except (FileNotFoundError, BadFile):
+        value = make()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         publish_bytes(path, json.dumps(value).encode())

@@ -46,8 +46,13 @@ def science(config: RunConfig) -> dict[str, Any]:
 
 
 def completed(science: Mapping[str, Any]) -> dict[str, Any]:
-    """The science that an earlier code wrote, in the words of this one."""
-    return nested(_deciding(filled(science, _names())))
+    """The science that an earlier code wrote, in the words of this one; a value of another kind is none."""
+    values = filled(science, _names())
+    for name, value in values.items():
+        born = BIRTH.get(RENAMED.get(name, name))
+        if born is not None and _kind(value) != _kind(born):
+            raise UserError(f"science.{name} is {value!r}, nothing like {born!r}")
+    return nested(_deciding(values))
 
 
 def run_id(config: RunConfig, fingerprint: str) -> str:
@@ -96,6 +101,13 @@ def _differing(science: Mapping[str, Any]) -> dict[str, Any]:
         if canonical(value) != canonical(BIRTH[born]):
             found[born] = canonical(value)
     return found
+
+
+def _kind(value: Any) -> Any:
+    """What values of a setting have in common; `word_dim`, which may be null, was born so."""
+    if isinstance(value, list | tuple):
+        return [_kind(item) for item in value]
+    return float if type(value) is int else type(value)
 
 
 def _bilinear_policy(augmentation: Augmentation) -> bool:

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from pipeline.errors import UserError, unknown_name
+from pipeline.errors import Range, UserError, check_ranges, unknown_name
 
 DEVICES = ("auto", "cpu", "cuda")
 KERNELS = ("auto", "fused", "torch")
@@ -21,6 +21,20 @@ FORMS = {
     "time": (re.compile(r"(\d+|\d+:\d\d(:\d\d)?|\d+-\d+(:\d\d){0,2})?"), "12:00:00 or 1-12:00:00"),
     "modules": (re.compile(NAME.pattern.removesuffix("?")), "cuda/12.4"),
     "extra": (re.compile(rf"--[a-z][a-z-]*(=[{TEXT}% -]+)?"), "--exclude=node[7-9]"),
+}
+
+NUMBERS, COUNTS = Range(0, 1_000_000), Range(1, 1_000_000)
+ENGINE_RANGES = {
+    "threads": Range(0, 10_000),
+    "micro_batch": Range(1, 1 << 16),
+    "evaluation_batch": Range(1, 1 << 16),
+    "checkpoint_every": COUNTS,
+    "checkpoint_minutes": NUMBERS,
+    "failed_saves": COUNTS,
+}
+CLUSTER_RANGES = {
+    **dict.fromkeys(("jobs", "nodes", "gpus", "cpus", "lead", "max_parallel"), NUMBERS),
+    **dict.fromkeys(("start_timeout", "timeout"), COUNTS),  # seconds
 }
 
 
@@ -47,15 +61,7 @@ class EngineConfig:
             raise unknown_name("engine.kernels", self.kernels, KERNELS)
         if self.zero_stage not in (0, 1, 2, 3):
             raise UserError(f"engine.zero_stage is {self.zero_stage}; valid: 0, 1, 2, 3")
-        if self.threads < 0:
-            raise UserError(f"engine.threads is {self.threads}; it must not be negative")
-        for name in ("micro_batch", "evaluation_batch", "checkpoint_every", "failed_saves"):
-            if getattr(self, name) < 1:
-                raise UserError(f"engine.{name} is {getattr(self, name)}; it must be at least 1")
-        if self.checkpoint_minutes < 0:
-            raise UserError(
-                f"engine.checkpoint_minutes is {self.checkpoint_minutes}; it must not be negative"
-            )
+        check_ranges(self, ENGINE_RANGES, "engine")
         if self.keep < 2:
             raise UserError(
                 f"engine.keep is {self.keep}; at least 2, so that a damaged one has another behind"
@@ -77,8 +83,7 @@ class LoggingConfig:
     wandb: str = ""  # a Weights & Biases project; "" = not used
 
     def __post_init__(self) -> None:
-        if self.every < 1:
-            raise UserError(f"logging.every is {self.every}; it must be at least 1")
+        check_ranges(self, {"every": COUNTS, "seconds": Range(0, 1_000_000, without_least=True)}, "logging")
 
 
 @dataclass(frozen=True)
@@ -113,12 +118,7 @@ class ClusterConfig:
             raise unknown_name("cluster", self.name, CLUSTERS)
         if self.gpu_request not in GPU_REQUESTS:
             raise unknown_name("cluster.gpu_request", self.gpu_request, GPU_REQUESTS)
-        for name in ("start_timeout", "timeout"):
-            if not 1 <= getattr(self, name) <= 1e6:
-                raise UserError(f"cluster.{name} is {getattr(self, name)}; it must be from 1 to 1e6 seconds")
-        for name in ("jobs", "nodes", "gpus", "cpus", "lead", "max_parallel"):
-            if getattr(self, name) < 0:
-                raise UserError(f"cluster.{name} is {getattr(self, name)}; it must not be negative")
+        check_ranges(self, CLUSTER_RANGES, "cluster")
         for name, (form, example) in FORMS.items():
             value = getattr(self, name)
             for text in (value,) if isinstance(value, str) else value:

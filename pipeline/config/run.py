@@ -12,8 +12,11 @@ from pipeline.config.typed import build, flattened, listed, nested, typed
 from pipeline.data.settings import DataConfig
 from pipeline.errors import UserError, unknown_name
 from tnt.config import TNTConfig
+from tnt.untrusted.reading import MOST_DEPTH, other_than, read_text
 
 SCIENCE = ("model", "data", "recipe", "seed", "scale", "precision")  # they decide the numbers
+MOST_BYTES = 1 << 20  # of a config's file
+CHANNELS = 3  # of every image, whatever its file holds
 PRECISIONS = ("bf16", "fp32")
 
 
@@ -38,6 +41,8 @@ class RunConfig:
             raise unknown_name("precision", self.precision, PRECISIONS)
         if self.seed < 0:
             raise UserError(f"seed is {self.seed}; it must not be negative")
+        if isinstance(self.model.network, TNTConfig) and self.model.network.channels != CHANNELS:
+            raise UserError(f"model.channels is {self.model.network.channels}; images have {CHANNELS}, RGB")
         readers = {
             "model.image_size": (self.model.network.image_size, "data.image_size", self.data.image_size),
             "data.augmentation.image_size": (
@@ -67,6 +72,9 @@ def plain(config: RunConfig) -> dict[str, Any]:
 
 def from_plain(values: dict[str, Any]) -> RunConfig:
     """The config that nested values describe; a missing, unknown or mistyped one is refused by name."""
+    for section in ("model", "data"):
+        if not isinstance(values.get(section, {}), dict):
+            raise UserError(f"{section} is {values[section]!r}, no section")
     name = values.get("model", {}).get("name", "")
     kind: type[TNTConfig] | type[TimmConfig]
     kind = TimmConfig if str(name).startswith(TIMM) else TNTConfig
@@ -86,20 +94,32 @@ def read(path: Path) -> RunConfig:
     import yaml
 
     try:
-        values = yaml.safe_load(path.read_text())
+        values = plain_yaml(read_text(path, MOST_BYTES))
     except FileNotFoundError:
         raise UserError(f"there is no config at {path}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except yaml.YAMLError as error:
         raise UserError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
-    if not isinstance(values, dict):
-        raise UserError(f"{path} is damaged: it holds no config")
-    for section in SCIENCE:
-        if section not in values:
-            raise UserError(f"{path}: {section} is missing")
+    if problem := other_than(values, dict.fromkeys(SCIENCE, Any)):
+        raise UserError(f"{path} holds no config: {problem}")
     try:
         return from_plain(nested(filled(values, dict(flattened(plain(RunConfig()))))))
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
+
+
+def plain_yaml(text: str) -> Any:
+    """Values that stand where they are written: a few anchors could stand for a million lines."""
+    import yaml
+
+    depth = 0
+    for event in yaml.parse(text, yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if isinstance(event, yaml.AliasEvent) or depth > MOST_DEPTH:
+            raise yaml.YAMLError(f"it holds a reference, or is nested more than {MOST_DEPTH} deep")
+    try:
+        return yaml.safe_load(text)
+    except ValueError as error:  # of a number or a date
+        raise yaml.YAMLError(str(error)) from None
 
 
 def yaml_text(values: dict[str, Any]) -> str:

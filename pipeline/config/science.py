@@ -5,11 +5,31 @@ from dataclasses import dataclass, field
 from pipeline.data.augmentation.settings import MIX_GROUPS
 from pipeline.data.loading.sampler import Sampling
 from pipeline.data.settings import DataConfig
-from pipeline.errors import UserError, unknown_name
-from tnt.config import TNTConfig
+from pipeline.errors import Range, UserError, check_ranges, unknown_name
+from tnt.config import MOST, TNTConfig
 
 TIMM = "timm:"
 RATE_CHANGES = ("step", "epoch")
+EPOCHS, RATES, SHARES = Range(1, 1_000_000), Range(0, 100), Range(0, 1, without_most=True)
+RANGES = {
+    "epochs": EPOCHS,
+    "global_batch": Range(1, 1 << 20),
+    "repeats": Range(1, MIX_GROUPS),  # above, images would mix with themselves
+    "lr": Range(0, 100, without_least=True),
+    "min_lr": RATES,
+    "warmup_epochs": Range(0, 1_000_000),
+    "warmup_lr": RATES,
+    "cooldown_epochs": Range(0, 1_000_000),
+    "weight_decay": Range(0, 100),
+    "beta1": SHARES,
+    "beta2": SHARES,
+    "eps": Range(0, 1, without_least=True),
+    "clip": Range(0, 1_000_000),
+    "drop_path": SHARES,
+    "ema": SHARES,
+    "ema_share": Range(0, 1, without_least=True),
+    "evaluate_every": EPOCHS,
+}
 
 
 @dataclass(frozen=True)
@@ -19,6 +39,10 @@ class TimmConfig:
     image_size: int = 224
     classes: int = 1000
     drop_path: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_ranges(self, {name: Range(1, MOST[name]) for name in ("image_size", "classes")}, "model")
+        check_ranges(self, {"drop_path": SHARES}, "model")
 
 
 @dataclass(frozen=True)
@@ -57,24 +81,7 @@ class Recipe:
     init: str = ""  # where weights come from: a file, or the id of a finished run; "" = random
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "global_batch", "repeats", "evaluate_every"):
-            if getattr(self, name) < 1:
-                raise UserError(f"recipe.{name} is {getattr(self, name)}; it must be at least 1")
-        if self.repeats > MIX_GROUPS:
-            raise UserError(
-                f"recipe.repeats is {self.repeats}; above {MIX_GROUPS}, images mix with themselves"
-            )
-        for name in ("lr", "eps"):
-            if not getattr(self, name) > 0:
-                raise UserError(f"recipe.{name} is {getattr(self, name)}; it must be above 0")
-        for name in ("min_lr", "warmup_epochs", "warmup_lr", "cooldown_epochs", "weight_decay", "clip"):
-            if not getattr(self, name) >= 0:
-                raise UserError(f"recipe.{name} is {getattr(self, name)}; it must not be negative")
-        for name in ("beta1", "beta2", "ema", "drop_path"):
-            if not 0 <= getattr(self, name) < 1:
-                raise UserError(f"recipe.{name} is {getattr(self, name)}; it must lie in [0, 1)")
-        if not 0 < self.ema_share <= 1:
-            raise UserError(f"recipe.ema_share is {self.ema_share}; it must lie in (0, 1]")
+        check_ranges(self, RANGES, "recipe")
         if self.lr_changes not in RATE_CHANGES:
             raise unknown_name("recipe.lr_changes", self.lr_changes, RATE_CHANGES)
         if self.warmup_epochs + self.cooldown_epochs >= self.epochs:

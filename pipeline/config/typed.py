@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from pipeline.errors import UserError, unknown_name
 
 T = TypeVar("T")
+LARGEST = 2**63 - 1  # of a whole number
 
 
 def build(kind: type[T], values: Any, path: str, **made: Any) -> T:
@@ -40,8 +41,10 @@ def _hints(kind: type) -> dict[str, Any]:
 
 
 def typed(hint: Any, value: Any, path: str) -> Any:
-    if hint is Any or type(value) is hint:  # the second is quick for what most values are
+    if hint is Any:
         return value
+    if type(value) is hint:  # what most values are
+        return _bounded(value, path)
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return build(hint, value, path)
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
@@ -63,9 +66,18 @@ def typed(hint: Any, value: Any, path: str) -> Any:
             raise UserError(f"{path}={value!r} must be {len(inner)} values, as [a,b]")
         return tuple(typed(part, item, path) for part, item in zip(inner, value, strict=True))
     if hint is float and type(value) is int:
-        return float(value)
+        return float(_bounded(value, path))
     name = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}[hint]
     raise UserError(f"{path}={value!r} must be {name}")
+
+
+def _bounded(value: Any, path: str) -> Any:
+    """What no later arithmetic can hold is refused here, by the setting's name."""
+    if type(value) is int and abs(value) > LARGEST:
+        raise UserError(f"{path}={value:.3e} must lie within {-LARGEST} to {LARGEST}")
+    if type(value) is str and "\0" in value:
+        raise UserError(f"{path}={value!r} must not hold a NUL")
+    return value
 
 
 def listed(value: Any) -> Any:
@@ -91,5 +103,7 @@ def nested(values: Mapping[str, Any]) -> dict[str, Any]:
         node = found
         for section in sections:
             node = node.setdefault(section, {})
+            if not isinstance(node, dict):
+                raise UserError(f"{name} lies below {section}, which is a value")
         node[last] = value
     return found

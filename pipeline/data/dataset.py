@@ -1,7 +1,6 @@
 """The data of a run, for whoever trains, evaluates or plans: its splits, their fingerprint, their batches."""
 
 import hashlib
-import json
 from pathlib import Path
 
 from pipeline.data.labels import Answers, answers
@@ -12,6 +11,7 @@ from pipeline.data.settings import DataConfig
 from pipeline.data.shards.manifest import Manifest, manifest_path
 from pipeline.errors import UserError
 from pipeline.files import locked
+from tnt.untrusted.reading import BadFile, read_json
 
 GENERATED = ("digits", "marks")
 
@@ -111,7 +111,7 @@ def described(data: DataConfig) -> dict[str, str]:
 
 def _stated(root: Path, split: str) -> str:
     try:
-        header = json.loads(manifest_path(root, split).read_bytes())
+        header = read_json(manifest_path(root, split), {"fingerprint": str})
         return str(header["fingerprint"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (FileNotFoundError, BadFile):
         return Manifest.read(root, split).fingerprint  # says what is wrong, in the same words as training

@@ -1,6 +1,5 @@
 """The right answers for each image of a split: its one class, or the classes that ReaL allows."""
 
-import json
 import re
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import numpy as np
 from pipeline.data.settings import DataConfig
 from pipeline.data.shards.manifest import Manifest
 from pipeline.errors import UserError
+from tnt.untrusted.reading import read_json
 
 REAL = "real.json"
 
@@ -46,20 +46,19 @@ def answers(data: DataConfig, manifest: Manifest) -> Answers:
 def _reassessed(path: Path, manifest: Manifest, classes: int) -> list[tuple[int, ...]]:
     """ReaL's list has the order of ILSVRC's file names: its first entry is for …_00000001."""
     try:
-        stored = json.loads(path.read_bytes())
+        stored = read_json(path, [[int]])
     except FileNotFoundError:
         raise UserError(
             f"data.labels=real needs {path}: it is in github.com/google-research/reassessed-imagenet"
         ) from None
-    except ValueError as error:
-        raise UserError(f"{path} is damaged: {error}") from error
     result = []
     for key in manifest.key.tolist():
         match = re.fullmatch(rb"ILSVRC2012_val_(\d{8})", key)
-        if not match or not isinstance(stored, list) or not 1 <= int(match[1]) <= len(stored):
+        number = int(match[1]) if match else 0
+        if not 1 <= number <= len(stored):
             raise UserError(f"{path} has no answer for {key.decode(errors='replace')}: it is for ILSVRC 2012")
-        allowed = stored[int(match[1]) - 1]
-        if not all(type(label) is int and 0 <= label < classes for label in allowed):
-            raise UserError(f"{path}: {allowed!r} are no classes of {classes}")
+        allowed = stored[number - 1]
+        if not all(0 <= label < classes for label in allowed):
+            raise UserError(f"{path}: {allowed[:10]!r} are no classes of {classes}")
         result.append(tuple(allowed))
     return result

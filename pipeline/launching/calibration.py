@@ -37,6 +37,7 @@ from pipeline.processes.place import find_place
 from pipeline.processes.ranks import joined
 from pipeline.runs.directory import OUTPUT, run_directory
 from pipeline.runs.log import printed_error, tail
+from tnt.untrusted.reading import read_json
 
 if TYPE_CHECKING:
     from pipeline.training.trainer import Trainer
@@ -81,7 +82,7 @@ def measurements(paths: Paths) -> list[Measurement]:
     found = []
     for path in (Path(paths.runs) / FOLDER).glob("*/rate-*.json"):
         try:
-            found.append(build(Measurement, json.loads(path.read_bytes()), ""))
+            found.append(build(Measurement, read_json(path, dict), ""))
         except ValueError as error:
             raise UserError(f"{path} is damaged ({error}); remove it") from error
     return found

@@ -1,6 +1,5 @@
 """What runs will take: images, device-hours, wall time and disk; within which factor, and why so."""
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from pipeline.launching.rates import TRAINING, Measurement, local_device, rate, 
 from pipeline.launching.slurm import resources
 from pipeline.launching.status import RunStatus
 from pipeline.runs import records
+from tnt.untrusted.reading import BadFile, read_json
 
 STATE = 16  # bytes a parameter in a checkpoint: weights, their average, two moments
 
@@ -113,7 +113,8 @@ def work(config: RunConfig) -> int | None:
 
 def _samples(config: RunConfig, split: str) -> int | None:
     try:
-        return int(json.loads(manifest_path(Path(config.data.root), split).read_bytes())["samples"])
-    except (OSError, ValueError, KeyError, TypeError):
+        path = manifest_path(Path(config.data.root), split)
+        return int(read_json(path, {"samples": int})["samples"])
+    except (FileNotFoundError, BadFile):
         published = TABLE_2.get(config.data.name)
         return published.samples.get(split) if published else None

@@ -22,6 +22,7 @@ from pipeline.files import LockedElsewhere, append_row, locked, locked_by, publi
 from pipeline.processes.place import Place
 from pipeline.runs.directory import ATTEMPTS, LEASE, LOG, RUN, WEIGHTS
 from pipeline.runs.log import error_line
+from tnt.untrusted.reading import BadFile, json_of, read_json
 
 FRUITLESS = 3  # attempts in a row without a new checkpoint: another would bring none either
 FINISHED, STOPPED, FAILED = "finished", "stopped", "failed"
@@ -123,7 +124,7 @@ def holder(directory: Path) -> Lease | None:
     if said is None:
         return None
     try:
-        return build(Lease, json.loads(said), "lease")
+        return build(Lease, json_of(said, "lease"), "lease")
     except ValueError:  # it is being written, or an older version wrote it
         return Lease()
 
@@ -139,12 +140,12 @@ def register(directory: Path, science: str, data: dict[str, str]) -> None:
         return
     for other in directory.parent.glob(f"*/{RUN}"):
         try:
-            begun = json.loads(other.read_text())
-        except (OSError, ValueError):
+            begun = read_json(other, {"science": str, "data": {str: str}})
+        except (OSError, BadFile):
             continue
-        theirs = begun.get("data", {})
+        theirs = begun["data"]
         unfinished = not (other.parent / WEIGHTS).exists()
-        if begun.get("science") == science and theirs.get("root") == data["root"] and unfinished:
+        if begun["science"] == science and theirs.get("root") == data["root"] and unfinished:
             differing = [name for name in data if theirs.get(name) != data[name]]
             changes = "; ".join(f"{name}: {theirs.get(name)} → {data[name]}" for name in differing)
             raise UserError(

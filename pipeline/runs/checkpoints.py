@@ -32,8 +32,10 @@ from pipeline.errors import UserError, WorkFailed
 from pipeline.files import append_row, flush_directory, publish_bytes, rows, sha256
 from pipeline.processes.place import Place
 from pipeline.processes.ranks import Ranks, T
+from tnt.untrusted.reading import json_of, read_bytes, read_json
 
 FORMAT = 1
+SHAPE = {"format": int, "step": int, "files": {str: {"bytes": int, "sha256": str}}}  # of the manifest
 MANIFEST, STATE, PINNED, COMMITS = "MANIFEST.json", "state.json", "PINNED", "commits.jsonl"
 TEMPORARY, TRASH, BAD = ".tmp-", ".trash-", ".bad-"
 STEP = re.compile(r"step-(\d{8,})")
@@ -150,7 +152,7 @@ class Checkpoints:
         for step, path in sorted(published(self.root), reverse=True):
             problem = problem_with(path)
             if not problem:
-                state = json.loads((path / STATE).read_text())
+                state = read_json(path / STATE, dict)
                 return Checkpoint(step, path, state, tuple(passed_over))
             aside = self._move_aside(path)
             passed_over.append(f"checkpoint {path.name}: {problem}; moved aside to {aside.name}")
@@ -189,8 +191,8 @@ def commits(root: Path) -> list[dict[str, Any]]:
 def problem_with(path: Path) -> str:
     """Why a published checkpoint must not be loaded; empty when all is as it was written."""
     try:
-        content = (path / MANIFEST).read_bytes()
-        manifest = json.loads(content)
+        content = read_bytes(path / MANIFEST)
+        manifest = json_of(content, MANIFEST, SHAPE)
         # Only one spelling is valid, so that every bit of the manifest itself counts.
         if _canonical(manifest) != content:
             return f"{MANIFEST} was changed"

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.files import whole_lines
+from pipeline.files import MOST_LINES, to_add, whole_lines
 from pipeline.runs.directory import LOG, METRICS, OUTPUT, TIMING
+from tnt.untrusted.reading import open_regular, other_than, read_bytes
+from tnt.untrusted.showing import shown
 
 TAIL = 1 << 16  # bytes of a log's end that are read: hundreds of lines
 
@@ -18,7 +20,8 @@ class LineFile:
     """Lines added to a file. What a full disk refuses is kept; the next line, or `sync`, tries it again."""
 
     def __init__(self, path: Path) -> None:
-        self._file, self._kept = path.open("ab", buffering=0), b""
+        self._file = open(path, "ab", buffering=0, opener=to_add)  # noqa: SIM115 - open for the whole run
+        self._kept = b""
 
     def write(self, text: str) -> None:
         self._kept += text.encode()
@@ -56,19 +59,19 @@ def spent(directory: Path) -> Spent:
     rates, hours, attempts = [], 0.0, 0
     before = devices = 0.0
     for _, row in _rows(directory / TIMING):
-        if "start" in row:
+        if not other_than(row, {"time": float, "start": float}):
             devices, attempts, before = row["start"], attempts + 1, row["time"]
-            continue
-        hours += max(0.0, row["time"] - before) * devices / 3600
-        before = row["time"]
-        rates.append(row["images_per_second"])
+        elif not other_than(row, {"time": float, "images_per_second": float}):
+            hours += max(0.0, row["time"] - before) * devices / 3600
+            before = row["time"]
+            rates.append(row["images_per_second"])
     return Spent(statistics.median(rates) if rates else 0.0, hours, attempts)
 
 
 def error_line(directory: Path, text: str) -> None:
     """Add the error with which a process of the run ended to its log."""
-    with (directory / LOG).open("a", encoding="utf-8") as log:
-        log.write(f"{_stamp()} error: {text}\n")
+    with open(directory / LOG, "a", encoding="utf-8", opener=to_add) as log:
+        log.write(f"{_stamp()} error: {shown(text)}\n")
 
 
 def _stamp() -> str:
@@ -85,12 +88,12 @@ def printed_error(directory: Path) -> str:
 def tail(path: Path, lines: int = 0) -> list[str]:
     """The last lines of a file, all of those that are read where no number is given."""
     content, whole = _end(path)
-    found = [line for line in content.decode(errors="replace").splitlines() if line.strip()]
+    found = [shown(line) for line in content.decode(errors="replace").splitlines() if line.strip()]
     return (found if whole else found[1:])[-lines:]
 
 
 def _rows(path: Path) -> list[tuple[bytes, dict[str, Any]]]:
-    return _steps(path.read_bytes()) if path.exists() else []
+    return _steps(read_bytes(path, MOST_LINES)) if path.exists() else []
 
 
 def _steps(content: bytes) -> list[tuple[bytes, dict[str, Any]]]:
@@ -101,7 +104,7 @@ def _steps(content: bytes) -> list[tuple[bytes, dict[str, Any]]]:
 def _end(path: Path) -> tuple[bytes, bool]:
     """The last bytes of a file, and whether they are all of it."""
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - TAIL))
             return file.read(), size <= TAIL

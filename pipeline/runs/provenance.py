@@ -2,14 +2,15 @@
 
 import functools
 import hashlib
-import json
 import platform
 import subprocess
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 
+from pipeline.config.typed import build
 from pipeline.files import PACKAGE
+from tnt.untrusted.reading import read_json
 
 ROOT = PACKAGE.parent
 PACKAGES = ("torch", "deepspeed", "timm", "numpy", "pillow", "simplejpeg")
@@ -26,7 +27,7 @@ class Code:
 def code(root: Path = ROOT) -> Code:
     """The code as it is now; call this at the start of a run, before the code is edited again."""
     if (root / SNAPSHOT).exists():
-        return Code(**json.loads((root / SNAPSHOT).read_text()))
+        return build(Code, read_json(root / SNAPSHOT, dict), "code")
     commit = _git(root, "rev-parse", "HEAD")
     changes = _git(root, "status", "--porcelain", "--untracked-files=no")
     if commit is None or changes is None:

@@ -28,6 +28,7 @@ from pipeline.config.typed import build, listed, typed
 from pipeline.errors import UserError, WorkFailed, command
 from pipeline.files import flush_directory, partial_name
 from pipeline.runs import answers
+from tnt.untrusted.reading import BadFile, read_json
 
 SCHEMA = 2  # 1: ids named every setting, whether or not it differed from its birth value
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
@@ -177,12 +178,12 @@ def exists(directory: Path | str, id: str) -> bool:
 
 def read(path: Path) -> Record:
     try:
-        values = json.loads(path.read_bytes())
+        values = read_json(path, dict)
     except FileNotFoundError:
         raise UserError(f"there is no record at {path}") from None
-    except (OSError, ValueError) as error:
-        raise BadRecord(f"{path} is damaged: {error}") from error
-    if not isinstance(values, dict) or "schema" not in values:
+    except BadFile as error:
+        raise BadRecord(str(error)) from error
+    if "schema" not in values:
         raise BadRecord(f"{path} is no record")
     if values["schema"] == 1:
         raise BadRecord(
@@ -261,10 +262,10 @@ def migrate(folder: Path, runs: Path | None = None) -> dict[str, str]:
 def _schema_1(path: Path) -> dict[str, Any] | None:
     """What it holds; None for one of another schema."""
     try:
-        values = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} is damaged: {error}") from error
-    if not isinstance(values, dict) or values.get("schema") != 1:
+        values = read_json(path, dict)
+    except FileNotFoundError as error:
+        raise UserError(f"there is no record at {path}") from error
+    if values.get("schema") != 1:
         return None
     _check_hash(values, path)
     if path.name != f"{values['id']}.json":

@@ -12,6 +12,7 @@ import pytest
 from pipeline.data.packing.pack import Packing, plan_shards
 from pipeline.data.packing.sources.folder import folder
 from pipeline.shards import main
+from tests.leases import Leases
 from tests.pipeline.pictures import plant_pictures
 
 ROOT = Path(__file__).parents[2]
@@ -48,16 +49,10 @@ class Halted:
         self.before = [shard.name for shard in plan.shards[:3]]
         key = source.splits[plan.shards[3].split].key[plan.shards[3].samples[2]].decode()
         (self.file,) = pictures.glob(f"train/{key}.*")
-        self.content = self.file.read_bytes()
-        self.file.unlink()
-        os.mkfifo(self.file)
+        leases = Leases([self.file])
+        self.let_go = leases.let_go
         self.process = start(*self.command, **options)
-        self.pipe = open(self.file, "wb")  # noqa: SIM115 - returns when the worker reads the file
-
-    def let_go(self):
-        self.pipe.close()
-        self.file.unlink()
-        self.file.write_bytes(self.content)
+        assert leases.asked.wait(60)  # the worker reads the file
 
     def check_that_the_same_command_completes(self):
         finished = {name: (self.out / ".make" / name).stat() for name in self.before}
@@ -82,7 +77,7 @@ def test_a_make_that_was_killed_continues_to_the_same_bytes(tmp_path):
 def test_workers_end_when_only_their_parent_is_killed(tmp_path):
     halted = Halted(tmp_path)
     halted.process.kill()
-    halted.pipe.close()
+    halted.let_go()
     # Its output ends when the last process that holds it has ended.
     assert finish(halted.process)[0] == -signal.SIGKILL
     halted.check_that_the_same_command_completes()
@@ -101,12 +96,10 @@ def test_ctrl_c_is_one_line_that_says_that_the_same_command_continues(tmp_path):
 @pytest.mark.slow
 def test_a_second_make_of_the_same_set_is_refused_while_the_first_runs(tmp_path):
     halted = Halted(tmp_path)
-    plain = halted.content
     status, _, err = finish(start("make", "digits", halted.out))
     assert status == 2
     assert "another command is writing" in err
-    halted.pipe.write(plain)
-    halted.pipe.close()
+    halted.let_go()
     assert finish(halted.process)[0] == 0
     assert hashes(halted.out) == hashes(halted.whole)
 

@@ -1,4 +1,3 @@
-import argparse
 import os
 import signal
 import subprocess
@@ -7,8 +6,9 @@ import sys
 import pytest
 import torch
 
+from tests.leases import Leases
 from tnt import weights
-from tnt.commandline import add_model_options, choose_model, printable, run
+from tnt.commandline import run
 
 
 def fails_with(error: BaseException) -> int:
@@ -42,12 +42,14 @@ def test_a_mistake_of_ours_keeps_its_stack_trace():
 
 @pytest.mark.slow
 def test_interrupting_a_command_leaves_one_line(tmp_path):
-    """The image is a pipe, so the command is at work, waiting for it, when the signal comes."""
-    os.mkfifo(tmp_path / "x.png")
+    """The command is at work, waiting for the image, when the signal comes."""
+    (tmp_path / "x.png").touch()
+    leases = Leases([tmp_path / "x.png"])
     command = [sys.executable, "-m", "tnt.predict", str(tmp_path / "x.png"), "--random-weights"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        with (tmp_path / "x.png").open("wb"):
-            process.send_signal(signal.SIGINT)
+        assert leases.asked.wait(60)
+        process.send_signal(signal.SIGINT)
+        leases.let_go()
         _, printed = process.communicate(timeout=60)
     assert process.returncode == 130
     assert printed.splitlines()[1:] == ["tnt.predict: interrupted"]
@@ -64,37 +66,3 @@ def test_a_reader_that_leaves_early_is_no_error(tmp_path, tiny):
     os.close(writer)
     assert done.returncode == 1
     assert "BrokenPipe" not in done.stderr
-
-
-def test_file_names_cannot_command_the_terminal():
-    assert printable("a\x1b[2Jb\udcff.png") == "a�[2Jb�.png"
-
-
-def options(*arguments: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    add_model_options(parser)
-    return parser.parse_args(arguments)
-
-
-def test_the_network_is_that_of_the_weights_whatever_its_variant(tiny, tmp_path):
-    model = tiny(se="outer")
-    weights.save(model, tmp_path / "model.safetensors")
-    chosen = choose_model(options("--weights", str(tmp_path), "--size", "32"))
-    assert chosen.model.config == model.config.replace(image_size=32)
-    assert not chosen.random
-
-
-def test_heads_that_a_file_does_not_tell_are_said_to_be_assumed(tiny, tmp_path, capsys):
-    weights.save(tiny(patch_dim=64, word_dim=4, outer_heads=1, inner_heads=4), tmp_path / "w.pth")
-    choose_model(options("--weights", str(tmp_path / "w.pth")))
-    assert "1 outer and 4 inner heads are assumed" in capsys.readouterr().err
-
-
-def test_timms_format_as_we_write_it_keeps_the_heads(tmp_path):
-    import tnt
-
-    model = tnt.create_model("tnt_s", depth=1, inner_heads=2)
-    weights.save(model, tmp_path / "w.safetensors", "timm")
-    assert weights.read(tmp_path / "w.safetensors").config.inner_heads == 2
-    with pytest.raises(ValueError, match="inner_heads=2, not 4"):
-        tnt.create_model("tnt_s", depth=1, weights=tmp_path / "w.safetensors")

@@ -195,7 +195,7 @@ def test_a_head_that_timm_lacks_is_refused_before_anything_is_written(tmp_path):
         (["x.onnx", "--to", "timm"], "a name for timm ends in .safetensors or .pth"),
         (["x.onnx", "--to", "onnx", "--record", "r.json"], "--record and --classes describe a hub-folder"),
         (["hub", "--to", "hub-folder", "--record", "gone.json"], "no record at"),
-        (["hub", "--to", "hub-folder", "--record", "bad.json"], "bad.json is no record"),
+        (["hub", "--to", "hub-folder", "--record", "bad.json"], "bad.json is damaged"),
         (["hub", "--to", "hub-folder", "--classes", "bad.json"], "names 1 classes, the head has 5"),
         (["full", "--to", "hub-folder"], "is there already and not empty"),
         (["no/x.safetensors", "--to", "timm"], "no folder"),

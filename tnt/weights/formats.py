@@ -46,8 +46,12 @@ class Format:
             raise ValueError(
                 f"incomplete {self.name} weights: no queries and keys, or no values, for {_some(halves)}"
             )
+        for ours, tensors in parts.items():
+            if len(shapes := {tuple(t.shape[1:]) for t in tensors if t is not None}) > 1:
+                raise ValueError(f"the parts of {ours} have different widths: {sorted(shapes)}")
         state = {ours: torch.cat([t for t in tensors if t is not None]) for ours, tensors in parts.items()}
         if self.square_word_position and "word_position" in state:
+            check_rank(state, "word_position", 4)
             state["word_position"] = state["word_position"].flatten(2).transpose(1, 2)
         return state
 
@@ -84,6 +88,11 @@ class Format:
                     if template.format(leaf=leaf) == rest:
                         return start + module + (f".{leaf}" if leaf else ""), part, len(templates)
         return None
+
+
+def check_rank(state: State, name: str, rank: int) -> None:
+    if name in state and state[name].ndim != rank:
+        raise ValueError(f"{name} has shape {tuple(state[name].shape)}; it must have {rank} dimensions")
 
 
 def _parts_of(name: str) -> tuple[str | None, str, str]:

@@ -17,16 +17,26 @@ from typing import Any
 
 import torch
 
-from tnt.config import VARIANTS, TNTConfig, get_config
+from tnt.config import VARIANTS, TNTConfig, from_fields, get_config
 from tnt.embed import resize_patch_positions
 from tnt.model import TNT
-from tnt.weights.formats import FORMATS, recognise
+from tnt.untrusted.reading import json_of
+from tnt.untrusted.showing import shown
+from tnt.weights.formats import FORMATS, check_rank, recognise
 from tnt.weights.tensors import State, read_tensors, write_tensors
 
 WRITABLE = ("tnt", "timm", "official")
 # The fields that must agree; image size may differ, heads are compared where they are known.
 ARCHITECTURE = ("form", "depth", "patch_dim", "word_dim", "mlp_ratio", "channels", "se")
 POSITIONS = ("patch_position", "word_position")
+# Of the tensors whose shapes tell the network; those of all others follow from it.
+RANKS = {
+    "class_token": 3,
+    "stem.conv.weight": 4,
+    "to_patch.proj.weight": 2,
+    "blocks.0.outer.mlp.fc1.weight": 2,
+    "patch_position": 3,
+}
 
 
 @dataclass(frozen=True)
@@ -56,7 +66,9 @@ def read(path: str | Path, *, ema: bool = True) -> Weights:
         path = path / "model.safetensors"
     foreign, metadata = read_tensors(path, ema)
     try:
-        recorded = TNTConfig(**json.loads(metadata["tnt_config"])) if "tnt_config" in metadata else None
+        recorded = None
+        if "tnt_config" in metadata:
+            recorded = from_fields(json_of(metadata["tnt_config"], "tnt_config", dict))
         format = recognise(foreign)
         state = format.to_ours(foreign)
         config, heads_known = _config_of(state, recorded)
@@ -143,6 +155,8 @@ def name_of(config: TNTConfig) -> str:
 
 def _config_of(state: State, recorded: TNTConfig | None) -> tuple[TNTConfig, bool]:
     """The network that tensors fit, from their shapes; heads and edges in pixels from what was recorded."""
+    for name, rank in RANKS.items():
+        check_rank(state, name, rank)
     try:
         d = state["class_token"].shape[-1]
         c, channels = state["stem.conv.weight"].shape[:2]
@@ -150,7 +164,7 @@ def _config_of(state: State, recorded: TNTConfig | None) -> tuple[TNTConfig, boo
         ratio = state["blocks.0.outer.mlp.fc1.weight"].shape[0] // d
     except KeyError as missing:
         raise ValueError(f"incomplete weights: no {missing.args[0]}") from None
-    depth = 1 + max(int(name.split(".")[1]) for name in state if name.startswith("blocks."))
+    depth = len({name.split(".")[1] for name in state if name.startswith("blocks.")})
     gates = tuple(place for place in ("inner", "outer") if f"blocks.0.{place}.gate.fc1.weight" in state)
     form = "official" if "blocks.0.to_patch.norm_patch.weight" in state else "legacy"
     known = recorded or next((v for v in VARIANTS.values() if (v.patch_dim, v.c) == (d, c)), None)
@@ -259,12 +273,13 @@ def main(arguments: list[str] | None = None) -> int:
         weights = read(options.source, ema=not options.raw)
         _write(weights.state, weights.config, options.target, options.to)
     except (ValueError, OSError) as error:
-        print(f"tnt.weights: {error}", file=sys.stderr)
+        print(f"tnt.weights: {shown(error)}", file=sys.stderr)
         return 2
+    source = shown(options.source)
     count = sum(tensor.numel() for tensor in weights.state.values()) / 1e6
-    print(f"{options.source}: {weights.format} format, {name_of(weights.config)}, {count:.3f} M parameters")
+    print(f"{source}: {weights.format} format, {name_of(weights.config)}, {count:.3f} M parameters")
     if not weights.heads_known:
         heads = f"{weights.config.outer_heads} outer and {weights.config.inner_heads} inner heads"
-        print(f"{options.source}: the weights do not tell the number of heads; {heads} are assumed")
-    print(f"{options.target}: written in {options.to} format")
+        print(f"{source}: the weights do not tell the number of heads; {heads} are assumed")
+    print(f"{shown(options.target)}: written in {options.to} format")
     return 0

@@ -6,19 +6,22 @@ import argparse
 import json
 import os
 import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from tnt.untrusted.reading import BadFile, json_of, memory, open_regular, unpacked_size
+
 State = dict[str, Tensor]
+WRAPPERS = 4  # training scripts put a state dict into a dict, seldom into two
 
 
 def read_tensors(path: Path, ema: bool) -> tuple[State, dict[str, str]]:
     """A file's tensors under its own names, and what it says of itself (safetensors only)."""
-    if not path.is_file():
-        raise ValueError(f"no weights at {path}")
+    _check_size(path)
     if path.suffix == ".safetensors":
         return _open_safetensors(path)
     try:
@@ -36,6 +39,25 @@ def read_tensors(path: Path, ema: bool) -> tuple[State, dict[str, str]]:
     return _unwrap(stored, path, ema), {}
 
 
+def _check_size(path: Path) -> None:
+    """Before it is opened: what it claims must be there, and fit into memory."""
+    try:
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            packed = path.suffix != ".safetensors" and zipfile.is_zipfile(file)
+            claimed = unpacked_size(file) if packed else size
+    except FileNotFoundError:
+        raise ValueError(f"no weights at {path}") from None
+    except BadFile as error:
+        raise ValueError(f"{path} is damaged or no weights file: {error}") from None
+    if claimed > size:
+        raise ValueError(f"{path} is refused: its {size:,} bytes would unpack to {claimed:,}")
+    if size > memory():
+        raise ValueError(
+            f"{path} is refused: it has {size / 1e9:,.0f} GB, this machine {memory() / 1e9:,.0f}"
+        )
+
+
 def _open_safetensors(path: Path) -> tuple[State, dict[str, str]]:
     from safetensors import SafetensorError, safe_open
 
@@ -45,22 +67,42 @@ def _open_safetensors(path: Path) -> tuple[State, dict[str, str]]:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     except SafetensorError as error:
         raise ValueError(f"{path} is damaged or no safetensors file: {error}") from error
-    return state, metadata
+    return _checked(state, path), metadata
 
 
 def _unwrap(stored: Any, path: Path, ema: bool) -> State:
     """The tensors of a bare state dict or of a training checkpoint around one."""
     wrappers = ("state_dict_ema", "model_ema", "state_dict", "model") if ema else ("state_dict", "model")
-    while isinstance(stored, dict) and not any(isinstance(value, Tensor) for value in stored.values()):
+    for _ in range(WRAPPERS):
+        if not isinstance(stored, dict) or any(isinstance(value, Tensor) for value in stored.values()):
+            break
         inner = next((stored[key] for key in wrappers if stored.get(key)), None)
         if inner is None:
-            raise ValueError(
-                f"{path} holds no weights under {', '.join(wrappers)}; its keys: {', '.join(stored)}"
-            )
+            keys = ", ".join(map(str, list(stored)[:10]))
+            raise ValueError(f"{path} holds no weights under {', '.join(wrappers)}; its keys: {keys}")
         stored = inner
+    else:
+        raise ValueError(f"{path} holds no weights: dicts lie in each other more than {WRAPPERS} deep")
     if not isinstance(stored, dict):
         raise ValueError(f"{path} holds a {type(stored).__name__}, not named tensors")
-    return {name.removeprefix("module."): tensor for name, tensor in stored.items()}
+    named = {str(name).removeprefix("module."): tensor for name, tensor in stored.items()}
+    return _checked(named, path)
+
+
+def _checked(named: dict[str, Any], path: Path) -> State:
+    """Plain tensors of numbers that are there; a view can claim more elements than its file holds."""
+    for name, tensor in named.items():
+        if not isinstance(tensor, Tensor):
+            raise ValueError(f"{path}: {name} is a {type(tensor).__name__}, no tensor")
+        plain = tensor.layout is torch.strided and tensor.device.type == "cpu" and tensor.is_floating_point()
+        if not plain:
+            what = f"{tensor.dtype}, {tensor.layout}, on {tensor.device}".replace("torch.", "")
+            raise ValueError(f"{path}: {name} is no plain tensor of numbers with a point ({what})")
+        if not tensor.ndim or not tensor.numel():
+            raise ValueError(f"{path}: {name} has shape {tuple(tensor.shape)}, which no part of a TNT has")
+        if tensor.numel() * tensor.itemsize > tensor.untyped_storage().nbytes():
+            raise ValueError(f"{path}: {name} claims shape {tuple(tensor.shape)}, more than the file holds")
+    return named
 
 
 def write_tensors(tensors: State, metadata: dict[str, str], path: Path) -> None:
@@ -89,7 +131,7 @@ def _sort_metadata(path: Path) -> None:
     """safetensors writes metadata in any order; equal weights must be equal files."""
     with path.open("r+b") as file:
         size = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(size))
+        header = json_of(file.read(size), str(path), dict)
         if "__metadata__" in header:
             header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
         text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()

@@ -19,8 +19,9 @@ from ablations.reporting.figures import style
 from ablations.reporting.figures.draw import Picture
 from ablations.reporting.judging import verdicts
 from ablations.reporting.page.page_table import TONES, PageTable, identity, page_table
-from ablations.reporting.tables import Table, heading, printable
+from ablations.reporting.tables import Table, heading
 from pipeline.files import publish_bytes
+from tnt.untrusted.showing import shown
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -55,7 +56,7 @@ def render(report: Report, pictures: Sequence[Picture]) -> str:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        finalize=lambda value: printable(value) if type(value) is str else value,
+        finalize=lambda value: shown(value) if type(value) is str else value,
     )
     tables = [page_table(table) for table in report.tables]
     script = (PARTS / "page.js").read_text()

@@ -9,6 +9,7 @@ from ablations.reporting.tables import Effect, Table, file_name
 from ablations.reporting.text.grid import Grid, grids
 from pipeline.errors import WorkFailed
 from pipeline.files import publish_bytes
+from tnt.untrusted.showing import shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -96,7 +97,7 @@ def frame(table: Table) -> "pd.DataFrame":
         {
             "table": table.name,
             "scale": table.scale,
-            "protocol": table.protocol,
+            "protocol": shown(table.protocol),
             "row": row.label,
             "cell": entry.key,
             "column": entry.column,

@@ -14,10 +14,10 @@ from ablations.reporting.tables import (
     file_name,
     heading,
     ours,
-    printable,
     said,
     with_half,
 )
+from tnt.untrusted.showing import shown
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,12 @@ def grid(table: Table) -> Grid:
         ]
     return Grid(
         name=file_name(table),
-        title=printable(heading(table)),
+        title=shown(heading(table)),
         why=table.why,
         head=tuple(head[place] for place in kept),
         lines=tuple(tuple(line[place] for place in kept) for line in lines),
         text=1 + ("figure" in head),
-        notes=tuple(map(printable, (*table.notes, *_size_notes(table)))),
+        notes=tuple(map(shown, (*table.notes, *_size_notes(table)))),
     )
 
 

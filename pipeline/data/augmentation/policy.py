@@ -34,6 +34,7 @@ OPERATIONS = (
 NOTHING = -1  # no operation in this layer
 MAGNITUDES = 10.0
 DRAWS_PER_LAYER = 5
+RANGES = {"m": (0, 100), "n": (1, 15), "p": (0, 1), "mmax": (0, 100), "inc": (0, 1)}  # mstd may be infinite
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,9 @@ class Policy:
                     f"part of randaugment {text!r}", match[1], ("m", "n", "p", "mstd", "mmax", "inc")
                 )
             values[match[1]] = float(match[2])
+            least, most = RANGES.get(match[1], (0, float("inf")))
+            if not least <= values[match[1]] <= most:
+                raise UserError(f"randaugment {text!r}: {match[1]} must lie from {least} to {most}")
         deviation = values.get("mstd", 0.0)
         return cls(
             magnitude=values.get("m", MAGNITUDES),

@@ -4,7 +4,8 @@ import math
 from dataclasses import dataclass
 
 from pipeline.data.augmentation.policy import Policy
-from pipeline.errors import UserError
+from pipeline.errors import Range, UserError, check_ranges
+from tnt.config import MOST
 
 # Mixup and cutmix pair view i of a block of 8 consecutive views of the global batch with view (i + 4)
 # mod 8: never the same image, however it is repeated up to four times in a row. Whether a view is mixed or
@@ -13,6 +14,17 @@ from pipeline.errors import UserError
 # What a global batch has beyond a multiple of 512 is four smaller groups, again of every fourth view.
 PAIRING_BLOCK = 8
 MIX_SPAN, MIX_GROUPS = 512, 4
+SHARES = Range(0, 1)
+RANGES = {
+    "image_size": Range(1, MOST["image_size"]),
+    "ratio": Range(0.01, 100),
+    **dict.fromkeys(("flip", "erase", "mix_probability", "switch_probability"), SHARES),
+    **dict.fromkeys(("mixup", "cutmix"), Range(0, 1000)),  # 0 turns one off
+    "smoothing": Range(0, 1, without_most=True),
+    "mean": SHARES,
+    "std": Range(0.001, 10),
+    "crop_fraction": Range(0.1, 1),
+}
 INTERPOLATIONS = ("bicubic", "bilinear", "random")
 
 
@@ -42,30 +54,18 @@ class Augmentation:
     crop_fraction: float = 0.9  # evaluation: the crop's edge / the resized image's shorter edge
 
     def __post_init__(self) -> None:
+        check_ranges(self, RANGES, "augmentation")
         if problem := self._problem():
             raise UserError(f"augmentation: {problem}")
         Policy.parse(self.randaugment)
 
     def _problem(self) -> str | None:
-        if self.image_size < 1:
-            return f"image_size is {self.image_size}; it must be at least 1"
         if self.interpolation not in INTERPOLATIONS:
             return f"interpolation {self.interpolation!r} is unknown: valid are {', '.join(INTERPOLATIONS)}"
         if not 0 < self.scale[0] <= self.scale[1] <= 1:
             return f"scale {self.scale} must be two numbers with 0 < low <= high <= 1"
         if not 0 < self.ratio[0] <= self.ratio[1]:
             return f"ratio {self.ratio} must be two numbers with 0 < low <= high"
-        for name in ("flip", "erase", "mix_probability", "switch_probability"):
-            if not 0 <= getattr(self, name) <= 1:
-                return f"{name} is {getattr(self, name)}; it must lie in 0 … 1"
-        if not 0 <= self.smoothing < 1:
-            return f"smoothing is {self.smoothing}; it must lie in 0 … 1, below 1"
-        if min(self.mixup, self.cutmix) < 0:
-            return f"mixup {self.mixup} and cutmix {self.cutmix} must not be negative (0 turns one off)"
-        if min(self.std) <= 0:
-            return f"std {self.std} must be positive"
-        if not 0 < self.crop_fraction <= 1:
-            return f"crop_fraction is {self.crop_fraction}; it must lie in 0 … 1, above 0"
         return None
 
     @property

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipeline.errors import WorkFailed
+from tnt.untrusted.pictures import endless, excess
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
@@ -39,7 +40,6 @@ class ImageKind(IntEnum):
 FAST = (ImageKind.JPEG, ImageKind.GREY, ImageKind.PROGRESSIVE)  # decoded by simplejpeg, all others by Pillow
 # Without PostScript and similar formats, for which Pillow starts another program.
 PILLOW_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
-MAX_PIXELS = 100_000_000
 ORIENTATION = 0x0112  # EXIF's tag; 1 is upright
 
 
@@ -112,9 +112,11 @@ def identify(payload: bytes) -> Inspection:
     """What the headers say; DecodeError if they are not those of an image, or of one too large to decode."""
     if not payload:
         raise DecodeError("it is empty")
+    if endless(payload):
+        raise DecodeError("its header does not end")
     with _opened(payload) as image:
-        if image.width * image.height > MAX_PIXELS:
-            raise DecodeError(f"{image.width}×{image.height} pixels are more than {MAX_PIXELS}")
+        if problem := excess(payload, image.width, image.height):
+            raise DecodeError(problem)
         if image.format not in ("JPEG", "MPO"):
             kind = ImageKind.PNG if image.format == "PNG" else ImageKind.OTHER
             return Inspection(kind, image.width, image.height)

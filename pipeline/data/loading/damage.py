@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from pipeline.data.shards.manifest import Manifest
-from pipeline.errors import WorkFailed, some
+from pipeline.errors import Range, WorkFailed, check_ranges, some
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +29,9 @@ class Limits:
 
     total: float = 1e-4  # of a split
     shard: float = 1e-2  # of one shard
+
+    def __post_init__(self) -> None:
+        check_ranges(self, dict.fromkeys(("total", "shard"), Range(0, 1)), "damage")
 
 
 NONE = Limits(0.0, 0.0)  # evaluation: one missing image makes another test set

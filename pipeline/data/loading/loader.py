@@ -25,10 +25,17 @@ from pipeline.data.loading.rendering import Rendering
 from pipeline.data.loading.sampler import Sampling, TrainOrder
 from pipeline.data.shards.manifest import Manifest
 from pipeline.data.shards.reader import PAUSES
-from pipeline.errors import UserError, WorkFailed, some
+from pipeline.errors import Range, UserError, WorkFailed, check_ranges, some
 
 STATE_FORMAT = 1
 MIN_VIEWS = 32  # of a task: below, what a task costs by itself shows
+
+RANGES = {
+    "workers": Range(0, 1024),
+    "batches": Range(1, 1024),
+    "timeout": Range(0, 1_000_000, without_least=True),
+    "pauses": Range(0, 3600),
+}
 
 
 @dataclass(frozen=True)
@@ -41,11 +48,7 @@ class Loading:
     pauses: tuple[float, ...] = PAUSES  # seconds before each further attempt at a read that failed
 
     def __post_init__(self) -> None:
-        for name, least in (("workers", 0), ("batches", 1)):
-            if getattr(self, name) < least:
-                raise UserError(f"{name} is {getattr(self, name)}; it must be at least {least}")
-        if self.timeout <= 0:
-            raise UserError(f"timeout is {self.timeout}; it must be above 0 seconds")
+        check_ranges(self, RANGES, "loading")
 
 
 class _IndexedLoader(AbstractContextManager):

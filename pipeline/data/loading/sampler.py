@@ -19,7 +19,7 @@ import numpy as np
 
 from pipeline.data.randomness import Purpose, philox
 from pipeline.data.shards.manifest import Manifest
-from pipeline.errors import UserError, unknown_name
+from pipeline.errors import Range, UserError, check_ranges, unknown_name
 
 ORDERS = ("global", "lane")
 # DeiT's rule for an epoch with repeats: as many views as images, rounded down to a multiple of this.
@@ -43,9 +43,8 @@ class Sampling:
     def __post_init__(self) -> None:
         if self.order not in ORDERS:
             raise unknown_name("order of samples", self.order, ORDERS)
-        for name in ("global_batch", "repeats", "lanes", "window", "pairing_block"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        numbers = ("global_batch", "repeats", "lanes", "window", "pairing_block")
+        check_ranges(self, dict.fromkeys(numbers, Range(1, 1 << 20)), "sampling")
         if not self._shares(1):
             batch, block = self.global_batch, self.pairing_block
             raise UserError(

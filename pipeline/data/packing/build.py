@@ -34,6 +34,7 @@ from pipeline.files import (
     sha256,
 )
 from pipeline.terminal import progress
+from tnt.untrusted.reading import read_json
 
 REPORT_EVERY = 16  # images
 
@@ -187,7 +188,7 @@ def _start_or_continue(out: Path, work: Path, plan: PackingPlan) -> Outcome | No
     """The outcome if OUT holds the plan's set; UserError if it holds anything but (a part of) that set."""
     plan_file = work / "plan.json"
     if plan_file.exists():
-        begun = json.loads(plan_file.read_bytes())
+        begun = read_json(plan_file, dict)
         if begun != plan.facts:
             raise UserError(
                 f"{out} holds a set that was begun with another {_difference(begun, plan.facts)}: "

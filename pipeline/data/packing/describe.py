@@ -11,6 +11,7 @@ from pipeline.data.shards.manifest import Manifest
 from pipeline.data.shards.reader import ShardFiles
 from pipeline.errors import UserError, counted, some
 from pipeline.files import publish_bytes
+from tnt.untrusted.showing import shown
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -54,7 +55,7 @@ def _describe_split(manifest: Manifest) -> str:
         ("file size", _spread(manifest.length, "bytes")),
         ("fingerprint", manifest.fingerprint),
     ]
-    return "\n".join(f"{name:<14}{value}" for name, value in lines)
+    return "\n".join(f"{shown(name):<14}{shown(value)}" for name, value in lines)
 
 
 def _extreme(manifest: Manifest, counts: np.ndarray, which: str) -> str:

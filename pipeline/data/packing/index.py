@@ -14,6 +14,8 @@ from pipeline.data.shards.timm_info import read_info, write_info
 from pipeline.errors import UserError, WorkFailed
 from pipeline.files import sha256_of
 from pipeline.terminal import progress
+from tnt.untrusted.pictures import MOST_BYTES
+from tnt.untrusted.reading import open_regular, other_than, read_text
 
 SPLIT_WORD = re.compile(r"(?:^|[-_.])(train|validation|valid|val|test)(?=[-_.\d]|$)")
 
@@ -80,14 +82,16 @@ def index_tar(path: Path, advance: Advance) -> ShardRows:
     def read(at: int, count: int) -> bytes:
         return os.pread(file.fileno(), count, at)
 
-    with open(path, "rb", buffering=0) as file:
+    with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         for sample in tar_samples(scan(read, 0, size, path.name), path.name):
             image = sample.image(path.name)
             label = sample.label(read, path.name)
-            payload = read(image.offset, image.size)
             advance(1)
             try:
+                if image.size > MOST_BYTES:
+                    raise DecodeError(f"it has {image.size:,} bytes; at most {MOST_BYTES:,} are read")
+                payload = read(image.offset, image.size)
                 collector.add(sample.key, label, image.offset, payload, inspect_image(payload))
             except DecodeError as error:
                 collector.skipped[f"{path.name}: {sample.key.decode(errors='replace')}"] = str(error)
@@ -98,9 +102,11 @@ def _classes(root: Path, shards: Sequence[ShardRows]) -> tuple[str, ...]:
     """Names from classes.txt (one a line) or `_info.json`; without either, the labels themselves."""
     count = 1 + max((int(part.rows["label"].max()) for part in shards if len(part.rows)), default=-1)
     path = root / "classes.txt"
-    names = path.read_text().splitlines() if path.exists() else read_info(root).get("classes")
+    names = read_text(path).splitlines() if path.exists() else read_info(root).get("classes")
     if not names:
         return tuple(str(label) for label in range(count))
+    if problem := other_than(names, [str]):
+        raise UserError(f"{root / '_info.json'}: of the classes {problem}")
     if len(names) < count:
         raise UserError(f"{root} has labels up to {count - 1} but names for {len(names)} classes")
-    return tuple(str(name) for name in names)
+    return tuple(names)

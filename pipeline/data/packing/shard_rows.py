@@ -11,9 +11,10 @@ import numpy as np
 import xxhash
 
 from pipeline.data.images.decode import Inspection
-from pipeline.data.shards.manifest import COLUMNS, Manifest, Shard
+from pipeline.data.shards.manifest import COLUMNS, MOST_INDEX, Manifest, Shard
 from pipeline.errors import UserError, some
 from pipeline.files import publish_bytes
+from tnt.untrusted.reading import json_of, read_bytes
 
 NAMED = 10  # how many damaged files an error lists
 Notes = dict[str, str]  # key of a sample → what is to be reported about it
@@ -71,11 +72,11 @@ class ShardRows:
     @classmethod
     def read(cls, path: Path, plan: str) -> Self | None:
         """A journal's rows; None if it is missing, damaged, or another plan's: the shard is written again."""
-        stored = path.read_bytes() if path.exists() else b""
+        stored = read_bytes(path, MOST_INDEX) if path.exists() else b""
         if not stored or xxhash.xxh3_128_digest(stored[16:]) != stored[:16]:
             return None
         with np.load(io.BytesIO(stored[16:]), allow_pickle=False) as arrays:
-            head = json.loads(arrays["head"].tobytes())
+            head = json_of(arrays["head"].tobytes(), str(path), {"plan": str, "shard": dict})
             if head.pop("plan") != plan or "rows" not in arrays:  # another plan's, an earlier version's
                 return None
             return cls(Shard(**head.pop("shard")), arrays["rows"], **head)

@@ -12,6 +12,7 @@ from pipeline.data.shards.tar import ArchiveDamage, scan_file
 from pipeline.errors import some
 from pipeline.files import sha256_of
 from pipeline.terminal import progress
+from tnt.untrusted.reading import BadFile, open_regular
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,11 @@ def verify_shard(manifest: Manifest, index: int) -> ShardDamage | None:
     rows = np.flatnonzero(manifest.shard == index)
     if not path.exists():
         return ShardDamage(shard.name, "it is missing", _keys(manifest, rows))
-    with open(path, "rb", buffering=0) as file:
+    try:
+        opened = open_regular(path)
+    except BadFile as error:
+        return ShardDamage(shard.name, str(error), _keys(manifest, rows))
+    with opened as file:
         size = os.fstat(file.fileno()).st_size
         if size == shard.bytes and sha256_of(file) == shard.sha256:
             return None

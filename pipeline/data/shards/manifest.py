@@ -20,8 +20,17 @@ import xxhash
 from pipeline.data.images.decode import ImageKind
 from pipeline.errors import UserError, WorkFailed
 from pipeline.files import publish_bytes
+from tnt.untrusted.reading import BadFile, other_than, read_bytes, read_json, unpacked_size
 
 FORMAT = 1
+HEADER = {
+    "classes": [str],
+    "shards": [{"name": str, "samples": int, "bytes": int, "sha256": str}],
+    "samples": int,
+    "index": str,
+    "fingerprint": str,
+}
+MOST_INDEX = 1 << 32  # bytes: ImageNet-21k, 14 million samples, takes an eighth
 
 # Little-endian, so that the fingerprint is the same on every machine. `key` is fixed-width bytes.
 COLUMNS = {
@@ -110,13 +119,13 @@ class Manifest:
         """The manifest as written, or a UserError that says which file is missing, old or damaged."""
         root = Path(root)
         header = _read_header(root, split)
-        columns = _read_index(index_path(root, split), header.get("index"))
+        columns = _read_index(index_path(root, split), header["index"])
         try:
             shards = tuple(Shard(**shard) for shard in header["shards"])
             manifest = cls(root=root, split=split, classes=tuple(header["classes"]), shards=shards, **columns)
-        except (KeyError, TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise _damaged(manifest_path(root, split), str(error)) from error
-        if manifest.fingerprint != header.get("fingerprint") or header.get("samples") != len(manifest):
+        if manifest.fingerprint != header["fingerprint"] or header["samples"] != len(manifest):
             raise _damaged(manifest_path(root, split), "it does not match its own fingerprint")
         return manifest
 
@@ -189,6 +198,8 @@ class Manifest:
         if len(set(names)) != len(names):
             return "two shards have the same name"
         held = np.array([shard.samples for shard in self.shards], np.int64)
+        if held.sum() != count or (held < 0).any():
+            return f"its shards hold {held.sum():,} samples beside {count:,} keys"
         if not np.array_equal(self.shard, np.repeat(np.arange(len(held)), held)):
             return "the shards' sample counts do not match the samples' shard column"
         if count and (self.label.min() < 0 or self.label.max() >= len(self.classes)):
@@ -239,26 +250,35 @@ def _missing(root: Path, split: str) -> UserError:
 def _read_header(root: Path, split: str) -> dict[str, Any]:
     path = manifest_path(root, split)
     try:
-        header = json.loads(path.read_bytes())
+        header: dict[str, Any] = read_json(path, dict)
     except FileNotFoundError:
         raise _missing(root, split) from None
-    except ValueError as error:
+    except BadFile as error:
         raise _damaged(path, str(error)) from error
-    if not isinstance(header, dict) or (header.get("format"), header.get("split")) != (FORMAT, split):
+    if (header.get("format"), header.get("split")) != (FORMAT, split):
         raise _damaged(path, f"it is no manifest of format {FORMAT} for split {split!r}")
+    if problem := other_than(header, HEADER):
+        raise _damaged(path, problem)
     return header
 
 
-def _read_index(path: Path, stated: str | None) -> dict[str, Any]:
+def _read_index(path: Path, stated: str) -> dict[str, Any]:
     """The file's hash is checked before it is parsed."""
     try:
-        data = path.read_bytes()
+        data = read_bytes(path, MOST_INDEX)
     except FileNotFoundError:
         raise _damaged(path, "it is missing") from None
+    except BadFile as error:
+        raise _damaged(path, str(error)) from error
     if xxhash.xxh3_128_hexdigest(data) != stated:
         raise _damaged(path, "it is not the file that the manifest was written with")
-    with np.load(io.BytesIO(data), allow_pickle=False) as stored:
-        columns: dict[str, Any] = {name: stored[name] for name in ("key", *COLUMNS)}
-        if "row_offset" in stored and stored["row_offset"].size:
-            columns["restart_rows"] = {name: stored[name] for name in RESTART_ROWS}
-        return columns
+    try:
+        if (claimed := unpacked_size(io.BytesIO(data))) > len(data):
+            raise ValueError(f"its {len(data):,} bytes would unpack to {claimed:,}")
+        with np.load(io.BytesIO(data), allow_pickle=False) as stored:
+            columns: dict[str, Any] = {name: stored[name] for name in ("key", *COLUMNS)}
+            if "row_offset" in stored and stored["row_offset"].size:
+                columns["restart_rows"] = {name: stored[name] for name in RESTART_ROWS}
+            return columns
+    except (KeyError, ValueError, EOFError, MemoryError) as error:
+        raise _damaged(path, str(error)) from error

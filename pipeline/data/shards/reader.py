@@ -13,6 +13,7 @@ from pathlib import Path
 import xxhash
 
 from pipeline.errors import WorkFailed
+from tnt.untrusted.reading import BadFile, descriptor_of
 
 OPEN_FILES = 512  # below the usual limit of 1024 per process
 # Seconds before each further attempt: errors of network file systems often last only a moment.
@@ -44,6 +45,8 @@ class ShardFiles:
             except OSError as error:
                 reason = f"{self.names[shard]} cannot be read: {error.strerror or error}"
                 continue
+            except BadFile as error:
+                raise Unreadable(str(error)) from None
             if len(view) < length:
                 reason = f"{self.names[shard]} ends early: {len(view)} of {length} bytes at {offset}"
             elif xxhash.xxh3_64_intdigest(view) != xxh3:
@@ -56,7 +59,7 @@ class ShardFiles:
         """Ask the kernel to read ahead; a shard that cannot be opened is reported when it is read."""
         try:
             os.posix_fadvise(self._file(shard), offset, length, os.POSIX_FADV_WILLNEED)
-        except OSError:
+        except (OSError, BadFile):
             self._close(shard)
 
     def close(self) -> None:
@@ -79,7 +82,7 @@ class ShardFiles:
         if file is None:
             if len(self._open) >= OPEN_FILES:
                 self._close(next(iter(self._open)))
-            file = self._open[shard] = os.open(self.root / self.names[shard], os.O_RDONLY | os.O_CLOEXEC)
+            file = self._open[shard] = descriptor_of(self.root / self.names[shard])
         return file
 
     def _forget(self, shard: int, offset: int, length: int) -> None:

@@ -19,6 +19,7 @@ from pipeline.data.shards.manifest import Manifest, Shard, manifest_path
 from pipeline.errors import UserError, WorkFailed
 from pipeline.files import PARTIAL, locked, published
 from pipeline.terminal import progress
+from tnt.untrusted.reading import open_regular
 
 log = logging.getLogger(__name__)
 PIECE = 8 << 20
@@ -96,7 +97,7 @@ class _WrongBytes(Exception):
 
 def _copy_checked(source: Path, target: BinaryIO, shard: Shard) -> None:
     digest = hashlib.sha256()
-    with open(source, "rb", buffering=0) as file:
+    with open_regular(source) as file:
         os.posix_fallocate(target.fileno(), 0, shard.bytes)
         while piece := file.read(PIECE):
             digest.update(piece)

@@ -6,7 +6,6 @@ members and the end-of-archive blocks are checked, and an error gives the offset
 """
 
 import hashlib
-import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -15,6 +14,8 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from pipeline.errors import UserError, WorkFailed
+from tnt.config import MOST
+from tnt.untrusted.reading import BadFile, descriptor_of, json_of, whole_number
 
 BLOCK = 512
 END = bytes(2 * BLOCK)
@@ -29,6 +30,10 @@ ReadAt = Callable[[int, int], bytes]
 CHECKSUM = re.compile(rb"[0-7]{6}\x00 ")
 OLD_CHECKSUM = re.compile(rb" *[0-7]{1,7}[\x00 ]*")
 
+
+NUMBER = re.compile(rb"[0-9]{1,18}")
+LONGEST_EXTENSION = 1 << 16  # bytes of an extended header; a name and a few numbers take some hundred
+LONGEST_LABEL = 1 << 20  # bytes of a label's file; only one of JSON holds more than the number
 
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "jpe", "png", "webp")
 LABEL_EXTENSIONS = ("cls", "txt", "json")  # the first that a sample has is used
@@ -52,7 +57,7 @@ class Member(NamedTuple):
 def scan_file(path: Path, start: int = 0, end: int | None = None, *, old: bool = False) -> Iterator[Member]:
     """The regular files of a tar, or of a tar that lies within another one between two offsets."""
     try:
-        descriptor = os.open(path, os.O_RDONLY)
+        descriptor = descriptor_of(path)
     except FileNotFoundError:
         raise WorkFailed(f"{path} is missing") from None
     try:
@@ -89,6 +94,8 @@ def scan(read: ReadAt, start: int, end: int, archive: str, *, old: bool = False)
         if header.kind in (b"0", b"\0", b"7"):
             yield Member(renamed or header.name, payload, size)
             renamed = resized = None
+        elif header.kind in (b"x", b"L") and size > LONGEST_EXTENSION:
+            raise ArchiveDamage(archive, position, f"an extended header of {size:,} bytes")
         elif header.kind == b"x":
             records = _pax_records(buffer.take(payload, size), payload, archive)
             renamed = records.get(b"path", renamed or b"")
@@ -147,14 +154,14 @@ def _pax_records(data: bytes, offset: int, archive: str) -> dict[bytes, bytes]:
     records = {}
     while data:
         length, space, _ = data.partition(b" ")
-        if not space or not length.isdigit() or not len(length) < int(length) <= len(data):
+        if not space or not NUMBER.fullmatch(length) or not len(length) < int(length) <= len(data):
             raise ArchiveDamage(archive, offset, "an extended header is malformed")
         record, data = data[: int(length)], data[int(length) :]
         keyword, equals, value = record[len(length) + 1 :].partition(b"=")
         if not equals or not value.endswith(b"\n"):
             raise ArchiveDamage(archive, offset, "an extended header is malformed")
         records[keyword] = value[:-1]
-    if not records.get(b"size", b"0").isdigit():
+    if not NUMBER.fullmatch(records.get(b"size", b"0")):
         raise ArchiveDamage(archive, offset, "an extended header is malformed")
     return records
 
@@ -245,18 +252,18 @@ class TarSample:
         if extension is None:
             raise self._damage(archive, f"has no label ({', '.join(LABEL_EXTENSIONS)})")
         member = self.parts[extension]
+        if member.size > LONGEST_LABEL:
+            raise self._damage(archive, f"has a label of {member.size:,} bytes")
         content = read(member.offset, member.size)
         if extension == "json":
             try:
-                value = json.loads(content).get("label")
-            except (ValueError, AttributeError):
-                value = None
-            text = str(value) if type(value) is int else ""
-        else:
-            text = content.strip().decode("ascii", "replace")
-        if not (text.isascii() and text.isdigit() and len(text) < 10):
-            raise self._damage(archive, f"has no label of digits in its .{extension}")
-        return int(text)
+                content = b"%d" % json_of(content, "", {"label": int})["label"]
+            except BadFile:
+                content = b""
+        try:
+            return whole_number(content, 0, MOST["classes"], f".{extension}")
+        except BadFile as error:
+            raise self._damage(archive, f"has no label of digits in its {error}") from None
 
     def _damage(self, archive: str, what: str) -> ArchiveDamage:
         at = min((member.offset for member in self.parts.values()), default=0)

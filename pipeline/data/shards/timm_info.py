@@ -8,6 +8,7 @@ from typing import Any
 from pipeline.data.shards.manifest import Manifest
 from pipeline.errors import WorkFailed
 from pipeline.files import publish_bytes
+from tnt.untrusted.reading import BadFile, read_json
 
 
 def write_info(root: Path, manifests: Mapping[str, Manifest], made: dict[str, Any] | None = None) -> None:
@@ -31,9 +32,9 @@ def read_info(root: Path) -> dict[str, Any]:
     """The file's content; empty if there is no file."""
     path = root / "_info.json"
     try:
-        info = json.loads(path.read_bytes())
+        info: dict[str, Any] = read_json(path, dict)
     except FileNotFoundError:
         return {}
-    except ValueError as error:
-        raise WorkFailed(f"{path} is damaged ({error}); remove it and run the command again") from None
-    return info if isinstance(info, dict) else {}
+    except BadFile as error:
+        raise WorkFailed(f"{error}; remove it and run the command again") from None
+    return info

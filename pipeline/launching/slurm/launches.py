@@ -23,6 +23,7 @@ from pathlib import Path
 from pipeline.config.typed import build
 from pipeline.errors import UserError
 from pipeline.files import locked, partial_name, publish_bytes
+from tnt.untrusted.reading import read_json, read_text
 
 FOLDER = ".launches"
 LAUNCH, JOB, LOCK = "launch.json", "job", "lock"
@@ -61,7 +62,7 @@ class Launch:
     def job(self) -> str | None:
         """Of the array; None before sbatch has answered, "" where nothing came of it."""
         path = self.directory / JOB
-        said = path.read_text().strip() if path.exists() else None
+        said = read_text(path).strip() if path.exists() else None
         return "" if said == LOST else said
 
     def settle(self, job: str) -> str | None:
@@ -100,7 +101,7 @@ def read(directory: Path) -> Launch:
     if not NAME.fullmatch(directory.name):
         raise UserError(f"{directory} is no launch: a copy, or a renamed one, does not count")
     try:
-        said = json.loads((directory / LAUNCH).read_text())
+        said = read_json(directory / LAUNCH, {"runs": [str]})
         return build(Launch, said, "launch", directory=directory)
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{directory} is no launch: {error}") from error

@@ -72,12 +72,12 @@ def test_ids_and_records_stay_when_the_code_grows(code):
         (SCIENCE, EPOCHS, f"    momentum: float = 0.9\n{EPOCHS}"),
         (BIRTH, '"recipe.epochs"', '"recipe.momentum": 0.9, "recipe.epochs"'),
         (SCIENCE, "    warmup_lr: float = 1e-6", "    warmup: Warmup = field(default_factory=Warmup)"),
-        (SCIENCE, '"warmup_lr", ', ""),
+        (SCIENCE, '    "warmup_lr": RATES,\n', ""),
         (SCIENCE, "class Recipe:", WARMUP),
         (SCIENCE, "ema_share", "memory"),
         (BIRTH_PY, "RENAMED: dict[str, str] = {}", f"RENAMED = {RENAMED}"),
         (SCIENCE, "    clip: float = 0.0  # largest norm of the gradient; 0 = not clipped\n", ""),
-        (SCIENCE, ', "clip")', ")"),
+        (SCIENCE, '    "clip": Range(0, 1_000_000),\n', ""),
     ]
     found = told(code, edits)
     assert found["ids"] == json.loads(IDS.read_text())

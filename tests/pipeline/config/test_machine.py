@@ -65,11 +65,11 @@ def test_lists_are_taken_too():
     ("override", "message"),
     [
         ("cluster.gpu_request=gpu", "did you mean 'gpus-per-node'|unknown cluster.gpu_request 'gpu'"),
-        ("cluster.nodes=-1", "cluster.nodes is -1; it must not be negative"),
+        ("cluster.nodes=-1", "cluster.nodes is -1; it must be from 0 to 1,000,000"),
         ("cluster.time=1h", "cluster.time is '1h'; it must look like 12:00:00"),
         ("cluster.mem=64GB", "cluster.mem is '64GB'; it must look like 64G"),
         ("cluster.extra=['exclude=node7']", "it must look like --exclude=node7"),
-        ("cluster.timeout=0", "cluster.timeout is 0.0; it must be from 1 to 1e6 seconds"),
+        ("cluster.timeout=0", "cluster.timeout is 0.0; it must be from 1 to 1,000,000"),
         (
             "cluster.timeout=60",
             "cluster.timeout is 60.0 seconds; it must be above data.loading.timeout, 60.0",

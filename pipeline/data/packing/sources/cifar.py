@@ -12,6 +12,7 @@ import numpy as np
 from pipeline.data.packing.sources.archives import UnpackedTar
 from pipeline.data.packing.sources.source import TABLE_2, Expectation, Source, check_counts, encoded, listing
 from pipeline.errors import UserError, WorkFailed
+from tnt.untrusted.reading import text_of
 
 # What pickled arrays need, under NumPy's names before and after 2.0. Nothing else is called.
 ALLOWED = {
@@ -57,15 +58,17 @@ def cifar(name: str, root: Path, expected: Expectation | None = None) -> Source:
     """`name` is cifar10 or cifar100; ROOT is the archive or the directory that holds it."""
     layout = LAYOUTS[name]
     path = root / layout.archive if root.is_dir() else root
-    if not path.is_file():
+    if not path.exists():
         raise UserError(f"{path} is missing: the python version of {name}")
     archive = UnpackedTar.read(path)
     meta = unpickle(archive.payload(f"{layout.folder}/{layout.meta}"), f"{path}: {layout.meta}")
-    classes = [bytes(one).decode() for one in _field(meta, layout.names, path, layout.meta)]
+    classes = _names(_field(meta, layout.names, path, layout.meta), f"{path}: {layout.meta}")
     images, splits = {}, {}
     for split, batches in layout.batches.items():
         loaded = {b: unpickle(archive.payload(f"{layout.folder}/{b}"), f"{path}: {b}") for b in batches}
-        labels = [int(x) for b, one in loaded.items() for x in _field(one, layout.labels, path, b)]
+        labels = []
+        for b, one in loaded.items():
+            labels += _labels(_field(one, layout.labels, path, b), len(classes), f"{path}: {b}")
         images[split] = _images([_field(one, b"data", path, b) for b, one in loaded.items()], path)
         if len(labels) != len(images[split]):
             raise WorkFailed(f"{path}: {len(labels)} labels for {len(images[split])} images of {split}")
@@ -86,6 +89,21 @@ def _field(batch: Any, name: bytes, path: Path, where: str) -> Any:
     if not isinstance(batch, dict) or name not in batch:
         raise WorkFailed(f"{path}: {where} has no field {name.decode()!r}")
     return batch[name]
+
+
+def _names(stored: Any, where: str) -> list[str]:
+    if not isinstance(stored, list) or not all(isinstance(one, bytes) for one in stored):
+        raise WorkFailed(f"{where} has no list of names")
+    return [text_of(one, where) for one in stored]
+
+
+def _labels(stored: Any, classes: int, where: str) -> list[int]:
+    if not isinstance(stored, list):
+        raise WorkFailed(f"{where} has no list of labels")
+    for row, label in enumerate(stored):
+        if type(label) is not int or not 0 <= label < classes:
+            raise WorkFailed(f"{where}: label {row} is {repr(label)[:40]}, not one of 0 to {classes - 1}")
+    return stored
 
 
 def _images(batches: Sequence[Any], path: Path) -> np.ndarray:

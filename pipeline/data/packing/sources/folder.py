@@ -8,6 +8,8 @@ import xxhash
 
 from pipeline.data.packing.sources.source import Listing, Source, listing
 from pipeline.errors import UserError, some
+from tnt.untrusted.pictures import MOST_BYTES
+from tnt.untrusted.reading import check_regular, read_bytes, text_of
 
 IMAGES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm"}
 SPLIT_FOLDERS = {"train": ("train",), "validation": ("validation", "val", "test")}
@@ -37,7 +39,7 @@ def folder(root: Path, name: str = "") -> Source:
         name=name or plain.strip("_") or "folder",
         classes=tuple(classes),
         splits=splits,
-        read=lambda split, row: files[split][row].read_bytes(),
+        read=lambda split, row: read_bytes(files[split][row], MOST_BYTES),
         notes=notes,
     )
 
@@ -61,6 +63,8 @@ def class_tree(root: Path) -> dict[str, Path]:
     }
     if not folders:
         raise UserError(f"{root} has no folders: one per class is expected")
+    for name in folders:
+        text_of(os.fsencode(name), f"the name of a class in {root}")
     return folders
 
 
@@ -85,17 +89,31 @@ def tree_listing(
 
 def _walk(root: Path, left_out: list[Path]) -> list[tuple[Path, int]]:
     found = []
+    seen = set()
     for directory, folders, names in os.walk(root, followlinks=True):
+        place = os.stat(directory)
+        if (place.st_dev, place.st_ino) in seen:
+            raise UserError(f"{directory} is a link to a folder that was listed already: remove it")
+        seen.add((place.st_dev, place.st_ino))
         folders.sort()
         for name in sorted(names):
             path = Path(directory, name)
             if name.startswith("."):
                 continue
             if path.suffix.lower() in IMAGES:
-                found.append((path, path.stat().st_size))
+                found.append((path, _size(path)))
             else:
                 left_out.append(path)
     return found
+
+
+def _size(path: Path) -> int:
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}; remove it") from None
+    check_regular(path, found.st_mode)
+    return found.st_size
 
 
 def unique_key(name: str, taken: set[str]) -> str:

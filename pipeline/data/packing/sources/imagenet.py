@@ -4,20 +4,22 @@ The training tar holds one tar per class; both are read in place. Labels are the
 ids, as in torchvision and timm; the kit numbers the classes differently.
 """
 
-import io
 from collections.abc import Sequence
+from numbers import Integral
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from pipeline.data.packing.fork_pool import Advance, run_forked
 from pipeline.data.packing.sources.archives import FileRanges, UnpackedTar
 from pipeline.data.packing.sources.folder import IMAGES, class_tree, folder, split_folders, tree_listing
+from pipeline.data.packing.sources.matlab import variable
 from pipeline.data.packing.sources.source import TABLE_2, Expectation, Listing, Source, check_counts, listing
 from pipeline.data.shards.tar import Member, scan_file
-from pipeline.errors import UserError, some
+from pipeline.errors import UserError, WorkFailed, some
 from pipeline.terminal import progress
+from tnt.untrusted.pictures import MOST_BYTES
+from tnt.untrusted.reading import read_bytes, text_of, whole_number
 
 TRAIN_TAR = "ILSVRC2012_img_train.tar"
 VALIDATION_TAR = "ILSVRC2012_img_val.tar"
@@ -44,7 +46,7 @@ def imagenet(root: Path, workers: int = 0, expected: Expectation = TABLE_2["imag
 
 def _train_tar(path: Path, workers: int) -> tuple[tuple[str, ...], Listing, FileRanges]:
     outer = sorted(scan_file(path, old=True))
-    wnids = [member.name.decode().removesuffix(".tar") for member in outer]
+    wnids = [text_of(member.name, str(path)).removesuffix(".tar") for member in outer]
     if not outer or not all(member.name.endswith(b".tar") for member in outer):
         raise UserError(f"{path} is not the training archive: its members are not one tar per class")
 
@@ -79,20 +81,26 @@ def _validation_tar(root: Path, classes: Sequence[str]) -> tuple[Listing, FileRa
 def _validation_labels(root: Path, classes: Sequence[str], images: int) -> list[int]:
     """Labels of the validation images in the order of their names, from the development kit."""
     truth, meta = _kit(root)
-    leaves = _wnid_of_id(meta)
+    leaves = _wnid_of_id(meta, f"{root}: {META}")
     if missing := sorted(set(leaves.values()) ^ set(classes)):
         raise UserError(f"{root}: the kit's classes and the training classes differ in {some(missing)}")
-    ids = [int(line) for line in truth.split()]
-    if len(ids) != images:
-        raise UserError(f"{root}: the kit has {len(ids):,} labels for {images:,} validation images")
+    lines = truth.split()
+    if len(lines) != images:
+        raise UserError(f"{root}: the kit has {len(lines):,} labels for {images:,} validation images")
     place = {wnid: label for label, wnid in enumerate(classes)}
-    return [place[leaves[one]] for one in ids]
+    labels = []
+    for line, text in enumerate(lines, 1):
+        id = whole_number(text, 1, max(leaves, default=0), f"{root}: {TRUTH}, line {line}")
+        if id not in leaves:
+            raise UserError(f"{root}: {TRUTH}, line {line}: {id} is no leaf of {META}")
+        labels.append(place[leaves[id]])
+    return labels
 
 
 def _kit(root: Path) -> tuple[bytes, bytes]:
     for place in (root / KIT, root):
         if (place / TRUTH).exists() and (place / META).exists():
-            return (place / TRUTH).read_bytes(), (place / META).read_bytes()
+            return read_bytes(place / TRUTH), read_bytes(place / META)
     archive = root / f"{KIT}.tar.gz"
     if not archive.exists():
         raise UserError(f"{archive} is missing: it holds the labels of the validation images")
@@ -100,12 +108,19 @@ def _kit(root: Path) -> tuple[bytes, bytes]:
     return kit.payload(f"{KIT}/{TRUTH}"), kit.payload(f"{KIT}/{META}")
 
 
-def _wnid_of_id(meta: bytes) -> dict[int, str]:
+def _wnid_of_id(meta: bytes, where: str) -> dict[int, str]:
     """The kit's number of each leaf class; numbers above the leaves are inner nodes of WordNet."""
-    from scipy.io import loadmat
-
-    synsets: Any = np.atleast_1d(loadmat(io.BytesIO(meta), squeeze_me=True)["synsets"])
-    return {int(one["ILSVRC2012_ID"]): str(one["WNID"]) for one in synsets if int(one["num_children"]) == 0}
+    synsets = variable(meta, "synsets", where)
+    if missing := {"ILSVRC2012_ID", "WNID", "num_children"} - {*(synsets.dtype.names or ())}:
+        raise WorkFailed(f"{where}: synsets have no {', '.join(sorted(missing))}")
+    found = {}
+    for line, one in enumerate(synsets, 1):
+        id, children = one["ILSVRC2012_ID"], one["num_children"]
+        if not isinstance(id, Integral) or not isinstance(children, Integral):
+            raise WorkFailed(f"{where}: synset {line} has no number of its own, or of its children")
+        if children == 0:
+            found[int(id)] = str(one["WNID"])
+    return found
 
 
 def _folders(root: Path) -> Source:
@@ -127,5 +142,5 @@ def _folders(root: Path) -> Source:
         "imagenet",
         tuple(classes),
         {"train": rows, "validation": validation},
-        lambda split, row: files[split][row].read_bytes(),
+        lambda split, row: read_bytes(files[split][row], MOST_BYTES),
     )

@@ -1,14 +1,15 @@
 """Oxford 102 Flowers and the Oxford-IIIT Pets from their official archives, split as the paper's Table 2."""
 
-import io
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from pipeline.data.packing.sources.archives import UnpackedTar
+from pipeline.data.packing.sources.matlab import vector
 from pipeline.data.packing.sources.source import TABLE_2, Expectation, Source, check_counts, listing
 from pipeline.errors import UserError, WorkFailed
+from tnt.config import MOST
+from tnt.untrusted.reading import read_bytes, text_of, whole_number
 
 FLOWER_FILES = ("102flowers.tgz", "imagelabels.mat", "setid.mat")
 PET_FILES = ("images.tar.gz", "annotations.tar.gz")
@@ -17,8 +18,9 @@ PET_FILES = ("images.tar.gz", "annotations.tar.gz")
 def flowers(root: Path, expected: Expectation = TABLE_2["flowers"]) -> Source:
     """Training on `trnid` and `valid` together (2,040 images), as in the paper; validation on `tstid`."""
     archive_path, labels_path, sets_path = _files(root, FLOWER_FILES)
-    labels = _matrix(labels_path, "labels")
-    sets = {name: _matrix(sets_path, name) for name in ("trnid", "valid", "tstid")}
+    labels = vector(read_bytes(labels_path), "labels", str(labels_path))
+    stored = read_bytes(sets_path)
+    sets = {name: vector(stored, name, str(sets_path)) for name in ("trnid", "valid", "tstid")}
     archive = UnpackedTar.read(archive_path)
     numbers = {
         "train": np.concatenate([sets["trnid"], sets["valid"]]),
@@ -27,7 +29,7 @@ def flowers(root: Path, expected: Expectation = TABLE_2["flowers"]) -> Source:
     names = {split: [f"jpg/image_{n:05d}.jpg" for n in chosen] for split, chosen in numbers.items()}
     splits = {}
     for split, chosen in numbers.items():
-        if len(chosen) and not 1 <= chosen.min() <= chosen.max() <= len(labels):
+        if chosen.max() > len(labels):
             raise WorkFailed(f"{sets_path} names images beyond the {len(labels):,} that have labels")
         keys = [Path(name).stem for name in names[split]]
         splits[split] = listing(keys, labels[chosen - 1] - 1, _sizes(archive, names[split]))
@@ -47,15 +49,17 @@ def pets(root: Path, expected: Expectation = TABLE_2["pets"]) -> Source:
     names, splits = {}, {}
     for split, member in lists.items():
         stems, labels = [], []
-        for line in annotations.payload(member).decode().splitlines():
-            if not line.strip() or line.startswith("#"):
+        where = f"{annotations_path}: {member}"
+        for line, text in enumerate(text_of(annotations.payload(member), where).splitlines(), 1):
+            if not text.strip() or text.startswith("#"):
                 continue
-            stem, breed, *_ = line.split()
+            stem, breed, *_ = [*text.split(), ""]
+            number = whole_number(breed, 1, MOST["classes"], f"{where}, line {line}")
             name = stem.rpartition("_")[0]
-            if breeds.setdefault(int(breed), name) != name:
-                raise WorkFailed(f"{annotations_path}: class {breed} is both {breeds[int(breed)]} and {name}")
+            if breeds.setdefault(number, name) != name:
+                raise WorkFailed(f"{annotations_path}: class {number} is both {breeds[number]} and {name}")
             stems.append(stem)
-            labels.append(int(breed) - 1)
+            labels.append(number - 1)
         names[split] = [f"images/{stem}.jpg" for stem in stems]
         splits[split] = listing(stems, labels, _sizes(archive, names[split]))
     if sorted(breeds) != list(range(1, len(breeds) + 1)):
@@ -78,16 +82,3 @@ def _sizes(archive: UnpackedTar, names: list[str]) -> list[int]:
     if missing:
         raise WorkFailed(f"{archive.path} lacks {len(missing):,} listed images, such as {missing[0]}")
     return [archive.members[name].size for name in names]
-
-
-def _matrix(path: Path, name: str) -> np.ndarray:
-    """A vector of integers from a MATLAB file."""
-    from scipy.io import loadmat
-
-    try:
-        content: dict[str, Any] = loadmat(io.BytesIO(path.read_bytes()))
-    except Exception as error:  # the parser may raise anything on a damaged file
-        raise WorkFailed(f"{path} cannot be read: {error}") from None
-    if name not in content:
-        raise WorkFailed(f"{path} has no field {name!r}")
-    return np.asarray(content[name]).reshape(-1).astype(np.int64)

@@ -25,7 +25,7 @@ def test_the_default_is_the_papers_recipe():
         ({"flip": 1.5}, "flip is 1.5"),
         ({"erase": -0.1}, "erase is -0.1"),
         ({"smoothing": 1.0}, "smoothing"),
-        ({"mixup": -1.0}, "mixup -1.0"),
+        ({"mixup": -1.0}, "mixup is -1.0; it must be from 0"),
         ({"std": (0.5, 0.0, 0.5)}, "std"),
         ({"crop_fraction": 0.0}, "crop_fraction"),
         ({"randaugment": "augmix-m3"}, "augmix-m3"),

@@ -17,6 +17,7 @@ from pipeline.data.loading.buffers import TICKET
 from pipeline.data.loading.loader import Loading, TrainLoader
 from pipeline.data.loading.pool import WorkerLost
 from pipeline.data.loading.sampler import Sampling
+from tests.leases import Leases
 from tests.pipeline.packed import SMALL, copied, digests
 from tests.pipeline.ranks import environment
 
@@ -25,16 +26,15 @@ SAMPLING = Sampling(seed=5, global_batch=192, repeats=3)
 
 @pytest.fixture
 def blocked(digits, tmp_path):
-    """A set in which opening a shard never ends, as on a file system that lost its server."""
+    """A set in which opening a shard does not end."""
     spare = copied(digits, tmp_path / "copy")
 
     def block():
-        for index in range(len(spare.shards)):
-            os.rename(spare.path(index), f"{spare.path(index)}.kept")
-            os.mkfifo(spare.path(index))
+        spare.__dict__["leases"] = Leases(map(spare.path, range(len(spare.shards))))
 
     spare.__dict__["block"] = block
-    return spare
+    yield spare
+    spare.__dict__["leases"].let_go()
 
 
 def first_batch_while(loader, act):
@@ -73,10 +73,7 @@ def test_a_worker_that_is_stopped_is_named_with_its_shard(blocked):
 
     def stop():
         os.kill(loader._tasks.pids[0], signal.SIGSTOP)
-        for index in range(len(blocked.shards)):
-            fifo = os.open(blocked.path(index), os.O_RDWR)
-            os.replace(f"{blocked.path(index)}.kept", blocked.path(index))
-            os.close(fifo)
+        blocked.leases.let_go()
 
     with TrainLoader(blocked, SAMPLING, SMALL, loading=Loading(workers=1, timeout=0.5)) as loader:
         blocked.block()

@@ -192,8 +192,8 @@ def test_a_world_size_that_does_not_fit_is_refused_with_the_nearest_that_do(sett
     [
         ({"order": "globl"}, "did you mean 'global'"),
         ({"global_batch": 1020}, "1016 and 1024"),
-        ({"global_batch": 0}, "at least 1"),
-        ({"repeats": 0}, "at least 1"),
+        ({"global_batch": 0}, "from 1 to"),
+        ({"repeats": 0}, "from 1 to"),
         ({"order": "lane", "global_batch": 1024, "lanes": 60}, "32 and 64"),
     ],
 )

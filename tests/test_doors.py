@@ -1,0 +1,99 @@
+"""Files that others wrote come in by one door, `tnt/untrusted/reading.py`. Each test lists all violations."""
+
+import ast
+from collections.abc import Iterator
+
+from tests.sources import Source, hold, repository
+
+SOURCES = repository()
+DOOR = "tnt.untrusted.reading"
+# What reads a file, or text of unknown length, without the door.
+READERS = {"json.loads", "json.load", "yaml.safe_load", "yaml.load", "gzip.decompress", "tarfile.open"}
+METHODS = {"read_text", "read_bytes", "open"}  # of a path
+# Where that is right, and why.
+ALLOWED = {
+    # Files of this code's own, which lie beside it.
+    ("pipeline.config.birth", "json.loads"),
+    ("pipeline.config.birth", "read_text"),
+    ("pipeline.config.composition", "read_text"),
+    ("pipeline.launching.snapshot", "read_bytes"),
+    ("ablations.reporting.page.render", "read_text"),
+    ("ablations.reporting.sizes", "read_bytes"),
+    # Files that this process has just written or is about to write, and compares or hashes.
+    ("ablations.reporting.text.files", "read_bytes"),
+    ("pipeline.runs.directory", "read_bytes"),
+    ("pipeline.runs.checkpoints", "open"),
+    ("tnt.export", "open"),
+    ("tnt.weights.tensors", "open"),
+    # What the kernel says.
+    ("pipeline.processes.device", "read_text"),
+    ("pipeline.training.completion", "read_text"),
+    # Looked at by the door before.
+    ("pipeline.data.packing.sources.archives", "open"),
+    ("pipeline.config.run", "yaml.safe_load"),
+    ("tnt.shard_images", "tarfile.open"),
+}
+
+
+def past_the_door(sources: list[Source]) -> list[str]:
+    return [
+        f"{source.module}:{line} calls {name}"
+        for source in sources
+        if source.module != DOOR
+        for name, line in _readers(source.tree)
+        if (source.module, name) not in ALLOWED
+    ]
+
+
+def not_needed(sources: list[Source]) -> list[str]:
+    """Exceptions that nothing makes use of."""
+    found = {(source.module, name) for source in sources for name, _ in _readers(source.tree)}
+    return [f"{module} does not call {name}" for module, name in sorted(ALLOWED - found)]
+
+
+def _readers(tree: ast.AST) -> Iterator[tuple[str, int]]:
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    for node in sorted(calls, key=lambda call: call.lineno):
+        name = ast.unparse(node.func)
+        last = name.rpartition(".")[2]
+        if name in READERS:
+            yield name, node.lineno
+        elif last in METHODS and name != "Image.open" and _reads(node, last):
+            yield last, node.lineno
+
+
+def _reads(call: ast.Call, name: str) -> bool:
+    """`open` for reading alone; the door's own functions are called by their bare names."""
+    if name != "open":
+        return isinstance(call.func, ast.Attribute)
+    text = ast.unparse(call)
+    if text.startswith("os.open"):
+        return "O_RDONLY" in text and "O_DIRECTORY" not in text
+    texts = [part.value for part in ast.walk(call) if isinstance(part, ast.Constant)]
+    modes = [text for text in texts if isinstance(text, str) and set(text) <= set("rwxab+t") and text]
+    return not any(set(mode) & set("wxa+") for mode in modes)
+
+
+def test_files_of_others_come_in_by_the_door():
+    hold(past_the_door(SOURCES))
+
+
+def test_every_exception_is_needed():
+    hold(not_needed(SOURCES))
+
+
+# What the rule finds where it is broken.
+
+
+def test_a_reader_beside_the_door_is_found():
+    text = "import json\nwith open(path) as file:\n    json.load(file)\n"
+    text += "Path(path).read_text()\nopen(path, 'rb')\n"
+    assert past_the_door([Source("pipeline.data.labels", text)]) == [
+        "pipeline.data.labels:2 calls open",
+        "pipeline.data.labels:3 calls json.load",
+        "pipeline.data.labels:4 calls read_text",
+        "pipeline.data.labels:5 calls open",
+    ]
+    assert (
+        past_the_door([Source("tnt.images", "open(path, 'ab')\nread_text(path)\nImage.open(file)\n")]) == []
+    )
