@@ -134,7 +134,9 @@ def main() -> None:
 
             seconds = compare({"whole": whole, "bare": bare(config)}, options.repeats)
             began = time.perf_counter()
-            Checkpoints(folder / "checkpoints").publish(1, trainer.write, trainer.checkpoint_state())
+            copied = trainer.copy()
+            copying = time.perf_counter() - began
+            Checkpoints(folder / "checkpoints").publish(1, copied, trainer.checkpoint_state())
             saving = time.perf_counter() - began
             logger.close()
         for clock, figures in seconds.items():
@@ -144,7 +146,8 @@ def main() -> None:
         print(f"waiting for data {statistics.median(waits[1:]) / seconds['wall']['whole']:.1%}")
         minutes = config.engine.checkpoint_minutes
         print(
-            f"a checkpoint {saving:.2f} s, every {minutes:g} minutes: {saving / minutes / 60:.2%} of the run"
+            f"a checkpoint {saving:.2f} s, of which training waits {copying:.2f} s; every {minutes:g} "
+            f"minutes: {copying / minutes / 60:.2%} of the run"
         )
         print(f"demo: {time_to_first_step(folder):.1f} s from the command to the first step")
 
