@@ -1,6 +1,7 @@
 """What a run adds to the bare step of its model, and how long it takes to its first one.
 
     python benchmarks/step.py --batch 16 --repeats 9
+    python benchmarks/step.py --image-size 32          the host's work, which arithmetic on large images hides
 
 Ours is the whole step of pipeline/train.py: data from shards through the augmentation, DeepSpeed, the check
 for what is not finite, the weights' average, the exchange of flags, the log. Bare is forward, backward
@@ -91,6 +92,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", default="tnt_s")
     parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--image-size", type=int, default=224)
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"))
     parser.add_argument("--workers", type=int, default=1)
@@ -103,12 +105,12 @@ def main() -> None:
                 f"model={options.model}",
                 "data=digits",
                 f"data.root={folder / 'digits'}",
+                f"data.image_size={options.image_size}",
                 f"paths.runs={folder / 'runs'}",
                 f"precision={options.precision}",
                 f"recipe.global_batch={options.batch}",
                 f"data.loading.workers={options.workers}",
                 "data.loading.batches=2",  # little is prepared while the bare step runs
-                "logging.every=1",
             ]
         )
         dataset.prepare(config.data)
@@ -132,17 +134,20 @@ def main() -> None:
 
             seconds = compare({"whole": whole, "bare": bare(config)}, options.repeats)
             began = time.perf_counter()
-            Checkpoints(folder / "checkpoints").publish(1, trainer.write, trainer.checkpoint_state())
+            copied = trainer.copy()
+            copying = time.perf_counter() - began
+            Checkpoints(folder / "checkpoints").publish(1, copied, trainer.checkpoint_state())
             saving = time.perf_counter() - began
             logger.close()
         for clock, figures in seconds.items():
-            ratio = figures["whole"] / figures["bare"] - 1
+            more = figures["whole"] - figures["bare"]
             spent = ", ".join(f"{name} {figures[name]:.3f} s" for name in ("whole", "bare"))
-            print(f"{clock}: {spent}, overhead {ratio:+.1%}")
+            print(f"{clock}: {spent}, overhead {1e3 * more:+.0f} ms, {more / figures['bare']:+.1%}")
         print(f"waiting for data {statistics.median(waits[1:]) / seconds['wall']['whole']:.1%}")
         minutes = config.engine.checkpoint_minutes
         print(
-            f"a checkpoint {saving:.2f} s, every {minutes:g} minutes: {saving / minutes / 60:.2%} of the run"
+            f"a checkpoint {saving:.2f} s, of which training waits {copying:.2f} s; every {minutes:g} "
+            f"minutes: {copying / minutes / 60:.2%} of the run"
         )
         print(f"demo: {time_to_first_step(folder):.1f} s from the command to the first step")
 

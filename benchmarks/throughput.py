@@ -18,7 +18,9 @@ import gc
 import os
 import platform
 import statistics
+import sys
 import time
+import traceback
 from pathlib import Path
 
 import timm
@@ -31,7 +33,8 @@ PRESETS = {
 }
 
 
-def main() -> None:
+def main() -> int:
+    failed: list[str] = []
     options = parsed()
     device = torch.device(options.device)
     deadline = time.monotonic() + 60 * options.minutes
@@ -49,18 +52,26 @@ def main() -> None:
                     options.drop_path if phase == "training" else 0.0,
                     tuple(mode for mode in MODES if mode in options.modes),
                 )
-                report(contest, run(contest, options.repeats, deadline), peak, options.csv)
+                report(contest, run(contest, options.repeats, deadline, failed), peak, options.csv)
                 torch.compiler.reset()
                 gc.collect()
+    for line in failed:
+        print(f"failed: {line}")
+    return 1 if failed else 0
 
 
-def run(contest: Contest, repeats: int, deadline: float) -> list[Contestant]:
+def run(contest: Contest, repeats: int, deadline: float, failed: list[str]) -> list[Contestant]:
+    """What could be entered, timed; `failed` gets the others."""
     entries = []
     for side, name, mode in contest.sides():
         if time.monotonic() > deadline:
             print(f"not measured, the time is up: {contest.variant} {phase_of(contest)}: {name} {mode}")
-        else:
+            continue
+        try:
             entries.append(contest.enter(side, name, mode))
+        except Exception:  # one that this device or its compiler refuses must not cost the others' figures
+            failed.append(f"{contest.variant} {phase_of(contest)}: {name} {mode}")
+            traceback.print_exc(file=sys.stdout)
     for _ in range(repeats if entries else 0):
         for entry in entries:
             contest.time(entry)
@@ -183,4 +194,4 @@ def parsed() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

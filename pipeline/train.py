@@ -17,6 +17,7 @@ import socket
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -99,8 +100,9 @@ def train(run: Run, device: "torch.device", interrupt: Interrupt, attempt: Attem
     from pipeline.training.trainer import Trainer
 
     config, ranks = run.config, run.ranks
-    checkpoints = Checkpoints(run.directory / CHECKPOINTS, ranks, config.engine.keep)
+    apart = Ranks(ranks.place, timedelta(seconds=config.cluster.start_timeout))
     with contextlib.ExitStack() as stack:
+        checkpoints = stack.enter_context(Checkpoints(run.directory / CHECKPOINTS, apart, config.engine.keep))
         trainer = stack.enter_context(Trainer(config, ranks, device))
         size = RunSize(trainer.steps, trainer.loader.steps_per_epoch, config.recipe.global_batch, ranks.world)
         values = configs.plain(config)
@@ -123,6 +125,7 @@ def train(run: Run, device: "torch.device", interrupt: Interrupt, attempt: Attem
                 end = end or not evaluated(trainer, journal, interrupt)
                 if end:
                     break
+        settle(trainer, checkpoints, journal)
         interrupt.settle()
         if end:
             stop(run, trainer, journal, interrupt, attempt)
@@ -156,25 +159,40 @@ def begin(
 
 
 def save(trainer: "Trainer", checkpoints: Checkpoints, journal: "RunLogger", last: bool) -> None:
-    """Publish a checkpoint; one that cannot be stored is noted, and the next is tried when it is due."""
-    state, most = trainer.state, trainer.config.engine.failed_saves
+    """Copy this step's state, which is published while the run goes on. The last one is waited for."""
+    settle(trainer, checkpoints, journal)
+    state, unsaid = trainer.state, None
+    try:
+        journal.flush()  # what is said of its steps belongs to it
+    except OSError as error:
+        unsaid = error
+    copied = trainer.copy()
 
     def write(directory: Path) -> list[str]:
-        names = trainer.write(directory)
-        journal.flush()  # what is said of its steps belongs to it
-        return names
+        if unsaid:
+            raise unsaid
+        return copied(directory)
 
-    try:
-        checkpoints.publish(state.step, write, trainer.checkpoint_state(), state.best)
-        trainer.failed_saves = 0
-    except SaveFailed as error:
-        trainer.failed_saves += 1
-        if last or trainer.failed_saves == most:
-            raise
-        state.events.append(f"the checkpoint of step {state.step} was not written")
-        journal.note(f"{error}; training goes on ({trainer.failed_saves} of {most} failures in a row)")
+    checkpoints.begin(state.step, write, trainer.checkpoint_state(), state.best)
+    if last:
+        checkpoints.finish()
     trainer.saved_now()
     journal.resumed_clock()
+
+
+def settle(trainer: "Trainer", checkpoints: Checkpoints, journal: "RunLogger") -> None:
+    """Wait for the checkpoint that is being written. One that could not be stored is noted; the next one is
+    tried when it is due."""
+    most = trainer.config.engine.failed_saves
+    try:
+        if checkpoints.finish():
+            trainer.failed_saves = 0
+    except SaveFailed as error:
+        trainer.failed_saves += 1
+        if trainer.failed_saves == most:
+            raise
+        trainer.state.events.append(f"the checkpoint of step {checkpoints.newest} was not written")
+        journal.note(f"{error}; training goes on ({trainer.failed_saves} of {most} failures in a row)")
 
 
 def evaluated(trainer: "Trainer", journal: "RunLogger", interrupt: Interrupt) -> bool:

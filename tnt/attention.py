@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 NARROW = 32  # channels of a head
+MOST_SEQUENCES = 65_535  # of a GPU's kernel for attention: 128 images of 384² pixels have more patches
 
 
 class Attention(nn.Module):
@@ -45,6 +46,10 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Softmax attention of every head; each B, h, L, D/h"""
     if q.is_cpu and q.dtype == torch.bfloat16:
         return _attend_bf16_on_cpu(q, k, v)
+    # An exported network would be bound to fewer.
+    if not torch.compiler.is_exporting() and q.shape[0] > MOST_SEQUENCES:
+        parts = zip(*(each.split(MOST_SEQUENCES) for each in (q, k, v)), strict=True)
+        return torch.cat([F.scaled_dot_product_attention(*part) for part in parts])
     return F.scaled_dot_product_attention(q, k, v)
 
 

@@ -10,9 +10,10 @@
       .tmp-…  .trash-…    being written, being removed; swept away at the next start
       .bad-…              did not verify, moved aside
 
-Ranks write side by side into a temporary directory; errors and hashes of all are gathered before anything is
-published, so that all publish or all fail; a rename publishes. Importing this module does not import torch:
-the launcher reads checkpoints as well.
+A run goes on while its checkpoint, copied from the device before, is written by a thread. Ranks write side by
+side into a temporary directory; errors and hashes of all are gathered before anything is published, so that
+all publish or all fail; a rename publishes. Importing this module does not import torch: the launcher reads
+checkpoints as well.
 """
 
 import hashlib
@@ -23,7 +24,9 @@ import secrets
 import shutil
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,14 +56,40 @@ class SaveFailed(WorkFailed):
     """A checkpoint could not be stored; the training itself may go on."""
 
 
-class Checkpoints:
-    """The checkpoints of one run. Methods that several ranks take part in are called by all of them alike."""
+class Checkpoints(AbstractContextManager):
+    """The checkpoints of one run. Methods that several ranks take part in are called by all of them alike.
+
+    `ranks` are for these methods alone where checkpoints are published beside other work: exchanges of two
+    threads must not meet.
+    """
 
     def __init__(self, root: Path, ranks: Ranks | None = None, keep: int = 2) -> None:
         if keep < 2:
             raise UserError(f"keep is {keep}; two checkpoints at least, or one damaged file loses the run")
         self.root, self.keep = root, keep
         self.ranks = ranks or Ranks(Place("plain"))
+        self._writer = ThreadPoolExecutor(1, "checkpoint")
+        self._begun: Future[Path] | None = None
+        self.newest = 0  # the step whose checkpoint was begun last
+
+    def __exit__(self, *_: object) -> None:
+        """What was begun is still published, whatever has ended the run."""
+        self._writer.shutdown()
+
+    def begin(
+        self, step: int, write: Callable[[Path], list[str]], state: dict[str, Any], best: int = 0
+    ) -> None:
+        """Publish beside what the caller does next; `finish` comes before the next one."""
+        assert self._begun is None, "one at a time"
+        self.newest = step
+        self._begun = self._writer.submit(self.publish, step, write, state, best)
+
+    def finish(self) -> bool:
+        """Wait for what was begun, and raise as `publish` does; False where nothing was."""
+        begun, self._begun = self._begun, None
+        if begun:
+            begun.result()
+        return begun is not None
 
     def publish(
         self,
@@ -214,6 +243,14 @@ def problem_with(path: Path) -> str:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         return f"{MANIFEST} is damaged ({type(error).__name__}: {error})"
     return ""
+
+
+def write_files(files: Mapping[str, memoryview], directory: Path) -> list[str]:
+    for name, content in files.items():
+        path = directory / name
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        path.write_bytes(content)
+    return list(files)
 
 
 def _written(

@@ -47,7 +47,7 @@ class Sent:
 
 
 def send(
-    ranks: Ranks, losses: list[Tensor], norm: Tensor, *, asked: bool, due: bool, damaged: bool
+    ranks: Ranks, losses: list[Tensor], norm: Tensor, asked: bool, due: bool, damaged: bool
 ) -> Callable[[], StepOutcome]:
     """Sum them over the ranks, waiting for nothing; the function that comes back waits, and tells."""
     of_device = torch.stack([torch.stack(losses).double().sum(), norm.double().to(losses[0].device)])

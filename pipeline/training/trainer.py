@@ -8,7 +8,7 @@ import copy
 import dataclasses
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +28,7 @@ from pipeline.data.randomness import Purpose, philox
 from pipeline.errors import WorkFailed
 from pipeline.processes.interrupt import Interrupt
 from pipeline.processes.ranks import Ranks
-from pipeline.runs.checkpoints import Checkpoint
+from pipeline.runs.checkpoints import Checkpoint, write_files
 from pipeline.runs.records import Measures
 from pipeline.training import models
 from pipeline.training.ema import Ema
@@ -173,14 +173,8 @@ class Trainer(ExitStack):
             self.ranks.wait_at_most(self.config.cluster.timeout)
             self._first_step = False
         may_pause = self.loader.resumes_within_epoch or self.at_end_of_epoch()
-        numbers = send(
-            self.ranks,
-            losses,
-            norm,
-            asked=may_pause and bool(interrupt),
-            due=may_pause and self._minutes_are_over(),
-            damaged=bool(self.loader.fresh),
-        )
+        flags = may_pause and bool(interrupt), may_pause and self._minutes_are_over(), self.loader.fresh > 0
+        numbers = send(self.ranks, losses, norm, *flags)
         self._sent = Sent(step, parts, losses, self.engine.buffers() if self.ema else {}, numbers)
 
         saves = before.asked_to_end or before.due
@@ -233,14 +227,18 @@ class Trainer(ExitStack):
         if top1 >= self.state.best_top1:
             self.state.best, self.state.best_top1 = self.state.step, top1
 
-    def write(self, directory: Path) -> list[str]:
-        """This rank's files of a checkpoint."""
-        names = self.engine.write(directory)
+    def copy(self) -> Callable[[Path], list[str]]:
+        """This rank's part of a checkpoint, as everything is now; the function that comes back writes it."""
+        files, average = self.engine.copy(), {}
         if self.ema and self.ranks.rank == 0:
-            average = {name: tensor.cpu() for name, tensor in self.ema.state_dict().items()}
-            write_tensors(average, {}, directory / EMA)
-            names = [*names, EMA]
-        return names
+            average = {name: tensor.to("cpu", copy=True) for name, tensor in self.ema.state_dict().items()}
+
+        def write(directory: Path) -> list[str]:
+            if average:
+                write_tensors(average, {}, directory / EMA)
+            return [*write_files(files, directory), *([EMA] if average else [])]
+
+        return write
 
     def checkpoint_state(self) -> dict[str, Any]:
         return {

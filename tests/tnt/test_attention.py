@@ -1,8 +1,10 @@
-"""Attention on a CPU in bf16, which goes by a way of its own, against float64."""
+"""Attention that goes by a way of its own: on a CPU in bf16, or of more sequences than a kernel takes."""
 
 import pytest
 import torch
+import torch.nn.functional as F
 
+from tnt import attention
 from tnt.attention import NARROW, attend
 
 
@@ -28,3 +30,19 @@ def test_bf16_on_a_cpu_is_float64_rounded(width, learning, autocast):
         expected.backward(upstream.double())
         for tensor, oracle in zip((q, k, v), oracles, strict=True):
             torch.testing.assert_close(tensor.grad.double(), oracle.grad, rtol=0.03, atol=0.03)
+
+
+def test_no_kernel_gets_more_sequences_than_it_takes(monkeypatch):
+    """A GPU's grid ends at 65,535."""
+    q, k, v = (torch.randn(11, 2, 5, 6) for _ in range(3))
+    whole, given = attend(q, k, v), []
+    kernel = F.scaled_dot_product_attention
+
+    def counting(q, k, v):
+        given.append(len(q))
+        return kernel(q, k, v)
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", counting)
+    monkeypatch.setattr(attention, "MOST_SEQUENCES", 4)
+    assert torch.equal(attend(q, k, v), whole)
+    assert given == [4, 4, 3]

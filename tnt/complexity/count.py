@@ -6,6 +6,7 @@ the CPU at batch 1.
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -44,11 +45,11 @@ class Count:
 
 
 def count_macs(model: nn.Module, channels: int, resolution: int) -> Count:
-    """Multiply-adds of one image through a model, which may live on the meta device."""
+    """Multiply-adds of one image through a model, which stays as it is and may live on the meta device."""
     with quiet_tracer():
         from fvcore.nn import FlopCountAnalysis
 
-    model = _zeros(model).eval()
+    model = _zeros(copy.deepcopy(model)).eval()
     with torch.no_grad(), quiet_tracer():
         analysis = FlopCountAnalysis(model, torch.zeros(1, channels, resolution, resolution))
         analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)

@@ -23,7 +23,7 @@ EPS = 1e-5
 FUSING: dict[str, Any] = {
     "enable_fp_fusion": True
 }  # a·b+c at once, which Triton 3.10 no longer takes for granted
-PER_PROCESSOR = 4  # programs that share the gradients of the weights among them
+PER_PROCESSOR = 8  # programs that share the gradients of the weights among them; each is one warp
 TYPES = {
     torch.bfloat16: tl.bfloat16,
     torch.float16: tl.float16,

@@ -8,6 +8,7 @@ from tnt.config import TNTConfig
 
 MOST_WORDS = 64  # a patch's scores must fit
 MOST_WIDTH = 128
+MOST_VALUES = 4096  # of a tile; of twice as many, backward in fp32 wants 426 KB of a Hopper's 227 KB
 
 
 @dataclass(frozen=True)
@@ -53,4 +54,7 @@ def misfit(config: TNTConfig) -> str:
         return f"a patch has {config.words} words, more than {MOST_WORDS}"
     if config.c > MOST_WIDTH:
         return f"words are {config.c} wide, more than {MOST_WIDTH}"
+    tile = tile_for(config.words, config.c, config.inner_heads)
+    if tile.R * tile.C > MOST_VALUES:
+        return f"{config.words} words of {config.c} values are more than a GPU's shared memory holds in fp32"
     return ""

@@ -1,10 +1,11 @@
 """All that the engine uses of DeepSpeed beyond its documented interface. Read in DeepSpeed 0.19.8."""
 
+import io
 import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import PurePath
 from typing import Any
 
 import torch
@@ -47,36 +48,28 @@ def reads_universal_form(engine: Any) -> Iterator[None]:
 
 
 class CheckpointFiles:
-    """How DeepSpeed writes and reads: an error is kept until every rank is past DeepSpeed's barriers."""
+    """How DeepSpeed writes and reads: what it saves stays in memory, as it is at that moment."""
 
     name = "files"
 
     def __init__(self) -> None:
-        self._paths: list[Path] = []
-        self._error: Exception | None = None
+        self._saved: dict[str, memoryview] = {}
 
-    def begin(self) -> None:
-        self._paths, self._error = [], None
-
-    def end(self) -> list[Path]:
-        if self._error is not None:
-            raise self._error
-        return self._paths
+    def take(self) -> dict[str, memoryview]:
+        """What was saved since the last call, by path."""
+        saved, self._saved = self._saved, {}
+        return saved
 
     def save(self, state_dict: Any, path: str) -> None:
-        self._paths.append(Path(path))
-        try:
-            torch.save(state_dict, path)
-        except OSError as error:
-            self._error = error
-        except RuntimeError as error:  # what torch.save makes of a full disk
-            self._error = OSError(f"{str(error).splitlines()[0]}: {path}")
+        content = io.BytesIO()
+        torch.save(state_dict, content)
+        self._saved[PurePath(path).as_posix()] = content.getbuffer()
 
     def load(self, path: str, map_location: Any = None) -> Any:
         return torch.load(path, map_location=map_location, weights_only=True)
 
     def makedirs(self, path: str, exist_ok: bool = False) -> None:
-        os.makedirs(path, exist_ok=exist_ok)
+        """Nothing is written yet."""
 
     def create(self, info: Any) -> None:
         """DeepSpeed announces a checkpoint."""

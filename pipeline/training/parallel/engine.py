@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from pipeline.config.machine import EngineConfig
 from pipeline.errors import UserError, WorkFailed
 from pipeline.processes.ranks import Ranks
-from pipeline.runs.checkpoints import SaveFailed
 from pipeline.training.parallel import deepspeed_adapter as adapter
 from tnt.block import TNTBlock
 
@@ -149,20 +148,16 @@ class Engine:
         """Copies of what the next forward pass changes (BatchNorm's statistics); a TNT has none."""
         return {name: tensor.clone() for name, tensor in self._buffers.items()}
 
-    def write(self, directory: Path) -> list[str]:
-        """This rank's part of a checkpoint; the names of its files."""
-        folder = directory / FOLDER
+    def copy(self) -> dict[str, memoryview]:
+        """This rank's files of a checkpoint by their names: everything as it is now."""
         # Before DeepSpeed, whose barriers would keep the other ranks.
         if problems := [error for error in self.ranks.gather(self._unfit()) if error]:
             raise WorkFailed(problems[0])
-        if problems := [error for error in self.ranks.gather(_make(folder)) if error]:
-            raise SaveFailed(problems[0])
-        self._files.begin()
-        self._engine.save_checkpoint(str(directory), tag=FOLDER, save_latest=False)
-        return [path.relative_to(directory).as_posix() for path in self._files.end()]
+        self._engine.save_checkpoint(".", tag=FOLDER, save_latest=False)
+        return self._files.take()
 
     def load(self, checkpoint: Path, source: dict[str, int]) -> None:
-        """Go on exactly where `write` was called. `source` tells the layout it was written in (`layout`)."""
+        """Go on exactly where `copy` was called. `source` tells the layout it was written in (`layout`)."""
         if self.layout() == source or not (self.stage or source["zero_stage"]):
             with adapter.plain_pickles():
                 self._load(checkpoint)
@@ -211,11 +206,3 @@ def _kernels_named() -> Iterator[None]:
             f"engine.deterministic=true: this network needs {name.split()[-1]}, which cannot be "
             "deterministic on this device; take engine.deterministic=false"
         ) from error
-
-
-def _make(folder: Path) -> str:
-    try:
-        folder.mkdir(exist_ok=True)
-    except OSError as error:
-        return f"{error.strerror}: {folder}"
-    return ""

@@ -206,6 +206,35 @@ except WorkFailed as error:
 """
 
 
+def test_a_run_goes_on_while_its_checkpoint_is_written_and_learns_at_the_next_how_that_went(tmp_path):
+    trained = threading.Event()
+
+    def write(directory: Path) -> list[str]:
+        assert trained.wait(20)
+        return writer(1)(directory)
+
+    def fail(directory: Path) -> list[str]:
+        raise OSError(28, "No space left on device")
+
+    with Checkpoints(tmp_path) as checkpoints:
+        assert not checkpoints.finish()
+        checkpoints.begin(1, write, {"step": 1})
+        assert steps(tmp_path) == []
+        trained.set()
+        assert checkpoints.finish()
+        assert steps(tmp_path) == [1]
+        checkpoints.begin(2, fail, {"step": 2})
+        with pytest.raises(SaveFailed, match="the checkpoint of step 2 was not written .*No space left"):
+            checkpoints.finish()
+
+
+def test_what_was_begun_is_published_also_where_something_else_ends_the_run(tmp_path):
+    with pytest.raises(ZeroDivisionError), Checkpoints(tmp_path) as checkpoints:
+        checkpoints.begin(1, writer(1), {"step": 1})
+        raise ZeroDivisionError
+    assert Checkpoints(tmp_path).resume().step == 1
+
+
 def test_a_file_that_cannot_be_written_whole_leaves_the_checkpoint_before(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", FULL_DISK, tmp_path], capture_output=True, text=True, check=True
@@ -216,7 +245,7 @@ def test_a_file_that_cannot_be_written_whole_leaves_the_checkpoint_before(tmp_pa
 
 
 def saver(root: Path, said: int) -> int:
-    """A forked process that publishes one checkpoint after the other until it is killed."""
+    """A forked process that publishes one checkpoint after the other, as a run does, until it is killed."""
     pid = os.fork()
     if pid:
         return pid
@@ -228,7 +257,8 @@ def saver(root: Path, said: int) -> int:
         os.write(said, b"ready\n")
         while True:
             step += 1
-            publish(checkpoints, step, best=random.randrange(step), size=30_000)
+            checkpoints.begin(step, writer(step, size=30_000), {"step": step}, random.randrange(step))
+            checkpoints.finish()
             os.write(said, f"{step}\n".encode())
     finally:
         os._exit(1)

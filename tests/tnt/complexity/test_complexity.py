@@ -153,3 +153,11 @@ def test_a_fault_ends_the_command_with_exit_1(monkeypatch, capsys):
     monkeypatch.setattr(sizing, "model_macs", lambda config: 1)
     assert sizing.main([]) == 1
     assert "TNT-S: formula and count differ by +5.217 G" in capsys.readouterr().err
+
+
+def test_counting_leaves_the_network_as_it_is():
+    network = nn.Sequential(nn.Conv2d(3, 2, 3), nn.Dropout()).train()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    assert count_macs(network, 3, 8).matrix == 6 * 6 * 2 * 3 * 9
+    assert network.training
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())

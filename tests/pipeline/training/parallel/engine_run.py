@@ -4,6 +4,7 @@ Runs of one process follow each other, each with an engine of its own. The globa
 the step; each rank takes its part of it.
 """
 
+import functools
 import hashlib
 import json
 import math
@@ -19,7 +20,7 @@ from pipeline.errors import UserError
 from pipeline.processes.device import find_device
 from pipeline.processes.place import find_place
 from pipeline.processes.ranks import joined
-from pipeline.runs.checkpoints import Checkpoints
+from pipeline.runs.checkpoints import Checkpoints, write_files
 from pipeline.training.parallel.engine import Engine
 
 GLOBAL_BATCH = 8
@@ -114,7 +115,8 @@ def run(options: dict, ranks, device: torch.device) -> dict:
             if checkpoints and step + 1 in options.get("save", []):
                 if options.get("spoilt"):
                     spoil(engine)
-                path = checkpoints.publish(step + 1, engine.write, {"layout": engine.layout()})
+                write = functools.partial(write_files, engine.copy())
+                path = checkpoints.publish(step + 1, write, {"layout": engine.layout()})
                 said["saved"] = {"weights": digest(engine), "files": (path / "MANIFEST.json").read_text()}
     except UserError as error:
         said["error"] = str(error)
