@@ -14,7 +14,7 @@ from pipeline.config.overrides import compose
 from pipeline.errors import UserError, WorkFailed
 from pipeline.files import PACKAGE
 from pipeline.launching.plan import PlannedRun
-from pipeline.launching.slurm import arrays, commands, launches, preflight, resources, submission
+from pipeline.launching.slurm import arrays, commands, job, launches, preflight, resources, submission
 from pipeline.launching.slurm.launches import Launch
 from pipeline.runs.directory import with_whole_paths
 
@@ -157,6 +157,19 @@ def test_of_all_who_note_a_launchs_job_the_first_decides(tmp_path):
     given_up = Launch.begin(tmp_path, ["b" * 12])
     assert given_up.settle(launches.LOST) == ""
     assert given_up.settle("19") == ""
+
+
+def test_a_job_that_was_to_start_a_few_times_starts_no_more(tmp_path, monkeypatch, capsys):
+    """As a rehearsal's, which would train its whole run if nobody ended it."""
+    launch = Launch.begin(tmp_path, ["a" * 12], starts=2)
+    variables = {"JOB_ID": "18", "ARRAY_JOB_ID": "17", "ARRAY_TASK_ID": "0", "RESTART_COUNT": "2"}
+    for name, value in variables.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    assert job.main([str(launch.directory)]) == 0
+    assert "does nothing" in capsys.readouterr().out
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    with pytest.raises(UserError, match="config"):  # it begins
+        job.main([str(launch.directory)])
 
 
 def test_a_launch_under_another_name_does_not_count(tmp_path, capsys):
