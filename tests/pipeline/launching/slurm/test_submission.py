@@ -8,9 +8,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+import yaml
 
 from pipeline.config.identity import science
+from pipeline.config.machine import ClusterConfig
 from pipeline.config.overrides import compose
+from pipeline.config.typed import build
 from pipeline.errors import UserError, WorkFailed
 from pipeline.files import PACKAGE
 from pipeline.launching.plan import PlannedRun
@@ -66,6 +69,18 @@ def test_options_are_those_of_the_profile():
     assert resources.parameters(compose(["cluster.gpu_request=gpus-per-node"]))["gpus-per-node"] == 8
     without = resources.parameters(compose(["cluster.gpu_request=none"]))
     assert not {"gres", "gpus-per-node"} & set(without)
+
+
+SITES = sorted((PACKAGE.parent / "docs/sites").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", SITES, ids=lambda path: path.stem)
+def test_a_profile_of_the_docs_is_one_and_is_listed(path):
+    site = build(ClusterConfig, yaml.safe_load(path.read_text()), "cluster")
+    options = resources.parameters(dataclasses.replace(compose([]), cluster=site))
+    assert options["partition"] == site.partition
+    assert bool({"gres", "gpus-per-node"} & set(options)) == (site.gpu_request != "none")
+    assert f"[{path.name}]({path.name})" in (path.parent / "README.md").read_text()
 
 
 def test_options_by_which_jobs_are_found_again_are_not_a_profiles():
