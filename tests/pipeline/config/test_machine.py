@@ -76,7 +76,7 @@ def test_options_of_sbatch_are_written_as_they_are_typed():
         ("cluster.time=1h", "cluster.time is '1h'; it must look like 12:00:00"),
         ("cluster.mem=64GB", "cluster.mem is '64GB'; it must look like 64G"),
         ("cluster.extra=['exclude=node7']", r"it must look like --exclude=node\[7-9\]"),
-        ("cluster.extra='--comment=\"a'", "cannot read cluster.extra=.*No closing quotation"),
+        ('cluster.extra=--comment="a', "cannot read cluster.extra=.*No closing quotation"),
         ("cluster.timeout=0", "cluster.timeout is 0.0; it must be from 1 to 1e6 seconds"),
         (
             "cluster.timeout=60",
