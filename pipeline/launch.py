@@ -15,6 +15,8 @@ action=submit        start what is not done (the default); after that the comman
        retry         start those again that broke
        rehearse      a few steps, a real signal, and the same weights as without it
        calibrate     train a minute and keep the images/s, by which plan and max_gpu_hours count from then on
+       clean         show what is no longer needed in the folder of runs, and remove it
+       doctor        look at the cluster: what runs would meet there, and a profile to begin with
 seeds=0,1,2          of each cell, or seeds=0..9; cells=a,b takes some of them
 seeds=auto power=0.8 so many of each cell that the paper's gaps would be found in 80 % of cases, up to ten
 max_gpu_hours=N      refuse to start what may take more than that, or what nothing was measured for
@@ -57,7 +59,7 @@ from pipeline.runs import answers
 from pipeline.runs.directory import LOG, OUTPUT, run_directory
 from pipeline.runs.log import tail
 from pipeline.runs.records import record_path
-from pipeline.terminal import live_table, show_table
+from pipeline.terminal import confirmed, live_table, show_table
 
 WATCH_EVERY, ASK_EVERY = 2.0, 30.0  # seconds between two looks at files, and two questions to the scheduler
 AT_WORK, ENDED = ("running", "pending", "unknown"), ("done", "stopped", "broken")
@@ -71,7 +73,7 @@ def main(argv: Sequence[str]) -> int:
     request = parse(argv)
     runs = planned(requested_runs(request))
     check_access(runs)
-    actions = (plan, status, logs, cancel, rehearse, calibrate)
+    actions = (plan, status, logs, cancel, rehearse, calibrate, clean, doctor)
     return {action.__name__: action for action in actions}.get(request.action, start)(request, runs)
 
 
@@ -278,18 +280,24 @@ def calibrate(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
     return 0
 
 
+def clean(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
+    from pipeline.launching import cleaning
+
+    return cleaning.clean(request, runs)
+
+
+def doctor(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
+    from pipeline.launching.slurm import doctor
+
+    return doctor.report(request, runs[0].config)
+
+
 def report_command(config: RunConfig) -> str:
     scale = "" if config.scale == "paper" else f" --scale {config.scale}"
     elsewhere = {"records": config.paths.records, "runs": config.paths.runs}
     usual = dataclasses.asdict(Paths())
     folders = [f" --{name} {shlex.quote(path)}" for name, path in elsewhere.items() if path != usual[name]]
     return f"python ablations/report.py{scale}{''.join(folders)}"
-
-
-def confirmed(question: str) -> bool:
-    if not sys.stdin.isatty():
-        raise UserError(f"{question} there is no terminal to ask at; yes=true answers yes")
-    return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
 
 
 if __name__ == "__main__":

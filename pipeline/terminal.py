@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
+from pipeline.errors import UserError
 from tnt.untrusted.showing import shown
 
 if TYPE_CHECKING:
@@ -109,6 +110,12 @@ def clock(seconds: float) -> str:
     if days > 1:
         return f"{days:,} days {hours} h"
     return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
+
+
+def confirmed(question: str) -> bool:
+    if not sys.stdin.isatty():
+        raise UserError(f"{question} there is no terminal to ask at; yes=true answers yes")
+    return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
 
 
 def show_table(head: Sequence[str], rows: Sequence[Sequence[str]], below: str = "") -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from pipeline.config.overrides import top_level
 from pipeline.errors import UserError, unknown_name
 
-ACTIONS = ("submit", "plan", "status", "logs", "cancel", "retry", "rehearse", "calibrate")
+ACTIONS = ("submit", "plan", "status", "logs", "cancel", "retry", "rehearse", "calibrate", "clean", "doctor")
 AUTO = "auto"  # as seeds: so many of each cell that the paper's gaps are found
 SEEDS = r"\d{1,9}(\.\.\d{1,9})?"
 NUMBER = r"\d*\.?\d+(e-?\d+)?"

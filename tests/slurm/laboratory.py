@@ -65,8 +65,9 @@ class Laboratory:
 
     def start(self, *words: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
         """launch.py with these words and the small settings."""
+        cluster = () if any(word.startswith("cluster=") for word in words) else ("cluster=slurm",)
         return subprocess.Popen(
-            [sys.executable, "pipeline/launch.py", "cluster=slurm", *self.settings, *words],
+            [sys.executable, "pipeline/launch.py", *cluster, *self.settings, *words],
             cwd=self.root,
             env=self.environment(**(env or {})),
             stdin=subprocess.DEVNULL,

@@ -13,7 +13,9 @@ from pipeline.errors import UserError, WorkFailed
 from pipeline.launching.plan import PlannedRun
 from pipeline.launching.slurm import commands, preflight
 from pipeline.processes.place import Place
+from pipeline.processes.ranks import Ranks
 from pipeline.runs.attempts import AttemptLog, lease
+from pipeline.train import requeue_or_fail
 from tests.pipeline.ranks import ROOT
 from tests.slurm.daemons import processes
 from tests.slurm.laboratory import PATIENCE, TINY, Laboratory
@@ -147,6 +149,31 @@ def test_a_run_is_submitted_behind_its_job_that_was_cancelled_and_still_ends(slu
     assert second["job"] != first["job"]
     waits_for = slurm.job(second["job"])["Dependency"]
     assert f"afterany:{first['job']}" in waits_for or slurm.state(first["job"]) == "CANCELLED"
+
+
+def test_a_doctor_finds_what_runs_would_meet_and_writes_a_profile_that_works(slurm, shards, tmp_path):
+    lab = Laboratory(slurm, tmp_path, shards)
+    lab.runs.mkdir()
+    said = lab.ask("action=doctor")
+    assert said["problems"] == []
+    found = dict(said["found"])
+    assert "3 nodes" in found["partition main (default)"]
+    assert "gpu:8" in found["partition main (default)"]
+    assert "this Python with torch" in found["a node"]
+    assert "forgotten after" in found["accounting"]
+    assert said["profile"] == str(lab.root / "pipeline/conf/cluster/tnt.yaml")
+    [run] = lab.ask("action=plan", "cluster=tnt")["runs"]
+    assert run["state"] == "missing"
+    (lab.root / "pipeline/conf/cluster/tnt.yaml").write_text("name: slurm  # ours\n")
+    lab.launch("action=doctor")
+    assert "ours" in (lab.root / "pipeline/conf/cluster/tnt.yaml").read_text()
+
+
+def test_a_requeue_that_slurm_refuses_is_told_in_its_words(slurm, monkeypatch):
+    monkeypatch.setenv("SLURM_CONF", slurm.env["SLURM_CONF"])
+    job = slurm.submit("--hold", "--wrap", "true")
+    with pytest.raises(WorkFailed, match=f"job {job} could not be requeued: .*pending"):
+        requeue_or_fail(Ranks(Place("slurm", job=job)), "ended by SIGUSR1 after step 5")
 
 
 def test_a_rehearsal_whose_terminal_is_lost_leaves_no_job(slurm, shards, tmp_path, closed):

@@ -38,6 +38,7 @@ class Launch:
     calibration: float = 0.0  # seconds that they train to be measured; 0: to their ends
     cluster: str = ""  # its name; "" where an older version of the code noted it
     starts: int = 0  # its jobs may be started so often; 0: without a bound
+    code: str = ""  # the copy of the code that they run
 
     @classmethod
     def begin(
@@ -49,11 +50,12 @@ class Launch:
         cluster: str = "",
         calibration: float = 0.0,
         starts: int = 0,
+        code: str = "",
     ) -> "Launch":
         """`title`: what the job's name begins with, letters that `squeue` shows."""
         directory = runs_directory / FOLDER / f"{title}-{secrets.token_hex(5)}"
         directory.mkdir(parents=True, mode=0o700)
-        launch = cls(directory, tuple(runs), calibration, cluster, starts)
+        launch = cls(directory, tuple(runs), calibration, cluster, starts, code)
         said = {name: value for name, value in asdict(launch).items() if name != "directory"}
         publish_bytes(directory / LAUNCH, (json.dumps(said) + "\n").encode())
         return launch

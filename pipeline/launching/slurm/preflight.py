@@ -3,6 +3,7 @@
 It asks the scheduler and looks at files; with `cluster.probe=true` a small job looks at a node too.
 """
 
+import contextlib
 import math
 import re
 import shlex
@@ -185,22 +186,26 @@ def lacking(config: RunConfig) -> list[str]:
     """What a node lacks for a run, seen by a small job there."""
     runs, python = Path(config.paths.runs).absolute(), sys.executable
     works = f"{shlex.quote(python)} -c 'import torch' 2>/dev/null"
-    needs = {
-        f"test -w {shlex.quote(str(runs))}": f"{runs} cannot be written → paths.runs on a shared file system",
-        "command -v scontrol >/dev/null": "there is no scontrol: no run could requeue itself → ask the site",
-        works: f"{python} has no torch → an environment on a shared file system",
-    }
-    script = "; ".join(f"({test}) || echo lacks {number}" for number, test in enumerate(needs))
     options = resources.parameters(config)
     place = [f"--{name}={options[name]}" for name in resources.NODE if name in options]
-    job = ("--nodes=1", "--ntasks=1", "--time=5", f"--immediate={NODE_ANSWERS}")
-    try:
-        done = scheduler.run("srun", *place, *job, "sh", "-c", script, timeout=2 * NODE_ANSWERS)
-    except subprocess.TimeoutExpired:
-        return [
-            f"no node has answered within {2 * NODE_ANSWERS} s → cluster.probe=false submits all the same"
-        ]
+    job = ("--nodes=1", "--ntasks=1", "--time=5", f"--immediate={NODE_ANSWERS}", "--export=ALL")
+    with contextlib.ExitStack() as stack:
+        seen = str(runs)
+        if runs.exists():  # that a node has a folder of this name is not enough
+            seen = stack.enter_context(tempfile.NamedTemporaryFile(dir=runs)).name
+        tests = {
+            f"test -w {shlex.quote(seen)}": f"{runs} cannot be written → paths.runs on a shared file system",
+            "command -v scontrol >/dev/null": "there is no scontrol: no run can requeue itself",
+            works: f"{python} has no torch → an environment on a shared file system",
+        }
+        script = "; ".join(f"({test}) || echo lacks {number}" for number, test in enumerate(tests))
+        try:
+            done = scheduler.run("srun", *place, *job, "sh", "-c", script, timeout=2 * NODE_ANSWERS)
+        except subprocess.TimeoutExpired:
+            return [
+                f"no node has answered within {2 * NODE_ANSWERS} s → cluster.probe=false submits all the same"
+            ]
     if done.returncode:
         return [f"a job on a node failed: {scheduler.last_line(done.stderr)}"]
     missed = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("lacks ")]
-    return [f"on a node, {list(needs.values())[int(number)]}" for number in missed]
+    return [f"on a node, {list(tests.values())[int(number)]}" for number in missed]

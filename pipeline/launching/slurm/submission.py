@@ -85,7 +85,9 @@ def _submit(
     code, new = snapshot.take(directory), 0
     while waiting:
         group = waiting.pop(0)
-        launch = Launch.begin(directory, [run.id for run in group], title=title(group), **about)
+        launch = Launch.begin(
+            directory, [run.id for run in group], title=title(group), code=code.name, **about
+        )
         first = [jobs.get(group[0].after, ""), *(ending.get(run.id, "") for run in group)]
         try:
             _give(launch, group, code, list(filter(None, first)))

@@ -61,6 +61,13 @@ def test_lists_are_taken_too():
     assert site.extra == ("--exclude=node7", "--exclusive")
 
 
+def test_options_of_sbatch_are_written_as_they_are_typed():
+    typed = '--exclude=n[1-2] --comment="two words" --exclusive'
+    site = compose([f"cluster.extra={typed}", "cluster.constraint=[rack1|rack2]"]).cluster
+    assert site.extra == ("--exclude=n[1-2]", "--comment=two words", "--exclusive")
+    assert site.constraint == "[rack1|rack2]"
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
@@ -68,7 +75,8 @@ def test_lists_are_taken_too():
         ("cluster.nodes=-1", "cluster.nodes is -1; it must be from 0 to 1,000,000"),
         ("cluster.time=1h", "cluster.time is '1h'; it must look like 12:00:00"),
         ("cluster.mem=64GB", "cluster.mem is '64GB'; it must look like 64G"),
-        ("cluster.extra=['exclude=node7']", "it must look like --exclude=node7"),
+        ("cluster.extra=['exclude=node7']", r"it must look like --exclude=node\[7-9\]"),
+        ('cluster.extra=--comment="a', "cannot read cluster.extra=.*No closing quotation"),
         ("cluster.timeout=0", "cluster.timeout is 0.0; it must be from 1 to 1,000,000"),
         (
             "cluster.timeout=60",

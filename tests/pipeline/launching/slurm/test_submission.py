@@ -8,13 +8,16 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+import yaml
 
 from pipeline.config.identity import science
+from pipeline.config.machine import ClusterConfig
 from pipeline.config.overrides import compose
+from pipeline.config.typed import build
 from pipeline.errors import UserError, WorkFailed
 from pipeline.files import PACKAGE
 from pipeline.launching.plan import PlannedRun
-from pipeline.launching.slurm import arrays, commands, launches, preflight, resources, submission
+from pipeline.launching.slurm import arrays, commands, job, launches, preflight, resources, submission
 from pipeline.launching.slurm.launches import Launch
 from pipeline.runs.directory import with_whole_paths
 
@@ -66,6 +69,18 @@ def test_options_are_those_of_the_profile():
     assert resources.parameters(compose(["cluster.gpu_request=gpus-per-node"]))["gpus-per-node"] == 8
     without = resources.parameters(compose(["cluster.gpu_request=none"]))
     assert not {"gres", "gpus-per-node"} & set(without)
+
+
+SITES = sorted((PACKAGE.parent / "docs/sites").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", SITES, ids=lambda path: path.stem)
+def test_a_profile_of_the_docs_is_one_and_is_listed(path):
+    site = build(ClusterConfig, yaml.safe_load(path.read_text()), "cluster")
+    options = resources.parameters(dataclasses.replace(compose([]), cluster=site))
+    assert options["partition"] == site.partition
+    assert bool({"gres", "gpus-per-node"} & set(options)) == (site.gpu_request != "none")
+    assert f"[{path.name}]({path.name})" in (path.parent / "README.md").read_text()
 
 
 def test_options_by_which_jobs_are_found_again_are_not_a_profiles():
@@ -157,6 +172,19 @@ def test_of_all_who_note_a_launchs_job_the_first_decides(tmp_path):
     given_up = Launch.begin(tmp_path, ["b" * 12])
     assert given_up.settle(launches.LOST) == ""
     assert given_up.settle("19") == ""
+
+
+def test_a_job_that_was_to_start_a_few_times_starts_no_more(tmp_path, monkeypatch, capsys):
+    """As a rehearsal's, which would train its whole run if nobody ended it."""
+    launch = Launch.begin(tmp_path, ["a" * 12], starts=2)
+    variables = {"JOB_ID": "18", "ARRAY_JOB_ID": "17", "ARRAY_TASK_ID": "0", "RESTART_COUNT": "2"}
+    for name, value in variables.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    assert job.main([str(launch.directory)]) == 0
+    assert "does nothing" in capsys.readouterr().out
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    with pytest.raises(UserError, match="config"):  # it begins
+        job.main([str(launch.directory)])
 
 
 def test_a_launch_under_another_name_does_not_count(tmp_path, capsys):
