@@ -23,6 +23,7 @@ from pipeline.launching.plan import PlannedRun, RequestedRun
 from pipeline.runs import records
 
 ALL = "all"
+GROUPS = {"controls": ("control", "switches", "repeats")}  # one name for several
 NO_ABLATIONS = ("spec", "report", "reporting")
 NAMES_OF_CELLS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_-")
 
@@ -69,6 +70,7 @@ class Ablation:
     rows: tuple[Cell | Peer, ...]  # in the paper's order
     base: tuple[str, ...] = ()  # what all cells set
     follows: tuple[str, ...] = ()  # settings that must change with those varied; `why` says why
+    seeds: tuple[int, ...] = ()  # where nobody names others; none: that of the settings
     pairs: tuple[tuple[str, str], ...] = ()  # of cells, to be compared; none: all that the paper prints
 
     @property
@@ -101,10 +103,11 @@ def names() -> list[str]:
 
 
 def load(name: str) -> dict[str, Ablation]:
-    """The ablation of that name, or all of them."""
-    if name != ALL and name not in names():
-        raise unknown_name("ablation", name, [*names(), ALL])
-    return {each: _load(each) for each in (names() if name == ALL else [name])}
+    """The ablation of that name, those of a group, or all of them."""
+    groups = GROUPS | {ALL: tuple(names())}
+    if name not in groups and name not in names():
+        raise unknown_name("ablation", name, [*names(), *groups])
+    return {each: _load(each) for each in groups.get(name, (name,))}
 
 
 def composed(ablation: Ablation, cell: Cell, overrides: Sequence[str] = ()) -> RunConfig:
@@ -146,7 +149,7 @@ def requested_runs(
         chosen = [cell for cell in ablation.cells if not cells or cell.name in cells]
         pairs = [(composed(ablation, cell, overrides), origin(ablation, cell, overrides)) for cell in chosen]
         own = {cell.name: range(counts[each][cell.name]) for cell in chosen} if counts else {}
-        for seed in sorted(set().union(*own.values())) if own else seeds or (None,):
+        for seed in sorted(set().union(*own.values())) if own else seeds or ablation.seeds or (None,):
             for cell, (config, start) in zip(chosen, pairs, strict=True):
                 if own and seed not in own[cell.name]:
                     continue

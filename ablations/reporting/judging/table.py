@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, groupby
 
 from ablations.reporting.cells import CellConfig, Science
+from ablations.reporting.judging.controls import checks
 from ablations.reporting.judging.difference import quantile
 from ablations.reporting.judging.effects import CellRecords, effects, figure_gap
 from ablations.reporting.judging.noise import SeedNoise, evaluation_noise, seed_noise
@@ -64,7 +65,11 @@ def judge_table(
     noises = {column: noise for column in table.columns if (noise := _noise(rows, column))}
     rows = [_judge(row, noises, by_name, table) for row in rows]
     table = dataclasses.replace(table, rows=tuple(rows))
-    table = dataclasses.replace(table, effects=tuple(effects(table, ablation, held, noises)))
+    table = dataclasses.replace(
+        table,
+        effects=tuple(effects(table, ablation, held, noises)),
+        checks=tuple(checks(cells, held, sizes)),
+    )
     return dataclasses.replace(table, why=_caution(table)) if scale != "paper" and table.effects else table
 
 
