@@ -38,6 +38,16 @@ PAPER = {
         "tnt_b-pets": (95.0,),
     },
     "control": {"with": (), "without": ()},
+    "repeats": {"plain": ()},
+    "switches": {
+        "plain": (),
+        "heads": (),
+        "edge": (),
+        "patch_position": (),
+        "word_position": (),
+        "se": (),
+        "larger": (),
+    },
 }
 OF_OTHERS = {
     "imagenet": {
@@ -98,6 +108,27 @@ def test_each_ablation_says_why_and_holds_to_what_it_varies(name):
     assert ablation.title
     assert len(ablation.why) > 20
     check(name, ablation)
+
+
+def test_the_controls_are_asked_for_by_one_name_and_bring_their_seeds():
+    runs = requested_runs("controls")
+    assert {run.ablation for run in runs} == {"control", "switches", "repeats"}
+    assert [run.config.seed for run in runs if run.ablation == "repeats"] == [0, 1, 2, 3, 4, 5]
+    assert [run.config.seed for run in requested_runs("repeats", seeds=(7,))] == [7]
+    assert {run.config.scale for run in runs} == {"demo"}
+
+
+def test_the_control_of_switches_has_each_setting_of_the_network_that_a_table_varies():
+    varied = {name for each in load("all").values() if each.table for name in each.varies}
+    control = load("switches")["switches"]
+    plain, *others = (composed(control, cell).model.network for cell in control.cells)
+    changed = {
+        f"model.{name}"
+        for other in others
+        for name, value in dataclasses.asdict(other).items()
+        if value != getattr(plain, name)
+    }
+    assert {name for name in varied if name.startswith("model.")} <= changed
 
 
 def test_the_ablations_need_no_torch():

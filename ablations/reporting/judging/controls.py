@@ -39,9 +39,10 @@ def _of_switch(each: CellConfig, record: Record, plain: Record, sizes: Sizes) ->
     """The network has the size that its settings give; and it answers otherwise from the first step on."""
     assert each.network is not None
     size = sizes.of(each.network)
-    if None in (record.first_loss, plain.first_loss, size.params):
+    if record.first_step is None or plain.first_step is None or size.params is None:
         return
-    sound = (record.params, record.macs) == (size.params, size.macs) and record.first_loss != plain.first_loss
+    counts, wanted = (record.params, record.macs), (size.params, size.macs)
+    sound = counts == wanted and record.first_step != plain.first_step
     yield Check(
         each.cell.label,
         "the switch reaches the network",
