@@ -40,6 +40,7 @@ class Cell:
     paper: Mapping[str, float] = field(default_factory=dict)
     starts_from: tuple[str, ...] | None = None  # the overrides of the run whose weights it goes on with
     within: tuple[float, float] | None = None  # where top-1 must lie, where no paper says it
+    only: str = ""  # the one scale at which it is run
     column: str = ""  # where several cells share a row, and so a label: the column that its top-1 stands in
 
 
@@ -82,6 +83,14 @@ class Ablation:
             if cell.name == name:
                 return cell
         raise unknown_name("cell", name, [cell.name for cell in self.cells])
+
+    def at(self, scale: str) -> "Ablation":
+        """With the cells of that scale."""
+        rows = tuple(row for row in self.rows if isinstance(row, Peer) or row.only in ("", scale))
+        left = {row.name for row in rows if isinstance(row, Cell)}
+        return dataclasses.replace(
+            self, rows=rows, pairs=tuple(pair for pair in self.pairs if left.issuperset(pair))
+        )
 
     def pairs_of(self, columns: Sequence[str]) -> Iterator[Pair]:
         """In the first column all pairs, in the others those that the paper prints."""
@@ -144,7 +153,8 @@ def requested_runs(
         if asked not in known:
             raise unknown_name("cell", asked, known)
     found = []
-    for each, ablation in loaded.items():
+    for each, whole in loaded.items():
+        ablation = whole.at(compose([*whole.base, *overrides]).scale)
         check(each, ablation, overrides)
         chosen = [cell for cell in ablation.cells if not cells or cell.name in cells]
         pairs = [(composed(ablation, cell, overrides), origin(ablation, cell, overrides)) for cell in chosen]
@@ -189,8 +199,8 @@ def check(name: str, ablation: Ablation, overrides: Sequence[str] = ()) -> None:
     settings = {
         cell.name: dict(flattened(science(composed(ablation, cell, overrides)))) for cell in ablation.cells
     }
-    first, *others = settings
-    for other in others:
+    first = next(iter(settings), "")
+    for other in settings:
         wrong = [key for key in differing(settings[first], settings[other]) if not covered(key, allowed)]
         if wrong:
             raise UserError(

@@ -96,11 +96,15 @@ def _row(table: Table, label: str, cells: Sequence[CellConfig], held: CellRecord
     if network is None:
         # A network of timm: the run itself counted it.
         records = [record for each in cells for record in held.get(each.cell.name, ())]
-        size = Size(records[0].params, macs=records[0].macs) if records else Size()
+        known = printed_peer(table.number, label)
+        size = sizes.of_peer(known) if known else Size()
+        size = Size(records[0].params, macs=records[0].macs) if records else size
+        params, macs = (known.params, known.flops) if known else (None, None)
     else:
         size = sizes.of(network)
-    papers = is_papers_table(table)
-    params, macs = printed(table.number, network) if network is not None and papers else (None, None)
+        params, macs = printed(table.number, network)
+    if not is_papers_table(table):
+        params = macs = None
     name, column = cells[0].cell.name, cells[0].cell.column
     return TableRow(
         key=f"{table.name}/{name.removesuffix(f'-{column}') if column else name}",
