@@ -7,6 +7,7 @@ ABLATION = Ablation(
     title="TNT and other networks on ImageNet",
     why="The paper's main claim: better accuracy than transformers of the same size and cost.",
     varies=("model",),
+    pairs=(("tnt_s", "deit_s"), ("tnt_b", "deit_b"), ("tnt_s_se", "tnt_s"), ("tnt_b", "tnt_s")),
     rows=(
         Peer("ResNet-50", {"top1": 76.2, "top5": 92.9}),
         Peer("ResNet-152", {"top1": 78.3, "top5": 94.1}),
@@ -15,7 +16,7 @@ ABLATION = Ablation(
         Peer("GhostNet-A", {"top1": 79.4, "top5": 94.5}),
         Peer("EfficientNet-B3", {"top1": 81.6, "top5": 94.9}),
         Peer("EfficientNet-B4", {"top1": 82.9, "top5": 96.4}),
-        Peer("DeiT-S", {"top1": 79.8}),
+        Cell("deit_s", ("model=timm:deit_small_patch16_224",), "DeiT-S", {"top1": 79.8}, only="paper"),
         Peer("T2T-ViT_t-14", {"top1": 80.7}),
         Cell(
             "tnt_s",
@@ -25,7 +26,7 @@ ABLATION = Ablation(
         ),
         Cell("tnt_s_se", ("model=tnt_s", "model.se=outer"), "TNT-S + SE", {"top1": 81.6, "top5": 95.7}),
         Peer("ViT-B/16", {"top1": 77.9}),
-        Peer("DeiT-B", {"top1": 81.8}),
+        Cell("deit_b", ("model=timm:deit_base_patch16_224",), "DeiT-B", {"top1": 81.8}, only="paper"),
         Cell(
             "tnt_b",
             ("model=tnt_b",),

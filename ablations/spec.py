@@ -23,6 +23,7 @@ from pipeline.launching.plan import PlannedRun, RequestedRun
 from pipeline.runs import records
 
 ALL = "all"
+GROUPS = {"controls": ("control", "switches", "repeats")}  # one name for several
 NO_ABLATIONS = ("spec", "report", "reporting")
 NAMES_OF_CELLS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_-")
 
@@ -39,6 +40,7 @@ class Cell:
     paper: Mapping[str, float] = field(default_factory=dict)
     starts_from: tuple[str, ...] | None = None  # the overrides of the run whose weights it goes on with
     within: tuple[float, float] | None = None  # where top-1 must lie, where no paper says it
+    only: str = ""  # the one scale at which it is run
     column: str = ""  # where several cells share a row, and so a label: the column that its top-1 stands in
 
 
@@ -69,6 +71,7 @@ class Ablation:
     rows: tuple[Cell | Peer, ...]  # in the paper's order
     base: tuple[str, ...] = ()  # what all cells set
     follows: tuple[str, ...] = ()  # settings that must change with those varied; `why` says why
+    seeds: tuple[int, ...] = ()  # where nobody names others; none: that of the settings
     pairs: tuple[tuple[str, str], ...] = ()  # of cells, to be compared; none: all that the paper prints
 
     @property
@@ -80,6 +83,14 @@ class Ablation:
             if cell.name == name:
                 return cell
         raise unknown_name("cell", name, [cell.name for cell in self.cells])
+
+    def at(self, scale: str) -> "Ablation":
+        """With the cells of that scale."""
+        rows = tuple(row for row in self.rows if isinstance(row, Peer) or row.only in ("", scale))
+        left = {row.name for row in rows if isinstance(row, Cell)}
+        return dataclasses.replace(
+            self, rows=rows, pairs=tuple(pair for pair in self.pairs if left.issuperset(pair))
+        )
 
     def pairs_of(self, columns: Sequence[str]) -> Iterator[Pair]:
         """In the first column all pairs, in the others those that the paper prints."""
@@ -101,10 +112,11 @@ def names() -> list[str]:
 
 
 def load(name: str) -> dict[str, Ablation]:
-    """The ablation of that name, or all of them."""
-    if name != ALL and name not in names():
-        raise unknown_name("ablation", name, [*names(), ALL])
-    return {each: _load(each) for each in (names() if name == ALL else [name])}
+    """The ablation of that name, those of a group, or all of them."""
+    groups = GROUPS | {ALL: tuple(names())}
+    if name not in groups and name not in names():
+        raise unknown_name("ablation", name, [*names(), *groups])
+    return {each: _load(each) for each in groups.get(name, (name,))}
 
 
 def composed(ablation: Ablation, cell: Cell, overrides: Sequence[str] = ()) -> RunConfig:
@@ -141,12 +153,13 @@ def requested_runs(
         if asked not in known:
             raise unknown_name("cell", asked, known)
     found = []
-    for each, ablation in loaded.items():
+    for each, whole in loaded.items():
+        ablation = whole.at(compose([*whole.base, *overrides]).scale)
         check(each, ablation, overrides)
         chosen = [cell for cell in ablation.cells if not cells or cell.name in cells]
         pairs = [(composed(ablation, cell, overrides), origin(ablation, cell, overrides)) for cell in chosen]
         own = {cell.name: range(counts[each][cell.name]) for cell in chosen} if counts else {}
-        for seed in sorted(set().union(*own.values())) if own else seeds or (None,):
+        for seed in sorted(set().union(*own.values())) if own else seeds or ablation.seeds or (None,):
             for cell, (config, start) in zip(chosen, pairs, strict=True):
                 if own and seed not in own[cell.name]:
                     continue
@@ -186,8 +199,8 @@ def check(name: str, ablation: Ablation, overrides: Sequence[str] = ()) -> None:
     settings = {
         cell.name: dict(flattened(science(composed(ablation, cell, overrides)))) for cell in ablation.cells
     }
-    first, *others = settings
-    for other in others:
+    first = next(iter(settings), "")
+    for other in settings:
         wrong = [key for key in differing(settings[first], settings[other]) if not covered(key, allowed)]
         if wrong:
             raise UserError(

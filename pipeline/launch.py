@@ -4,9 +4,9 @@
   python pipeline/launch.py ablation=all seeds=0,1,2 action=plan   what there is, and what the rest would take
   python pipeline/launch.py ablation=se cells=none,outer           some rows of a table
   python pipeline/launch.py model=tnt_b recipe.epochs=100          one run, of no table
-  python pipeline/launch.py ablation=control                       a minute, without data: does all this work?
+  python pipeline/launch.py ablation=controls                      minutes, without data: does all this work?
 
-ablation=NAME|all    one of those below
+ablation=NAME|all    one of those below; controls: control, switches and repeats
 action=submit        start what is not done (the default); after that the command says how to go on
        plan          the runs, their state, device-hours, wall time and disk; nothing is started
        status        their state; watch=true until all are done

@@ -73,8 +73,9 @@ CellConfigs = Mapping[str, tuple[Ablation, list[CellConfig]]]
 def cells_of(scale: str) -> CellConfigs:
     """The cells by ablation, in the tables' order; one that sets a scale itself has cells only there."""
     found = {}
-    for name, ablation in sorted(spec.load(spec.ALL).items(), key=_place):
-        if own_scale(ablation) in ("", scale):
+    for name, whole in sorted(spec.load(spec.ALL).items(), key=_place):
+        ablation = whole.at(scale)
+        if own_scale(ablation) in ("", scale) and ablation.cells:
             overrides = scale_overrides(ablation, scale)
             found[name] = (
                 ablation,

@@ -89,6 +89,17 @@ class Effect:
 
 
 @dataclass(frozen=True)
+class Check:
+    """Something that is known, and whether the runs and the judge show it."""
+
+    label: str  # of the row
+    what: str
+    expected: str
+    found: str
+    verdict: str
+
+
+@dataclass(frozen=True)
 class Table:
     ablation: str
     number: str  # of the paper, as "6"; "" where it has none
@@ -99,6 +110,7 @@ class Table:
     rows: tuple[TableRow, ...]
     protocol: str = ""  # "": the scale's own; else in what all its rows differ from it
     effects: tuple[Effect, ...] = ()
+    checks: tuple[Check, ...] = ()
     notes: tuple[str, ...] = field(default=())  # what else may have moved the numbers
 
     @property

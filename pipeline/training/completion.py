@@ -15,7 +15,7 @@ from pipeline.files import publish_bytes, sha256
 from pipeline.processes.device import processor
 from pipeline.runs import answers, attempts, records
 from pipeline.runs.directory import run_directory
-from pipeline.runs.log import spent
+from pipeline.runs.log import metrics, spent
 from pipeline.runs.provenance import code, packages, packages_hash, versions
 from pipeline.runs.records import Measures, Record, RunLayout
 from pipeline.training import models
@@ -88,6 +88,9 @@ def complete(
         damaged_samples=damaged_samples,
         events=tuple(state.events),
         layout=layout,
+        first_step=next(
+            ((row["loss"], row["grad_norm"]) for row in metrics(directory) if row["step"] == 1), None
+        ),
         answers_sha256=sha256(answers_path),
         right=answers.as_text(answers.right(answered[kind])),
     )

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, groupby
 
 from ablations.reporting.cells import CellConfig, Science
+from ablations.reporting.judging.controls import checks
 from ablations.reporting.judging.difference import quantile
 from ablations.reporting.judging.effects import CellRecords, effects, figure_gap
 from ablations.reporting.judging.noise import SeedNoise, evaluation_noise, seed_noise
@@ -64,7 +65,11 @@ def judge_table(
     noises = {column: noise for column in table.columns if (noise := _noise(rows, column))}
     rows = [_judge(row, noises, by_name, table) for row in rows]
     table = dataclasses.replace(table, rows=tuple(rows))
-    table = dataclasses.replace(table, effects=tuple(effects(table, ablation, held, noises)))
+    table = dataclasses.replace(
+        table,
+        effects=tuple(effects(table, ablation, held, noises)),
+        checks=tuple(checks(cells, held, sizes)),
+    )
     return dataclasses.replace(table, why=_caution(table)) if scale != "paper" and table.effects else table
 
 
@@ -91,11 +96,15 @@ def _row(table: Table, label: str, cells: Sequence[CellConfig], held: CellRecord
     if network is None:
         # A network of timm: the run itself counted it.
         records = [record for each in cells for record in held.get(each.cell.name, ())]
-        size = Size(records[0].params, macs=records[0].macs) if records else Size()
+        known = printed_peer(table.number, label)
+        size = sizes.of_peer(known) if known else Size()
+        size = Size(records[0].params, macs=records[0].macs) if records else size
+        params, macs = (known.params, known.flops) if known else (None, None)
     else:
         size = sizes.of(network)
-    papers = is_papers_table(table)
-    params, macs = printed(table.number, network) if network is not None and papers else (None, None)
+        params, macs = printed(table.number, network)
+    if not is_papers_table(table):
+        params = macs = None
     name, column = cells[0].cell.name, cells[0].cell.column
     return TableRow(
         key=f"{table.name}/{name.removesuffix(f'-{column}') if column else name}",

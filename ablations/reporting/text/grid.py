@@ -1,5 +1,6 @@
 """A table as rows of text, the same for the terminal, Markdown and LaTeX."""
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -56,8 +57,8 @@ def grid(table: Table) -> Grid:
 
 
 def grids(table: Table) -> list[Grid]:
-    """The rows, and below them the effects where there are any."""
-    return [grid(table), *(below for below in [effect_grid(table)] if below.lines)]
+    """The rows, and below them effects and controls where there are any."""
+    return [grid(table), *(below for below in (effect_grid(table), check_grid(table)) if below.lines)]
 
 
 def effect_grid(table: Table) -> Grid:
@@ -78,6 +79,12 @@ def effect_grid(table: Table) -> Grid:
     head = ("effect", "measure", "paper", "ours", "p", "verdict")
     note = f"± is a 95 % interval; p is corrected for {len(lines)} effects; docs/statistics.md says more"
     return Grid(f"{file_name(table)}-effects", "Effects", "", head, tuple(lines), 2, (note,))
+
+
+def check_grid(table: Table) -> Grid:
+    lines = [dataclasses.astuple(each) for each in table.checks]
+    head = ("row", "control", "expected", "found", "verdict")
+    return Grid(f"{file_name(table)}-controls", "Controls", "", head, tuple(lines), 5, ())
 
 
 def setting_grid(table: SettingTable) -> Grid:

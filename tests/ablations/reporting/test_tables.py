@@ -33,7 +33,7 @@ def entry(found: Table, cell: str, column: str = "top1") -> Entry:
 
 def test_without_records_every_cell_is_not_run_and_nothing_of_the_papers_is_ours(shelf):
     found = collected(shelf)
-    assert [each.number for each in found.tables] == ["4", "5", "6", "7", "8", "", ""]
+    assert [each.number for each in found.tables] == ["4", "5", "6", "7", "8", "", "", ""]
     for each in found.tables:
         for row in each.rows:
             for one in row.entries:
@@ -267,10 +267,22 @@ def test_damaged_edited_copied_and_stale_records_are_named_and_left_out(shelf):
 def test_a_network_of_timms_is_no_stale_record(shelf):
     from pipeline.config.overrides import compose
 
-    record = shelf.put(record_of(compose(["model=timm:deit_small_patch16_224"]), 79.8))
+    record = shelf.put(record_of(compose(["model=timm:deit_base_distilled_patch16_224"]), 83.4))
     found = collected(shelf)
     assert not found.problems
     assert found.others == (record.id,)
+
+
+def test_the_papers_headline_is_an_effect(shelf):
+    for seed, (tnt, deit) in enumerate([(81.3, 79.8), (81.4, 79.9)]):
+        shelf.add("imagenet", "tnt_s", tnt, seed)
+        shelf.add("imagenet", "deit_s", deit, seed, params=22_050_664)
+    found = collected(shelf)
+    one = effects_of(found, "imagenet")["table4/tnt_s", "table4/deit_s"]
+    assert (one.paper, one.verdict) == (1.5, "confirmed")
+    assert entry(table(found, "recipe"), "deit_s").values == (79.8, 79.9)  # the same runs
+    (row,) = [row for row in table(found, "imagenet").rows if row.label == "DeiT-S"]
+    assert (row.params, row.paper_params) == (22_050_664, 22.1)
 
 
 def test_the_demos_table_8_has_one_column_as_it_has_one_set_of_images(shelf):

@@ -1,0 +1,99 @@
+"""Controls of the judge and of the switches, from the records of a table's own runs.
+
+Where a row has four seeds or more, they are split into two groups, by even and odd places. Between these
+there is no difference. Then one is planted: so many answers of the first group are set right that it is twice
+the least that the judge could see, and so is found nearly always.
+"""
+
+import math
+import zlib
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from ablations.reporting.cells import CellConfig
+from ablations.reporting.judging.difference import LEVEL, Difference
+from ablations.reporting.judging.effects import CellRecords, method_gap
+from ablations.reporting.judging.noise import RightCounts, evaluation_noise, image_noise, seed_noise
+from ablations.reporting.judging.verdicts import EXPECTED, UNEXPECTED
+from ablations.reporting.sizes import Sizes
+from ablations.reporting.tables import Check, with_half
+from pipeline.runs.records import Record
+
+FALSE_ALARM = 0.001  # of a control: a group of seeds differs from another with p below it in so many cases
+LEAST = 4  # seeds that are split
+
+
+def checks(cells: Sequence[CellConfig], held: CellRecords, sizes: Sizes) -> Iterator[Check]:
+    for each in cells:
+        yield from _of_seeds(each.cell.label, held.get(each.cell.name, ()))
+    plain, *others = cells
+    for each in others:
+        for record in held.get(each.cell.name, ())[:1]:
+            same_seed = [one for one in held.get(plain.cell.name, ()) if one.seed == record.seed]
+            if each.network is not None and each.network != plain.network and same_seed:
+                yield from _of_switch(each, record, same_seed[0], sizes)
+
+
+def _of_switch(each: CellConfig, record: Record, plain: Record, sizes: Sizes) -> Iterator[Check]:
+    """The network has the size that its settings give; and it answers otherwise from the first step on."""
+    assert each.network is not None
+    size = sizes.of(each.network)
+    if record.first_step is None or plain.first_step is None or size.params is None:
+        return
+    counts, wanted = (record.params, record.macs), (size.params, size.macs)
+    sound = counts == wanted and record.first_step != plain.first_step
+    yield Check(
+        each.cell.label,
+        "the switch reaches the network",
+        f"{size.params:,} parameters; not {_first(plain)}",
+        f"{record.params:,} parameters; {_first(record)}",
+        _as(sound),
+    )
+
+
+def _of_seeds(label: str, records: Sequence[Record]) -> Iterator[Check]:
+    """Two groups of a row's seeds, without an effect and with one that is planted."""
+    right = [record.right_images() for record in records if record.right]
+    if len(right) < LEAST:
+        return
+    one, other = right[::2], right[1::2]
+    gap = _gap(one, other)
+    yield Check(label, "seeds in two groups: no effect", "0", with_half(gap.value, gap.half),
+                _as(gap.p() >= FALSE_ALARM))  # fmt: skip
+    wanted = 2 * gap.could_see()
+    planted = plant(one, wanted, seed=zlib.crc32(label.encode()))
+    gain = 100 * float(np.mean([new.mean() - old.mean() for new, old in zip(planted, one, strict=True)]))
+    found = _gap(planted, other)
+    yield Check(label, "effect planted in stored answers", f"{gain:+.2f}", with_half(found.value, found.half),
+                _as(found.p() < LEVEL and found.value > 0))  # fmt: skip
+
+
+def plant(runs: Sequence[np.ndarray], gap: float, seed: int) -> list[np.ndarray]:
+    """With as many more images right as make the gap, in percent points; in each run the same ones first."""
+    order = np.random.default_rng(seed).permutation(runs[0].size)
+    count = math.ceil(gap / 100 * runs[0].size)
+    planted = []
+    for run in runs:
+        changed = run.copy()
+        changed[order[~run[order]][:count]] = True
+        planted.append(changed)
+    return planted
+
+
+def _gap(one: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> Difference:
+    values = [[100 * float(run.mean()) for run in runs] for runs in (one, other)]
+    images = one[0].size
+    evaluation = evaluation_noise(float(np.mean([*values[0], *values[1]])), images)
+    noise = seed_noise(values, evaluation, images)
+    of_images = image_noise(RightCounts.of(one), RightCounts.of(other), evaluation)
+    return method_gap(values[0], values[1], noise, of_images)
+
+
+def _first(record: Record) -> str:
+    assert record.first_step is not None
+    return "loss {:.6f}, gradient {:.6f}".format(*record.first_step)
+
+
+def _as(expected: bool) -> str:
+    return EXPECTED if expected else UNEXPECTED
