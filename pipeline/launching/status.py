@@ -113,7 +113,15 @@ def counted(found: Iterable[RunStatus]) -> dict[str, int]:
 
 
 def statuses(runs: Iterable[PlannedRun], jobs: Mapping[str, Job]) -> list[RunStatus]:
-    return [status_of(run, jobs.get(run.id)) for run in runs]
+    return [_status_of(run, jobs.get(run.id)) for run in runs]
+
+
+def _status_of(run: PlannedRun, job: Job | None) -> RunStatus:
+    """A run whose files cannot be read takes nothing away from the others."""
+    try:
+        return status_of(run, job)
+    except (UserError, OSError) as error:
+        return RunStatus(run.id, run.labels, "broken", error=str(error))
 
 
 def _named(job: Job | None) -> str:

@@ -56,5 +56,5 @@ def _line(printed: str, start: str) -> str:
     assert printed.startswith(start)
     assert printed.count("\n") == 1
     assert printed[:-1].isprintable()
-    assert len(printed) < 1000
+    assert len(printed) < 10_000
     return printed
