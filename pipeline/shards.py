@@ -48,6 +48,8 @@ class Arguments(argparse.ArgumentParser):
     def parse(self, argv: Sequence[str]) -> argparse.Namespace:
         valid = [name for action in self._actions for name in action.option_strings if name != "-h"]
         for word in argv:
+            if "\0" in word:
+                raise UserError(f"{word!r} holds a NUL, which no name can")
             if word.startswith("--") and word.split("=")[0] not in valid:
                 raise unknown_name("option", word.split("=")[0], valid)
         return self.parse_args(argv)

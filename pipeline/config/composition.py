@@ -13,7 +13,7 @@ from pipeline.errors import UserError
 from pipeline.files import PACKAGE, publish_bytes
 from tnt.untrusted.reading import BadFile, read_json
 
-LONGEST = 1000  # characters of a value
+LONGEST, SHOWN = 1000, 200  # characters of a value, and of one in a message
 FOLDER = PACKAGE / "conf"
 
 
@@ -70,11 +70,12 @@ def parsed(key: str, raw: str) -> Any:
     from hydra.errors import HydraException
 
     if len(raw) > LONGEST:
-        raise UserError(f"{key}={raw[:20]}… has {len(raw):,} characters; at most {LONGEST:,} are read")
+        raise UserError(f"{key}={raw[:SHOWN]}… has {len(raw):,} characters; at most {LONGEST:,} are read")
     try:
         override = OverridesParser.create().parse_override(f"{key}={raw}")
     except (HydraException, ValueError, RecursionError) as error:  # the last two of huge numbers and lists
-        raise UserError(f"cannot read {key}={raw[:LONGEST]}: {str(error).splitlines()[0]}") from error
+        reason = str(error).splitlines()[0]
+        raise UserError(f"cannot read {key}={raw[:SHOWN]}: {reason[:SHOWN]}") from error
     if override.is_sweep_override():
         raise UserError(f"{key}={raw} is no single value; write {key}=value")
     return override.value()

@@ -83,7 +83,7 @@ class LoggingConfig:
     wandb: str = ""  # a Weights & Biases project; "" = not used
 
     def __post_init__(self) -> None:
-        check_ranges(self, {"every": COUNTS, "seconds": Range(0, 1_000_000, without_least=True)}, "logging")
+        check_ranges(self, {"every": COUNTS, "seconds": NUMBERS}, "logging")
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from pipeline.data.augmentation.settings import Augmentation
 from pipeline.data.loading.damage import Limits
 from pipeline.data.loading.loader import Loading
-from pipeline.errors import unknown_name
+from pipeline.errors import Range, check_ranges, unknown_name
 
 LABELS = ("", "index", "real")
+RANGES = dict.fromkeys(("classes", "image_size", "lanes", "window"), Range(1, 1_000_000))
 READERS = ("indexed", "webdataset")
 
 
@@ -33,6 +34,7 @@ class DataConfig:
     damage: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
+        check_ranges(self, RANGES, "data")
         if self.labels not in LABELS:
             raise unknown_name("data.labels", self.labels, LABELS)
         if self.reader not in READERS:

@@ -146,7 +146,15 @@ def counted(found: Iterable[RunStatus]) -> dict[str, int]:
 
 def statuses(runs: Iterable[PlannedRun], jobs: Mapping[str, Job] | None) -> list[RunStatus]:
     """`jobs`: None where the scheduler does not answer."""
-    return [status_of(run, (jobs or {}).get(run.id), jobs is not None) for run in runs]
+    return [_status_of(run, (jobs or {}).get(run.id), jobs is not None) for run in runs]
+
+
+def _status_of(run: PlannedRun, job: Job | None, answered: bool) -> RunStatus:
+    """A run whose files cannot be read takes nothing away from the others."""
+    try:
+        return status_of(run, job, answered)
+    except (UserError, OSError) as error:
+        return RunStatus(run.id, run.labels, "broken", error=str(error))
 
 
 def _printed(directory: Path) -> bool:

@@ -13,6 +13,8 @@ from pipeline.runs.directory import LOG, METRICS, OUTPUT, TIMING
 from tnt.untrusted.reading import open_regular, other_than, read_bytes
 from tnt.untrusted.showing import shown
 
+NUMBERS = ("time", "start", "steps", "images", "images_per_second", "epoch", "evaluated", "loss", "top1",
+           "ema_top1")  # fmt: skip
 TAIL = 1 << 16  # bytes of a log's end that are read: hundreds of lines
 
 
@@ -97,8 +99,14 @@ def _rows(path: Path) -> list[tuple[bytes, dict[str, Any]]]:
 
 
 def _steps(content: bytes) -> list[tuple[bytes, dict[str, Any]]]:
-    """Whole lines that say of which step they are."""
-    return [(line, row) for line, row in whole_lines(content) if type(row.get("step")) is int]
+    """Whole lines that say of which step they are, and hold numbers where numbers are read."""
+    return [
+        (line, row)
+        for line, row in whole_lines(content)
+        if type(row.get("step")) is int
+        and row.get("steps", 1) != 0
+        and all(row.get(name) is None or type(row[name]) in (int, float) for name in NUMBERS)
+    ]
 
 
 def _end(path: Path) -> tuple[bytes, bool]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from pipeline.config.typed import build
 from pipeline.files import partial_name
 from pipeline.runs.directory import STATE
+from tnt.untrusted.reading import read_json
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,6 @@ def write(directory: Path, state: RunState) -> None:
 def read(directory: Path) -> RunState | None:
     """None before the first step, or where an older version of the code trained it."""
     try:
-        return build(RunState, json.loads((directory / STATE).read_text()), "state")
+        return build(RunState, read_json(directory / STATE), "state")
     except (FileNotFoundError, ValueError):
         return None

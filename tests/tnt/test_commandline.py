@@ -1,3 +1,4 @@
+import argparse
 import os
 import signal
 import subprocess
@@ -8,7 +9,7 @@ import torch
 
 from tests.leases import Leases
 from tnt import weights
-from tnt.commandline import run
+from tnt.commandline import add_model_options, choose_model, run
 
 
 def fails_with(error: BaseException) -> int:
@@ -66,3 +67,33 @@ def test_a_reader_that_leaves_early_is_no_error(tmp_path, tiny):
     os.close(writer)
     assert done.returncode == 1
     assert "BrokenPipe" not in done.stderr
+
+
+def options(*arguments: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    add_model_options(parser)
+    return parser.parse_args(arguments)
+
+
+def test_the_network_is_that_of_the_weights_whatever_its_variant(tiny, tmp_path):
+    model = tiny(se="outer")
+    weights.save(model, tmp_path / "model.safetensors")
+    chosen = choose_model(options("--weights", str(tmp_path), "--size", "32"))
+    assert chosen.model.config == model.config.replace(image_size=32)
+    assert not chosen.random
+
+
+def test_heads_that_a_file_does_not_tell_are_said_to_be_assumed(tiny, tmp_path, capsys):
+    weights.save(tiny(patch_dim=64, word_dim=4, outer_heads=1, inner_heads=4), tmp_path / "w.pth")
+    choose_model(options("--weights", str(tmp_path / "w.pth")))
+    assert "1 outer and 4 inner heads are assumed" in capsys.readouterr().err
+
+
+def test_timms_format_as_we_write_it_keeps_the_heads(tmp_path):
+    import tnt
+
+    model = tnt.create_model("tnt_s", depth=1, inner_heads=2)
+    weights.save(model, tmp_path / "w.safetensors", "timm")
+    assert weights.read(tmp_path / "w.safetensors").config.inner_heads == 2
+    with pytest.raises(ValueError, match="inner_heads=2, not 4"):
+        tnt.create_model("tnt_s", depth=1, weights=tmp_path / "w.safetensors")

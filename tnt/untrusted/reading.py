@@ -80,12 +80,12 @@ def read_bytes(path: str | Path, most: int = MOST_BYTES) -> bytes:
     return content
 
 
-def unpacked_size(file: BinaryIO) -> int:
+def unpacked_size(file: BinaryIO, where: str) -> int:
     """What the entries of a zip claim to hold; BadFile where it is none."""
     try:
         return sum(each.file_size for each in zipfile.ZipFile(file).infolist())
     except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError) as error:
-        raise BadFile(f"it is no archive: {error}") from None
+        raise BadFile(f"{shown(where)} is damaged: {error}") from None
 
 
 def memory() -> int:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tnt.untrusted.reading import BadFile, json_of, memory, open_regular, unpacked_size
+from tnt.untrusted.reading import json_of, memory, open_regular, unpacked_size
 
 State = dict[str, Tensor]
 WRAPPERS = 4  # training scripts put a state dict into a dict, seldom into two
@@ -45,11 +45,9 @@ def _check_size(path: Path) -> None:
         with open_regular(path) as file:
             size = os.fstat(file.fileno()).st_size
             packed = path.suffix != ".safetensors" and zipfile.is_zipfile(file)
-            claimed = unpacked_size(file) if packed else size
+            claimed = unpacked_size(file, str(path)) if packed else size
     except FileNotFoundError:
         raise ValueError(f"no weights at {path}") from None
-    except BadFile as error:
-        raise ValueError(f"{path} is damaged or no weights file: {error}") from None
     if claimed > size:
         raise ValueError(f"{path} is refused: its {size:,} bytes would unpack to {claimed:,}")
     if size > memory():

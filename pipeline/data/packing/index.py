@@ -102,7 +102,7 @@ def _classes(root: Path, shards: Sequence[ShardRows]) -> tuple[str, ...]:
     """Names from classes.txt (one a line) or `_info.json`; without either, the labels themselves."""
     count = 1 + max((int(part.rows["label"].max()) for part in shards if len(part.rows)), default=-1)
     path = root / "classes.txt"
-    names = read_text(path).splitlines() if path.exists() else read_info(root).get("classes")
+    names = read_text(path).splitlines() if os.path.lexists(path) else read_info(root).get("classes")
     if not names:
         return tuple(str(label) for label in range(count))
     if problem := other_than(names, [str]):

@@ -273,7 +273,7 @@ def _read_index(path: Path, stated: str) -> dict[str, Any]:
     if xxhash.xxh3_128_hexdigest(data) != stated:
         raise _damaged(path, "it is not the file that the manifest was written with")
     try:
-        if (claimed := unpacked_size(io.BytesIO(data))) > len(data):
+        if (claimed := unpacked_size(io.BytesIO(data), path.name)) > len(data):
             raise ValueError(f"its {len(data):,} bytes would unpack to {claimed:,}")
         with np.load(io.BytesIO(data), allow_pickle=False) as stored:
             columns: dict[str, Any] = {name: stored[name] for name in ("key", *COLUMNS)}

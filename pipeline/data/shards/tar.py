@@ -32,6 +32,7 @@ OLD_CHECKSUM = re.compile(rb" *[0-7]{1,7}[\x00 ]*")
 
 
 NUMBER = re.compile(rb"[0-9]{1,18}")
+LONGEST_END = 1 << 26  # bytes of zeros at an archive's end; tar programs fill up to some kilobytes
 LONGEST_EXTENSION = 1 << 16  # bytes of an extended header; a name and a few numbers take some hundred
 LONGEST_LABEL = 1 << 20  # bytes of a label's file; only one of JSON holds more than the number
 
@@ -170,6 +171,8 @@ def _check_end(read: ReadAt, position: int, end: int, archive: str) -> None:
     """From the first empty block to the end: at least two blocks, whole blocks, all empty."""
     if end - position < len(END) or (end - position) % BLOCK:
         raise ArchiveDamage(archive, position, "the end-of-archive marks are cut off")
+    if end - position > LONGEST_END:
+        raise ArchiveDamage(archive, position, f"{end - position:,} empty bytes follow")
     for at in range(position, end, 1 << 20):
         chunk = read(at, min(1 << 20, end - at))
         if len(chunk) != min(1 << 20, end - at):

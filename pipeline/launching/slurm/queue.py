@@ -19,6 +19,7 @@ from pipeline.launching.slurm import commands, launches
 from pipeline.launching.slurm.batch_files import run_of
 from pipeline.launching.slurm.commands import Job, NoCluster
 from pipeline.runs.attempts import attempts
+from tnt.untrusted.reading import read_text
 
 LISTING = "queue.txt"  # among the launches: what Slurm said last
 
@@ -48,7 +49,7 @@ def look(runs: Path, earlier: Queue | None = None, age: float = 0.0) -> Queue:
         return earlier
     kept = runs / launches.FOLDER / LISTING
     if age and kept.exists() and time.time() - kept.stat().st_mtime < age:
-        return Queue(noted, commands.jobs(kept.read_text()))
+        return Queue(noted, commands.jobs(read_text(kept)))
     lines = commands.listing()
     if kept.parent.exists():
         publish_bytes(kept, lines.encode())

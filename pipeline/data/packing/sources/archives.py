@@ -16,6 +16,7 @@ from tnt.untrusted.reading import descriptor_of, open_regular
 
 # Compressed images hardly shrink again; text and pickled arrays do, a little.
 RATIO, ALLOWANCE = 20, 1 << 26
+PIECE = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,11 +53,14 @@ class UnpackedTar:
         try:
             with open_regular(path) as file, gzip.open(file) as unpacked:
                 most = ALLOWANCE + RATIO * os.fstat(file.fileno()).st_size
-                data = unpacked.read(most + 1)
+                pieces = []
+                while piece := unpacked.read(PIECE):
+                    pieces.append(piece)
+                    if len(pieces) * PIECE > most:
+                        raise OSError(f"it unpacks to more than {most:,} bytes")
         except (OSError, EOFError, zlib.error) as error:
             raise WorkFailed(f"{path} is damaged: {error}; download it again") from None
-        if len(data) > most:
-            raise WorkFailed(f"{path} is refused: it unpacks to more than {most:,} bytes; download it again")
+        data = b"".join(pieces)
         found = scan(lambda at, count: data[at : at + count], 0, len(data), str(path), old=True)
         members = {}
         for member in found:

@@ -1,0 +1,60 @@
+"""How a hostile file must end: one line, soon, without the memory that it claims."""
+
+import resource
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from pipeline.errors import command
+from tnt.commandline import run
+
+SECONDS = 10
+BYTES = 1_000_000_000
+
+
+@contextmanager
+def bounded() -> Iterator[None]:
+    """Fails where the block takes longer, or more memory, than a hostile file may cost."""
+
+    def late(number, frame):
+        raise TimeoutError(f"not done in {SECONDS} s")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(SECONDS)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 < START + BYTES
+
+
+START = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 + 500_000_000  # with all that is imported
+
+
+def tnt_refusal(work: Callable[[], object], capsys: pytest.CaptureFixture[str]) -> str:
+    """The same of a command of `tnt`, whose status is 2."""
+    capsys.readouterr()
+    with bounded():
+        assert run("tnt", lambda: work() and 0) == 2
+    return _line(capsys.readouterr().err, "tnt: ")
+
+
+def refusal(work: Callable[[], object], capsys: pytest.CaptureFixture[str]) -> str:
+    """The line in which a command refuses; its status is 1 or 2."""
+    capsys.readouterr()
+    with bounded(), pytest.raises(SystemExit) as left:
+        command(lambda argv: work() and None, [])
+    printed = capsys.readouterr()
+    assert left.value.code in (1, 2), printed
+    return _line(printed.err, "error: ")
+
+
+def _line(printed: str, start: str) -> str:
+    assert printed.startswith(start)
+    assert printed.count("\n") == 1
+    assert printed[:-1].isprintable()
+    assert len(printed) < 10_000
+    return printed
