@@ -55,7 +55,8 @@ class FeatureStore:
 
     def __enter__(self) -> FeatureStore:
         if self.out.exists():
-            if _request_in(self.out) != self.request:
+            request, self.errors = _said_in(self.out)
+            if request != self.request:
                 raise ValueError(f"{self.out} is there already, from another request; choose another name")
             self.finished = True
             return self
@@ -187,17 +188,18 @@ def _text(value: str) -> str:
     return value.encode(errors="surrogateescape").decode(errors="replace")
 
 
-def _request_in(path: Path) -> str | None:
-    """What a finished file was asked for; None if it is not one of ours."""
+def _said_in(path: Path) -> tuple[str | None, list[str]]:
+    """What a finished file was asked for, None if it is not one of ours; and what it had to skip."""
     try:
         if path.suffix == ".safetensors":
             with open_regular(path) as file:
                 length = min(int.from_bytes(file.read(8), "little"), MOST_BYTES)
-                header = json_of(file.read(length), str(path), {"__metadata__": {"request": str}})
-            return str(header["__metadata__"]["request"])
+                shape = {"__metadata__": {"request": str, "skipped": str}}
+                said = json_of(file.read(length), str(path), shape)["__metadata__"]
+            return str(said["request"]), json_of(said["skipped"], str(path), [str])
         import numpy as np
 
         with open_regular(path) as file, np.load(file) as arrays:
-            return str(arrays["request"][0])
+            return str(arrays["request"][0]), [str(error) for error in arrays["skipped"]]
     except (ValueError, KeyError, OSError, zipfile.BadZipFile):
-        return None
+        return None, []

@@ -158,7 +158,7 @@ def _extract_all(options: argparse.Namespace) -> int:
     with FeatureStore(options.out, request, feature_shapes(config, depths, kinds), dtype) as store:
         if store.finished:
             print(f"{options.out}: already complete")
-            return 0
+            return _status(store.errors)
         if store.seen:
             print(f"tnt.features: continuing after {store.seen} images", file=sys.stderr)
         source = (item for shard in shards for item in shard_items(shard)) if shards else iter(items)
@@ -183,9 +183,14 @@ def _extract_all(options: argparse.Namespace) -> int:
             raise ValueError(f"no images in {', '.join(map(str, shards))}")
         store.publish()
     print(f"{options.out}: {store.rows} images, {', '.join(feature_shapes(config, depths, kinds))}")
-    for error in store.errors:
+    return _status(store.errors)
+
+
+def _status(skipped: Sequence[str]) -> int:
+    """Of a command that had to skip these."""
+    for error in skipped:
         print(f"tnt.features: skipped {shown(error)}", file=sys.stderr)
-    return 1 if store.errors else 0
+    return 1 if skipped else 0
 
 
 def _parse_depths(text: str) -> list[int | str]:

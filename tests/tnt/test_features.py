@@ -166,13 +166,17 @@ def test_a_killed_run_goes_on_and_leaves_the_same_bytes(
     assert whole.read_bytes() == killed.read_bytes()
 
 
-def test_a_finished_file_is_left_alone_and_another_request_is_refused(saved, photos, tmp_path, capsys):
-    out = tmp_path / "f.npz"
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_a_finished_file_is_left_alone_and_another_request_is_refused(
+    saved, photos, tmp_path, suffix, capsys
+):
+    out = tmp_path / f"f{suffix}"
     command = [str(photos), str(out), "--weights", str(saved)]
-    main(command)
-    before = out.stat().st_mtime_ns
-    assert main(command) == 0
-    assert "already complete" in capsys.readouterr().out
+    assert main(command) == 1
+    before, skipped = out.stat().st_mtime_ns, capsys.readouterr().err
+    assert "skipped" in skipped
+    assert main(command) == 1
+    assert capsys.readouterr() == (f"{out}: already complete\n", skipped)
     assert main([*command, "--depths", "1"]) == 2
     assert "is there already, from another request; choose another name" in capsys.readouterr().err
     assert out.stat().st_mtime_ns == before
