@@ -16,6 +16,7 @@ from typing import NoReturn
 from ablations.reporting.cells import own_scale
 from ablations.reporting.collect import Report, collect
 from ablations.reporting.figures import draw
+from ablations.reporting.judging.verdicts import UNEXPECTED
 from ablations.reporting.origin import explain
 from ablations.reporting.page import render
 from ablations.reporting.sizes import KEPT
@@ -59,7 +60,9 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--html", action="store_true", help="draw figures; all on one page, results/report.html"
     )
-    parser.add_argument("--strict", action="store_true", help="exit 1 where a record does not count")
+    parser.add_argument(
+        "--strict", action="store_true", help="exit 1 where a record does not count, or a control fails"
+    )
     parser.add_argument("--refresh", action="store_true", help="count parameters and multiply-adds again")
     folders = parser.add_argument_group("folders")
     folders.add_argument(
@@ -96,7 +99,8 @@ def main(argv: Sequence[str]) -> int:
             _draw(found, results, Path(options.runs), options.html)
     for line in (*found.problems, *found.notes):
         print(f"report: {printable(line)}", file=sys.stderr)
-    return int(failed or (options.strict and bool(found.problems)))
+    failed |= options.strict and (bool(found.problems) or any(map(unexpected, found.tables)))
+    return int(failed)
 
 
 def _report(found: Report, chosen: str | None, results: Path) -> None:
@@ -177,6 +181,11 @@ def _verify(found: Report, runs: Path, results: Path) -> bool:
         )
         failed |= bool(wrong)
     return failed
+
+
+def unexpected(table: Table) -> bool:
+    """Whether one of its controls did not come out as it must."""
+    return any(each.verdict == UNEXPECTED for each in (*table.entries, *table.checks))
 
 
 def missing_seeds(tables: Iterable[Table], seeds: Sequence[int]) -> dict[tuple[str, str], list[int]]:
