@@ -21,6 +21,7 @@ except ModuleNotFoundError:
 from ablations.reporting.cells import own_scale
 from ablations.reporting.collect import Report, collect
 from ablations.reporting.figures import draw
+from ablations.reporting.judging.verdicts import UNEXPECTED
 from ablations.reporting.origin import explain
 from ablations.reporting.page import render
 from ablations.reporting.sizes import KEPT
@@ -65,7 +66,9 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--html", action="store_true", help="draw figures; all on one page, results/report.html"
     )
-    parser.add_argument("--strict", action="store_true", help="exit 1 where a record does not count")
+    parser.add_argument(
+        "--strict", action="store_true", help="exit 1 where a record does not count, or a control fails"
+    )
     parser.add_argument("--refresh", action="store_true", help="count parameters and multiply-adds again")
     folders = parser.add_argument_group("folders")
     folders.add_argument(
@@ -102,7 +105,8 @@ def main(argv: Sequence[str]) -> int:
             _draw(found, results, Path(options.runs), options.html)
     for line in (*found.problems, *found.notes):
         print(f"report: {shown(line)}", file=sys.stderr)
-    return int(failed or (options.strict and bool(found.problems)))
+    failed |= options.strict and (bool(found.problems) or any(map(unexpected, found.tables)))
+    return int(failed)
 
 
 def _report(found: Report, chosen: str | None, results: Path) -> None:
@@ -183,6 +187,12 @@ def _verify(found: Report, runs: Path, results: Path) -> bool:
         )
         failed |= bool(wrong)
     return failed
+
+
+def unexpected(table: Table) -> bool:
+    """Whether one of its controls did not come out as it must."""
+    words = [each.verdict for each in table.entries] + [each.verdict for each in table.checks]
+    return UNEXPECTED in words
 
 
 def missing_seeds(tables: Iterable[Table], seeds: Sequence[int]) -> dict[tuple[str, str], list[int]]:

@@ -149,7 +149,8 @@ def counted(count: int | None, unit: float) -> str:
 def ours(entry: Entry) -> str:
     if entry.mean is None:
         return NONE
-    return f"{entry.mean:.2f} ± {entry.half or 0:.2f} (n={entry.n})"
+    spread = "" if entry.half is None else f" ± {entry.half:.2f}"
+    return f"{entry.mean:.2f}{spread} (n={entry.n})"
 
 
 def delta(entry: Entry) -> str:

@@ -18,6 +18,7 @@ from pipeline.config.identity import science
 from pipeline.config.overrides import compose
 from pipeline.errors import UserError
 from pipeline.runs import records
+from pipeline.runs.records import Measures
 from tests.ablations.recorded import Shelf
 
 ROOT = Path(__file__).parents[2]
@@ -248,6 +249,14 @@ def test_strict_fails_where_a_record_does_not_count_and_the_record_is_named(some
     assert run(some, "--table", "6") == 0
     assert "0123456789ab.json is damaged" in capsys.readouterr().err
     assert run(some, "--strict", "--table", "6") == 1
+
+
+def test_strict_fails_where_a_control_does_not_come_out_as_it_must(shelf):
+    shelf.add("control", "with", 99.0, raw=Measures(99.0, 100.0, 0.1, 360))
+    assert run(shelf, "--strict", "--scale", "demo") == 0
+    shelf.add("control", "without", 50.0, raw=Measures(50.0, 100.0, 0.1, 360))
+    assert run(shelf, "--scale", "demo") == 0
+    assert run(shelf, "--strict", "--scale", "demo") == 1
 
 
 @pytest.mark.parametrize(

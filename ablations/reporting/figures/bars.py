@@ -1,4 +1,4 @@
-"""A table as a bar chart: each row's mean and standard deviation over seeds, beside the paper's value."""
+"""A table as a bar chart: each row's mean with its 95 % interval, beside the paper's value."""
 
 import math
 from typing import TYPE_CHECKING
@@ -44,7 +44,7 @@ def _draw_entry(axes: "Axes", line: int, entry: Entry, start: float) -> None:
         axes.barh(below, entry.mean - start, left=start, height=0.36, color=OURS, alpha=0.3, linewidth=0)
         for value in entry.values if entry.n > 1 else ():
             axes.plot(value, below, marker="|", markersize=5, color=OURS)
-        axes.errorbar(entry.mean, below, xerr=entry.std, zorder=3, **style.filled(OURS, "o", 5))
+        axes.errorbar(entry.mean, below, xerr=entry.half, zorder=3, **style.filled(OURS, "o", 5))
     elif entry.key:
         axes.annotate(
             "not run", (start, below), (3, 0), textcoords="offset points", color=style.SOFT, fontsize=6,
@@ -59,7 +59,7 @@ def _draw_entry(axes: "Axes", line: int, entry: Entry, start: float) -> None:
 def _legend(figure: "Figure", axes: "Axes", entries: list[Entry]) -> None:
     shown = []
     if any(entry.values for entry in entries):
-        shown.append((style.filled(OURS, "o", 5), "measured here, mean ± std over seeds"))
+        shown.append((style.filled(OURS, "o", 5), "measured here, with a 95 % interval"))
     if any(entry.paper is not None for entry in entries):
         shown.append((style.hollow(PAPER, "D", 4.5), "the paper"))
     if any(entry.official is not None for entry in entries):
@@ -69,7 +69,7 @@ def _legend(figure: "Figure", axes: "Axes", entries: list[Entry]) -> None:
 
 
 def _values(entry: Entry) -> list[float]:
-    spread = entry.std or 0.0
+    spread = entry.half or 0.0
     ours = [] if entry.mean is None else [entry.mean - spread, entry.mean + spread, *entry.values]
     return ours + [value for value in (entry.paper, entry.official) if value is not None]
 

@@ -111,7 +111,7 @@ def _points(table: Table, family: Family, cost: str, measured: bool) -> list[Poi
             continue
         x, y = (_own(row, cost), entry.mean) if measured else (_printed(row, cost), entry.paper)
         if x is not None and y is not None:
-            found.append(Point(row.label, x, y, (entry.std or 0.0) if measured else 0.0))
+            found.append(Point(row.label, x, y, (entry.half or 0.0) if measured else 0.0))
     return sorted(found, key=lambda point: (point.x, point.y))
 
 
@@ -131,7 +131,7 @@ def _printed(row: TableRow, cost: str) -> float | None:
 
 def _legend(reported: bool, measured: bool) -> str:
     parts = ["hollow: reported by the paper"] if reported else []
-    parts += ["filled: measured here, ± std over seeds" if measured else "nothing measured here yet"]
+    parts += ["filled: measured here, with 95 % intervals" if measured else "nothing measured here yet"]
     return "; ".join(parts).capitalize() + "."
 
 

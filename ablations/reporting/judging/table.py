@@ -10,7 +10,7 @@ from itertools import chain, groupby
 
 from ablations.reporting.cells import CellConfig, Science
 from ablations.reporting.judging.controls import checks
-from ablations.reporting.judging.difference import quantile
+from ablations.reporting.judging.difference import LEVEL, quantile
 from ablations.reporting.judging.effects import CellRecords, effects, figure_gap
 from ablations.reporting.judging.noise import SeedNoise, evaluation_noise, seed_noise
 from ablations.reporting.judging.power import plans, sentence
@@ -68,7 +68,7 @@ def judge_table(
     table = dataclasses.replace(
         table,
         effects=tuple(effects(table, ablation, held, noises)),
-        checks=tuple(checks(cells, held, sizes)),
+        checks=() if protocol else tuple(checks(cells, held, sizes)),  # other settings have other sizes
     )
     return dataclasses.replace(table, why=_caution(table)) if scale != "paper" and table.effects else table
 
@@ -169,14 +169,14 @@ def _judge(
 ) -> TableRow:
     entries = []
     for entry in row.entries:
-        if entry.values:
+        within = cells[entry.key.partition("/")[2]].cell.within if entry.key else None
+        if entry.values and within and entry.column == TOP[0] and not table.protocol:
+            entry = dataclasses.replace(entry, verdict=judge_range(entry.values, within))
+        elif entry.values:
             noise = noises[entry.column]
-            half = quantile(0.975, noise.freedom) * noise.s / math.sqrt(entry.n)
+            half = quantile(1 - LEVEL / 2, noise.freedom) * noise.s / math.sqrt(entry.n)
             entry = dataclasses.replace(entry, half=half, source=noise.source(entry.n), verdict=MEASURED)
-            within = cells[entry.key.partition("/")[2]].cell.within if entry.column == TOP[0] else None
-            if within and not table.protocol:
-                entry = dataclasses.replace(entry, source="", verdict=judge_range(entry.values, within))
-            elif entry.paper is not None:
+            if entry.paper is not None:
                 delta = figure_gap(entry.values, entry.paper, noise)
                 entry = dataclasses.replace(
                     entry, delta_half=delta.half, could_see=delta.could_see(), verdict=judge_figure(delta)

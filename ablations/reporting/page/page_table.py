@@ -16,7 +16,7 @@ from ablations.reporting.tables import (
     heading,
     ours,
 )
-from ablations.reporting.text.grid import Grid, effect_grid, grid
+from ablations.reporting.text.grid import Grid, grid, grids
 
 NARROW = 2  # with more columns of results, differences get no column of their own
 TONES = (
@@ -66,7 +66,7 @@ class PageTable:
     heads: tuple[ColumnHead, ...]
     lines: tuple[PageRow, ...]
     remarks: tuple[str, ...]  # on sizes; the table's own notes come before them
-    effects: Grid
+    below: tuple[Grid, ...]  # effects and controls, where there are any
 
     @property
     def groups(self) -> list[tuple[str, int]]:
@@ -98,7 +98,7 @@ def page_table(table: Table) -> PageTable:
             PageRow(row.label, row.peer, tuple(cells[place] for place in kept)) for row, cells in lines
         ),
         remarks=grid(table).notes[len(table.notes) :],
-        effects=effect_grid(table),
+        below=tuple(grids(table)[1:]),
     )
 
 

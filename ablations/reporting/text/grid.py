@@ -70,7 +70,7 @@ def effect_grid(table: Table) -> Grid:
             COLUMNS.get(each.column, each.column),
             NONE if each.paper is None else f"{each.paper:+.1f}",
             with_half(each.ours, each.half),
-            NONE if each.p is None else f"{each.p:.3f}",
+            NONE if each.p is None else "<0.001" if each.p < 0.001 else f"{each.p:.3f}",
             said(each),
         )
         for each in table.effects

@@ -72,6 +72,12 @@ def test_rows_of_other_seeds_or_of_earlier_code_are_not_compared(shelf):
     assert not checks(shelf, "switches")
 
 
+def test_a_table_of_other_settings_is_not_held_to_these_sizes(shelf):
+    for cell, first in (("plain", (2.3, 3.27)), ("heads", (2.2, 3.27))):
+        shelf.add("switches", cell, 40.0, overrides=["model.depth=1"], first_step=first)
+    assert not checks(shelf, "switches")
+
+
 def test_what_is_planted_is_as_much_as_was_asked_for():
     runs = [np.arange(1000) % 5 > 0, np.arange(1000) % 4 > 0]
     for before, after in zip(runs, plant(runs, 3.0, seed=1), strict=True):
