@@ -18,6 +18,7 @@ from ablations.reporting.collect import Report
 from ablations.reporting.figures import style
 from ablations.reporting.figures.draw import Picture
 from ablations.reporting.judging import verdicts
+from ablations.reporting.page.answer import answer
 from ablations.reporting.page.page_table import TONES, PageTable, identity, page_table
 from ablations.reporting.tables import Table, heading
 from pipeline.files import publish_bytes
@@ -66,6 +67,7 @@ def render(report: Report, pictures: Sequence[Picture]) -> str:
         pictures={each.name: _of(each.table, pictures) for each in tables},
         details=list(_details(report)),
         counts=_counts(tables),
+        answer=answer(report.tables, report.scale),
         not_run=verdicts.NOT_RUN,
         tones=TONES,
         style=(PARTS / "page.css").read_text(),
@@ -98,24 +100,10 @@ def _details(report: Report) -> Iterator[CellDetails]:
                 )
 
 
-@dataclass(frozen=True)
-class Pictures:
-    """The figures of a table: those drawn as (text, SVG), the others as (names, reason)."""
-
-    drawn: tuple[tuple[str, "Markup"], ...]
-    missing: tuple[tuple[str, str], ...]
-
-
-def _of(table: Table, pictures: Iterable[Picture]) -> Pictures:
+def _of(table: Table, pictures: Iterable[Picture]) -> list[tuple[str, "Markup"]]:
+    """The figures of a table, as (text, SVG)."""
     own = [picture for picture in pictures if picture.table == table]
-    reasons: dict[str, list[str]] = {}
-    for picture in own:
-        if picture.svg is None:
-            reasons.setdefault(picture.text, []).append(picture.name)
-    return Pictures(
-        tuple((picture.text, inline_svg(picture.svg, picture.name)) for picture in own if picture.svg),
-        tuple((", ".join(names), why) for why, names in reasons.items()),
-    )
+    return [(picture.text, inline_svg(picture.svg, picture.name)) for picture in own if picture.svg]
 
 
 def inline_svg(svg: Path, name: str) -> "Markup":
