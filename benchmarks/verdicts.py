@@ -18,7 +18,7 @@ from itertools import combinations
 import numpy as np
 from scipy.special import ndtri
 
-from ablations.reporting.judging.difference import LEVEL
+from ablations.reporting.judging.difference import LEVEL, Difference
 from ablations.reporting.judging.effects import figure_gap, method_gap
 from ablations.reporting.judging.noise import (
     RightCounts,
@@ -121,6 +121,12 @@ def first_rule(cells: Sequence[Cell], printed: Sequence[float]) -> tuple[list[st
     return of_figures, of_pairs
 
 
+def mcnemar(one: np.ndarray, other: np.ndarray) -> float:
+    """Its p: of two runs, by the images on which they disagree."""
+    error = 100 * math.sqrt((one ^ other).mean() / one.size)
+    return Difference(100 * (float(one.mean()) - float(other.mean())), error, math.inf).p()
+
+
 def rates(gaps: Sequence[float], seeds: int, laboratories: int) -> dict[str, float]:
     """Percent of laboratories, or of their pairs, of which each name holds."""
     draws = np.random.default_rng([0, seeds])
@@ -142,6 +148,9 @@ def rates(gaps: Sequence[float], seeds: int, laboratories: int) -> dict[str, flo
         found["now: some pair confirmed or opposite"] += set(ordered) != {INCONCLUSIVE}
         found["now: of the pairs, p < 0.05 uncorrected"] += statistics.fmean(alone)
         found["now: the equal pair equivalent"] += EQUIVALENT in words
+        found["McNemar's test of two runs, p < 0.05"] += statistics.fmean(
+            mcnemar(one[0], other[0]) < LEVEL for one, other in combinations(cells, 2)
+        )
     return {name: 100 * count / laboratories for name, count in found.items()}
 
 

@@ -61,18 +61,18 @@ def _of_seeds(label: str, records: Sequence[Record]) -> Iterator[Check]:
     gap = _gap(one, other)
     yield Check(label, "seeds in two groups: no effect", "0", with_half(gap.value, gap.half),
                 _as(gap.p() >= FALSE_ALARM))  # fmt: skip
-    wanted = 2 * gap.could_see()
-    planted = plant(one, wanted, seed=zlib.crc32(label.encode()))
-    gain = 100 * float(np.mean([new.mean() - old.mean() for new, old in zip(planted, one, strict=True)]))
-    found = _gap(planted, other)
-    yield Check(label, "effect planted in stored answers", f"{gain:+.2f}", with_half(found.value, found.half),
-                _as(found.p() < LEVEL and found.value > 0))  # fmt: skip
+    images = one[0].size
+    count = math.ceil(2 * gap.could_see() / 100 * images)
+    if any(run.sum() + count > images for run in one):
+        return  # there are not so many wrong answers
+    found = _gap(plant(one, count, seed=zlib.crc32(label.encode())), other)
+    yield Check(label, "effect planted in stored answers", f"{100 * count / images:+.2f}",
+                with_half(found.value, found.half), _as(found.p() < LEVEL and found.value > 0))  # fmt: skip
 
 
-def plant(runs: Sequence[np.ndarray], gap: float, seed: int) -> list[np.ndarray]:
-    """With as many more images right as make the gap, in percent points; in each run the same ones first."""
+def plant(runs: Sequence[np.ndarray], count: int, seed: int) -> list[np.ndarray]:
+    """With so many more images right in each run, the same ones first."""
     order = np.random.default_rng(seed).permutation(runs[0].size)
-    count = math.ceil(gap / 100 * runs[0].size)
     planted = []
     for run in runs:
         changed = run.copy()

@@ -38,8 +38,14 @@ def test_seeds_of_one_row_do_not_differ_and_a_planted_effect_is_found(shelf):
 
 def test_groups_that_do_differ_are_noticed(shelf):
     fill(shelf, [0.9, 0.7, 0.91, 0.7, 0.9, 0.71])
-    same, _ = checks(shelf, "repeats")
+    same, *_ = checks(shelf, "repeats")
     assert same.verdict == "not as expected"
+
+
+def test_nothing_is_planted_where_there_are_too_few_wrong_answers(shelf):
+    fill(shelf, [2.0, 2.0, 2.0, 2.0])  # all right
+    (same,) = checks(shelf, "repeats")
+    assert same.verdict == "as expected"
 
 
 def test_three_seeds_are_not_split(shelf):
@@ -80,6 +86,6 @@ def test_a_table_of_other_settings_is_not_held_to_these_sizes(shelf):
 
 def test_what_is_planted_is_as_much_as_was_asked_for():
     runs = [np.arange(1000) % 5 > 0, np.arange(1000) % 4 > 0]
-    for before, after in zip(runs, plant(runs, 3.0, seed=1), strict=True):
+    for before, after in zip(runs, plant(runs, 30, seed=1), strict=True):
         assert after.sum() - before.sum() == 30
         assert after[before].all()
