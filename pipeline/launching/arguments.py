@@ -31,6 +31,7 @@ OWN: dict[str, tuple[str, str, Callable[[str], Any]]] = {
     "action": (".*", "plan", str),
     "seeds": (rf"{SEEDS}(, ?{SEEDS})*", "0,1,2 or 0..9", _seeds),
     "cells": (r"[^, ]+(, ?[^, ]+)*", "a,b", lambda text: tuple(text.replace(" ", "").split(","))),
+    "notify": (r"\S+", "slack://TOKENS", str),
     "max_gpu_hours": (NUMBER, "100", float),
     "cost.images_per_second": (NUMBER, "300", float),
     "cost.seconds": (NUMBER, "60", float),
@@ -46,6 +47,7 @@ class LaunchRequest:
     action: str = "submit"
     seeds: tuple[int, ...] = ()
     cells: tuple[str, ...] = ()
+    notify: str = ""  # an address of apprise's
     max_gpu_hours: float | None = None
     images_per_second: float | None = None  # of one device, as told
     seconds: float = 60.0  # that a calibration trains

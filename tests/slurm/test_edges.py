@@ -4,6 +4,9 @@ import json
 import os
 import shutil
 import signal
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
 
 import pytest
 
@@ -174,6 +177,33 @@ def test_a_requeue_that_slurm_refuses_is_told_in_its_words(slurm, monkeypatch):
     job = slurm.submit("--hold", "--wrap", "true")
     with pytest.raises(WorkFailed, match=f"job {job} could not be requeued: .*pending"):
         requeue_or_fail(Ranks(Place("slurm", job=job)), "ended by SIGUSR1 after step 5")
+
+
+class Post(BaseHTTPRequestHandler):
+    """Keeps what it is told."""
+
+    told: ClassVar[list[dict[str, str]]] = []
+
+    def do_POST(self):
+        self.told.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.mark.slow
+def test_whoever_submitted_a_run_is_told_that_it_failed(slurm, ask):
+    with ThreadingHTTPServer(("127.0.0.1", 0), Post) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"notify=json://127.0.0.1:{server.server_address[1]}"
+        [one] = ask(*ONE, "engine.device=cuda", address)[0]["submitted"]  # its GPU is made up
+        [said] = slurm.wait(lambda: Post.told, PATIENCE, "a message")
+        server.shutdown()
+    assert said["title"] == "tnt: inner_heads/2 failed"
+    assert f"run {one['id']}, job {one['job']}" in said["message"]
+    assert slurm.wait_for(one["job"])["JobState"] == "FAILED"  # the message does not change how it ends
 
 
 def test_a_rehearsal_whose_terminal_is_lost_leaves_no_job(slurm, shards, tmp_path, closed):
