@@ -72,7 +72,7 @@ class SlurmCopy:
     def state(self) -> str:
         if time.monotonic() - self._asked >= ASK_EVERY:
             job = commands.jobs().get(self._job)
-            state = str(job) if job and job.state == "pending" else "running" if job and job.live else ""
+            state = str(job) if job and job.waiting else "running" if job and job.live else ""
             if state != self._state and state not in ("", "running"):
                 print(f"waiting: {state}", file=sys.stderr, flush=True)
             self._asked, self._state = time.monotonic(), state

@@ -77,7 +77,7 @@ def status_of(run: PlannedRun, job: Job | None = None, asked: bool = True) -> Ru
     holder, starts = attempts.holder(directory), len(attempts.attempts(directory))
     state, where, error = "missing", "", ""
     if holder or (job and job.live):
-        state = "pending" if not holder and job and job.state == "pending" else "running"
+        state = "pending" if not holder and job and job.waiting else "running"
         where = str(holder or job) + (", ending" if holder and job and job.ending else "")
     elif not asked:
         state = "unknown"
@@ -93,10 +93,11 @@ def _ended(directory: Path, job: Job | None) -> tuple[str, str]:
     """Whether a run that nothing trains was stopped or broke, and why; Slurm may know what it could not."""
     end = attempts.ending(directory)
     told = f"job {job.id}: {ENDS.get(job.state, job.state)}" if job else ""
-    if end and end.end == attempts.STOPPED:
-        return "stopped", str(end)
     if job and job.state == "cancelled":
-        return "stopped", told
+        return "stopped", str(end) if end and end.end == attempts.STOPPED else told
+    if end and end.end == attempts.STOPPED:
+        lost = end.again and attempts.attempts(directory)[-1].job
+        return ("broken", f"{end}; no job of it is left") if lost else ("stopped", str(end))
     if job and job.state in ENDS:
         return "broken", f"{told}; {end}" if end else told
     return "broken", attempts.last_end(directory) or printed_error(directory) or told

@@ -126,6 +126,17 @@ exec {sbatch} "$@"
 """
 
 
+def test_a_job_that_slurm_holds_waits_for_somebody_and_gets_no_second_beside_it(slurm, ask):
+    [one] = ask(*ONE)[0]["submitted"]
+    slurm.wait_for(one["job"], "RUNNING")
+    slurm.run("scontrol", "requeuehold", "State=SpecialExit", one["job"])
+    slurm.wait(lambda: slurm.state(one["job"]) == "SPECIAL_EXIT", PATIENCE, "the hold")
+    [run] = ask(*ONE, "action=status")[0]["runs"]
+    assert run["state"] == "pending"
+    assert f"`scontrol release {one['job']}` lets it start" in run["where"]
+    assert [again["new"] for again in ask(*ONE)[0]["submitted"]] == [False]
+
+
 def test_as_many_runs_are_submitted_as_the_site_takes_and_that_is_said(
     slurm, ask, closed, tmp_path, monkeypatch
 ):

@@ -191,6 +191,21 @@ def test_who_ended_a_run_or_what_is_said(run, directory):
     )
 
 
+def test_a_run_that_was_queued_again_and_has_no_job_was_not_stopped_by_anybody(run, directory):
+    """Its controller has lost its state, or somebody cancelled what waited elsewhere."""
+    log = AttemptLog(directory, 1)
+    log.begin(1, ("here",), Place("slurm", job="17"))
+    log.end(STOPPED, "SIGUSR1")
+    assert status_of(run, job("pending")).state == "pending"
+    at = status_of(run)
+    assert (at.state, at.error) == ("broken", "ended by SIGUSR1 after step 0; no job of it is left")
+    assert status_of(run, job("cancelled")).state == "stopped"
+    second = AttemptLog(directory, 2)
+    second.begin(1, ("here",), Place("slurm", job="18"))
+    second.end(STOPPED, "SIGTERM")
+    assert status_of(run).state == "stopped"
+
+
 def test_where_the_scheduler_does_not_answer_nobody_knows(run, directory):
     assert status_of(run, asked=False).state == "unknown"
     with lease(directory):  # that is seen without it

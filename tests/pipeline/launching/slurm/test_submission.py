@@ -265,6 +265,26 @@ def test_a_refusal_comes_with_what_helps(said, cure):
     assert bool(found) == bool(cure)
 
 
+def test_what_no_job_could_do_is_refused_before_it_waits(digits, tmp_path, monkeypatch):
+    settings = {"ClusterName": "small", "MaxArraySize": "0"}
+    monkeypatch.setattr(commands, "site", lambda: (settings, PARTITIONS))
+    monkeypatch.setattr(preflight, "refused", lambda config: [])
+    paths = [f"paths.{name}={tmp_path / name}" for name in ("runs", "records")]
+    run = planned_run(f"data.root={digits.root}", *paths, f"recipe.init={'f' * 12}")
+    with pytest.raises(UserError, match="no arrays of jobs") as error:
+        preflight.check([run])
+    assert f"init={'f' * 12}: there is no such run in {tmp_path / 'runs'}" in str(error.value)
+    (tmp_path / "runs" / ("f" * 12)).mkdir()
+    settings["MaxArraySize"] = "1001"
+    assert preflight.check([run]) == settings
+
+
+def test_where_no_launch_can_be_noted_that_is_one_line(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"paths\.runs"), launches.submitting(tmp_path / "file"):
+        pass
+
+
 def test_damaged_and_missing_shards_are_named(tmp_path, digits):
     assert preflight.incomplete(str(tmp_path), "train")
     assert preflight.incomplete(str(digits.root), "train") == []
