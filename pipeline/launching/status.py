@@ -20,11 +20,12 @@ from typing import Any
 from pipeline.config.run import RunConfig
 from pipeline.errors import UserError
 from pipeline.launching.plan import PlannedRun
+from pipeline.launching.slurm import launches
 from pipeline.launching.slurm.commands import Job
 from pipeline.runs import attempts, records
 from pipeline.runs import state as states
 from pipeline.runs.directory import LOG, OUTPUT, run_directory
-from pipeline.runs.log import printed_error
+from pipeline.runs.log import printed_error, tail
 
 STATES = ("done", "running", "pending", "stopped", "broken", "missing", "unknown", "no data")
 # Ends that a run may have had no time to note, by Slurm's word for them.
@@ -56,10 +57,9 @@ class RunStatus:
 
 def check_access(runs: Iterable[PlannedRun]) -> None:
     """Refuse runs of somebody else: what a run writes is its owner's alone."""
-    places = [
-        place for run in runs for place in (Path(run.config.paths.runs), run_directory(run.config, run.id))
-    ]
-    for place in dict.fromkeys(places):
+    directories = [run_directory(run.config, run.id) for run in runs]
+    folders = [folder for one in directories for folder in (one.parent, one.parent / launches.FOLDER)]
+    for place in dict.fromkeys([*folders, *directories]):
         if place.exists() and not os.access(place, os.R_OK | os.W_OK | os.X_OK, effective_ids=True):
             raise UserError(
                 f"{place} is {place.owner()}'s, who alone may use it: choose your own with paths.runs=…; "
@@ -100,7 +100,15 @@ def _ended(directory: Path, job: Job | None) -> tuple[str, str]:
         return ("broken", f"{end}; no job of it is left") if lost else ("stopped", str(end))
     if job and job.state in ENDS:
         return "broken", f"{told}; {end}" if end else told
-    return "broken", attempts.last_end(directory) or printed_error(directory) or told
+    return "broken", attempts.last_end(directory) or printed_error(directory) or _printed_by(directory, told)
+
+
+def _printed_by(directory: Path, told: str) -> str:
+    """What a job printed last that ended before the run had begun: its modules or its code may be gone."""
+    outputs = launches.outputs(directory.parent, directory.name)
+    lines = [line for path in outputs for line in tail(path)]
+    errors = [line for line in lines if line.startswith("error: ")]
+    return ": ".join(filter(None, [told, *(errors or lines)[-1:]]))
 
 
 def _finished(run: PlannedRun) -> RunStatus:

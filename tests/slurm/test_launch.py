@@ -207,7 +207,7 @@ def test_what_would_fail_is_said_before_anything_is_submitted_all_at_once(slurm,
         slurm.run("scontrol", "update", "partitionname=main", "maxtime=infinite")
     assert "cluster.time=01:00:00" in said
     assert "less of cluster.gpus" in said
-    assert "invalid partition" in refused("cluster.partition=gpus").lower()
+    assert "unknown cluster.partition 'gpus': valid are main, urgent" in refused("cluster.partition=gpus")
     assert arrays(slurm) == set()
 
 

@@ -136,7 +136,7 @@ def signal(id: str, name: str) -> None:
 @functools.cache
 def site() -> tuple[dict[str, str], list[dict[str, str]]]:
     """The cluster's settings, and its partitions."""
-    said = ask("scontrol", "--oneliner", said="show config\nshow partition\n")
+    said = ask("scontrol", "--oneliner", "--all", said="show config\nshow partition\n")
     pairs = (line.partition("=") for line in said.splitlines())
     settings = {name.strip(): value.strip() for name, equals, value in pairs if equals}
     if "ClusterName" not in settings:  # it ends well, whatever the controller said

@@ -226,9 +226,9 @@ def test_times_are_read_as_slurm_reads_them(text, expected):
 
 
 PARTITIONS = [
-    {"PartitionName": "gpu", "MaxTime": "2-00:00:00", "Default": "YES"},
-    {"PartitionName": "short", "MaxTime": "1:00:00", "Default": "NO"},
-    {"PartitionName": "long", "MaxTime": "UNLIMITED", "Default": "NO"},
+    {"PartitionName": "gpu", "MaxTime": "2-00:00:00", "Default": "YES", "MaxNodes": "4"},
+    {"PartitionName": "short", "MaxTime": "1:00:00", "Default": "NO", "MaxNodes": "1"},
+    {"PartitionName": "long", "MaxTime": "UNLIMITED", "Default": "NO", "MaxNodes": "UNLIMITED"},
 ]
 
 
@@ -241,12 +241,26 @@ PARTITIONS = [
         ("gpu,short", "2:00:00", ""),  # gpu has room for it
         ("gpu,short", "3-00:00:00", "cluster.time=2-00:00:00"),
         ("short,long", "9-00:00:00", ""),
-        ("elsewhere", "2:00:00", ""),  # which sbatch refuses by itself
+        (
+            "gpux",
+            "2:00:00",
+            "unknown cluster.partition 'gpux' (did you mean 'gpu'?): valid are gpu,",
+        ),
     ],
 )
 def test_a_time_is_too_long_where_no_partition_allows_it(partition, time, cure):
     config = compose([f"cluster.partition='{partition}'", f"cluster.time='{time}'"])
-    said = preflight.too_long(config, PARTITIONS)
+    said = preflight.beyond(config, PARTITIONS)
+    assert [cure in line for line in said] == ([True] if cure else [])
+
+
+@pytest.mark.parametrize(
+    ("partition", "cure"),
+    [("", ""), ("short", "cluster.nodes=1"), ("short,gpu", ""), ("long", "")],
+)
+def test_more_nodes_than_any_partition_gives_are_refused(partition, cure):
+    config = compose([f"cluster.partition='{partition}'", "cluster.nodes=4"])
+    said = preflight.beyond(config, PARTITIONS)
     assert [cure in line for line in said] == ([True] if cure else [])
 
 
