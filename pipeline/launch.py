@@ -21,6 +21,7 @@ seeds=0,1,2          of each cell, or seeds=0..9; cells=a,b takes some of them
 seeds=auto power=0.8 so many of each cell that the paper's gaps would be found in 80 % of cases, up to ten
 max_gpu_hours=N      refuse to start what may take more than that, or what nothing was measured for
 cost.images_per_second=N   of one device: count by this; cost.seconds=60: what a calibration trains
+notify=ADDRESS       be told when a job fails and when all have ended: slack://…, mailto://… (apprise)
 fresh=true           run again what is done or has begun; what it left is kept under earlier/
 json=true            for programs, on standard output; yes=true answers every question with yes
 a.b=c                any setting of a run; cluster=slurm|local|auto, or a profile that you wrote
@@ -175,6 +176,8 @@ def set_aside(earlier: Sequence[tuple[PlannedRun, RunStatus]]) -> None:
 
 def run_here(request: LaunchRequest, runs: Sequence[PlannedRun], todo: Sequence[PlannedRun]) -> int:
     """Train them to the end on this machine, then show the status of all."""
+    if request.notify:
+        raise UserError("notify= tells of jobs, and these runs end before this command does: leave it out")
     work = local.LocalRuns()
     if todo:
         with overview.watched(todo, runs[0].config.logging.seconds) as (tell, show):
@@ -199,7 +202,8 @@ def submit(request: LaunchRequest, todo: Sequence[PlannedRun], slurm: Outlook) -
     from pipeline.launching.slurm import preflight, submission
 
     calibrated = request.action == "calibrate"
-    submitted = submission.submit(todo, slurm.queue, request.seconds if calibrated else 0.0)
+    seconds, who = (request.seconds, "") if calibrated else (0.0, request.notify)
+    submitted = submission.submit(todo, slurm.queue, calibration=seconds, notify=who)
     if request.json:
         print(json.dumps({"submitted": [dataclasses.asdict(one) for one in submitted]}))
     else:

@@ -37,7 +37,7 @@ from pipeline.processes.interrupt import Interrupt
 from pipeline.processes.place import Place, find_place, preempted, requeue
 from pipeline.processes.ranks import Ranks, joined, peer_errors
 from pipeline.runs import answers, attempts, records
-from pipeline.runs.attempts import AttemptLog, HeldByEarlierStart
+from pipeline.runs.attempts import REQUEUING, AttemptLog, HeldByEarlierStart
 from pipeline.runs.checkpoints import Checkpoints, SaveFailed
 from pipeline.runs.directory import CHECKPOINTS, run_directory, write_config
 from pipeline.runs.state import RunState
@@ -49,7 +49,6 @@ if TYPE_CHECKING:
     from pipeline.training.trainer import Trainer
 
 LAST_RESORT = 90.0  # seconds from a signal to the next boundary; then the job is requeued as it stands
-REQUEUING = (signal.SIGUSR1, signal.SIGUSR2)  # SIGTERM: a preemption, or somebody cancelled
 
 
 @dataclass(frozen=True)
@@ -222,7 +221,7 @@ def stop(
     received = [signal for signal in ranks.gather(interrupt.received) if signal]
     journal.note(f"ended by {received[0].name} after step {step:,}; the same command goes on from there")
     taken = ranks.lead(lambda: bool(ranks.place.job) and preempted(ranks.place))
-    again = ranks.place.job and (taken or any(signal in REQUEUING for signal in received))
+    again = ranks.place.job and (taken or any(signal.name in REQUEUING for signal in received))
     if again and not taken and ranks.lead(lambda: attempts.fruitless(run.directory, step)):
         raise WorkFailed(
             f"{attempts.FRUITLESS} starts in a row came no further than step {step}: too short a time "
@@ -304,11 +303,12 @@ def give_up(place: Place, interrupt: Interrupt, attempt: AttemptLog | None) -> N
     The note comes last: what keeps the step from ending may be the file system that it is written to.
     """
     print("error: no step ended in time; the last checkpoint is where the run goes on", file=sys.stderr)
-    if place.rank == 0 and (interrupt.received in REQUEUING or preempted(place)):
+    asked = interrupt.received.name if interrupt.received else ""
+    if place.rank == 0 and (asked in REQUEUING or preempted(place)):
         requeue(place)
     try:
-        if place.rank == 0 and attempt and interrupt.received:
-            attempt.fail(f"no step ended within {LAST_RESORT:.0f} s of {interrupt.received.name}")
+        if place.rank == 0 and attempt and asked:
+            attempt.fail(f"no step ended within {LAST_RESORT:.0f} s of {asked}")
     except OSError as error:
         print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
     finally:

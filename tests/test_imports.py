@@ -62,6 +62,7 @@ DOORS = {
     "hydra": {"pipeline/config/composition.py"},
     "omegaconf": {"pipeline/config/composition.py"},
     "tensorboard": {"pipeline/training/trackers.py"},
+    "apprise": {"pipeline/launching/slurm/notices.py"},
     "wandb": {"pipeline/training/trackers.py"},
     "webdataset": {"pipeline/data/loading/stream_worker.py"},
     "jinja2": {"ablations/reporting/page/render.py"},

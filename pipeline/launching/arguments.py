@@ -37,6 +37,7 @@ OWN: dict[str, tuple[str, str, Callable[[str], Any]]] = {
     ),
     "power": (r"0?\.\d+", "0.8", float),
     "cells": (r"[^, ]+(, ?[^, ]+)*", "a,b", lambda text: tuple(text.replace(" ", "").split(","))),
+    "notify": (r"\S+", "slack://TOKENS", str),
     "max_gpu_hours": (NUMBER, "100", float),
     "cost.images_per_second": (NUMBER, "300", float),
     "cost.seconds": (NUMBER, "60", float),
@@ -53,6 +54,7 @@ class LaunchRequest:
     seeds: tuple[int, ...] = ()
     cells: tuple[str, ...] = ()
     power: float | None = None  # with which the paper's gaps are to be found, where seeds=auto
+    notify: str = ""  # an address of apprise's
     max_gpu_hours: float | None = None
     images_per_second: float | None = None  # of one device, as told
     seconds: float = 60.0  # that a calibration trains

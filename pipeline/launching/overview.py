@@ -4,10 +4,12 @@ For people as tables, a terminal's redrawn while runs go on here; for programs a
 """
 
 import dataclasses
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 from pipeline.launching.cost import Cost
@@ -51,8 +53,16 @@ def plan_table(runs: Sequence[PlannedRun], found: Sequence[RunStatus], costs: Se
     known = [cost.hours for cost in costs if cost.hours is not None]
     more = f" and {len(costs) - len(known)} not known" if len(known) < len(costs) else ""
     total = hours((sum(low for low, _ in known), sum(high for _, high in known)))
-    disk = size(sum(cost.disk for cost in costs)) or "no"
-    return _table(rows, f"{total} device-hours{more} and {disk} disk to go; {summary(found)}")
+    wanted, free = sum(cost.disk for cost in costs), free_space(Path(runs[0].config.paths.runs))
+    disk = size(wanted) or "no"
+    short = f", where {size(free)} are free" if wanted > free else ""
+    return _table(rows, f"{total} device-hours{more} and {disk} disk to go{short}; {summary(found)}")
+
+
+def free_space(folder: Path) -> int:
+    """Bytes that its file system has left for us; the folder may not be there yet."""
+    place = folder.absolute()
+    return shutil.disk_usage(next(path for path in (place, *place.parents) if path.exists())).free
 
 
 def status_table(runs: Sequence[PlannedRun], found: Sequence[RunStatus]) -> Table:

@@ -72,7 +72,7 @@ class SlurmCopy:
     def state(self) -> str:
         if time.monotonic() - self._asked >= ASK_EVERY:
             job = commands.jobs().get(self._job)
-            state = str(job) if job and job.state == "pending" else "running" if job and job.live else ""
+            state = str(job) if job and job.waiting else "running" if job and job.live else ""
             if state != self._state and state not in ("", "running"):
                 print(f"waiting: {state}", file=sys.stderr, flush=True)
             self._asked, self._state = time.monotonic(), state
@@ -103,7 +103,7 @@ def rehearse(run: PlannedRun, start: type[Copy], steps: int = STEPS) -> str:
         if at < steps:
             raise WorkFailed(f"after the signal the run began again at step {at}, and had done {steps}")
         until(lambda: _reached(disturbed) >= at + steps, f"it did not reach step {at + steps}")
-    with _started(start, left_alone) as (copy, until):
+    with _started(start, left_alone) as (_, until):
         until(lambda: _reached(left_alone) >= at + steps, f"it did not reach step {at + steps}")
     expected, found = _losses(left_alone), _losses(disturbed)
     for step in range(1, at + steps + 1):

@@ -20,11 +20,12 @@ from typing import Any
 from pipeline.config.run import RunConfig
 from pipeline.errors import UserError
 from pipeline.launching.plan import PlannedRun
+from pipeline.launching.slurm import launches
 from pipeline.launching.slurm.commands import Job
 from pipeline.runs import attempts, records
 from pipeline.runs import state as states
 from pipeline.runs.directory import LOG, OUTPUT, run_directory
-from pipeline.runs.log import printed_error
+from pipeline.runs.log import printed_error, tail
 
 STATES = ("done", "running", "pending", "stopped", "broken", "missing", "unknown", "no data")
 # Ends that a run may have had no time to note, by Slurm's word for them.
@@ -56,10 +57,9 @@ class RunStatus:
 
 def check_access(runs: Iterable[PlannedRun]) -> None:
     """Refuse runs of somebody else: what a run writes is its owner's alone."""
-    places = [
-        place for run in runs for place in (Path(run.config.paths.runs), run_directory(run.config, run.id))
-    ]
-    for place in dict.fromkeys(places):
+    directories = [run_directory(run.config, run.id) for run in runs]
+    folders = [folder for one in directories for folder in (one.parent, one.parent / launches.FOLDER)]
+    for place in dict.fromkeys([*folders, *directories]):
         if place.exists() and not os.access(place, os.R_OK | os.W_OK | os.X_OK, effective_ids=True):
             raise UserError(
                 f"{place} is {place.owner()}'s, who alone may use it: choose your own with paths.runs=…; "
@@ -77,7 +77,7 @@ def status_of(run: PlannedRun, job: Job | None = None, asked: bool = True) -> Ru
     holder, starts = attempts.holder(directory), len(attempts.attempts(directory))
     state, where, error = "missing", "", ""
     if holder or (job and job.live):
-        state = "pending" if not holder and job and job.state == "pending" else "running"
+        state = "pending" if not holder and job and job.waiting else "running"
         where = str(holder or job) + (", ending" if holder and job and job.ending else "")
     elif not asked:
         state = "unknown"
@@ -93,13 +93,22 @@ def _ended(directory: Path, job: Job | None) -> tuple[str, str]:
     """Whether a run that nothing trains was stopped or broke, and why; Slurm may know what it could not."""
     end = attempts.ending(directory)
     told = f"job {job.id}: {ENDS.get(job.state, job.state)}" if job else ""
-    if end and end.end == attempts.STOPPED:
-        return "stopped", str(end)
     if job and job.state == "cancelled":
-        return "stopped", told
+        return "stopped", str(end) if end and end.end == attempts.STOPPED else told
+    if end and end.end == attempts.STOPPED:
+        lost = end.again and attempts.attempts(directory)[-1].job
+        return ("broken", f"{end}; no job of it is left") if lost else ("stopped", str(end))
     if job and job.state in ENDS:
         return "broken", f"{told}; {end}" if end else told
-    return "broken", attempts.last_end(directory) or printed_error(directory) or told
+    return "broken", attempts.last_end(directory) or printed_error(directory) or _printed_by(directory, told)
+
+
+def _printed_by(directory: Path, told: str) -> str:
+    """What a job printed last that ended before the run had begun: its modules or its code may be gone."""
+    outputs = launches.outputs(directory.parent, directory.name)
+    lines = [line for path in outputs for line in tail(path)]
+    errors = [line for line in lines if line.startswith("error: ")]
+    return ": ".join(filter(None, [told, *(errors or lines)[-1:]]))
 
 
 def _finished(run: PlannedRun) -> RunStatus:

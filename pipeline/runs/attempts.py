@@ -25,6 +25,7 @@ from pipeline.runs.log import error_line
 from tnt.untrusted.reading import BadFile, json_of, read_json
 
 FRUITLESS = 3  # attempts in a row without a new checkpoint: another would bring none either
+REQUEUING = ("SIGUSR1", "SIGUSR2")  # what schedulers send first; SIGTERM: a preemption, or somebody cancelled
 FINISHED, STOPPED, FAILED = "finished", "stopped", "failed"
 KILLED = "it ended without a word: killed, or out of memory"
 UNKNOWN = "an older version of the code, which did not note how it ended, trained it last; see its log"
@@ -67,6 +68,11 @@ class Ending:
     time: float
     reason: str = ""  # of the failure, or the name of the signal
     preempted: bool = False  # for another job of the scheduler's
+
+    @property
+    def again(self) -> bool:
+        """Whether its job was to be started again after it."""
+        return self.end == STOPPED and (self.preempted or self.reason in REQUEUING)
 
     def __str__(self) -> str:
         if self.end == STOPPED:

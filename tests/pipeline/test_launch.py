@@ -11,6 +11,7 @@ import pytest
 from ablations import report
 from pipeline import launch
 from pipeline.errors import UserError
+from pipeline.launching import overview
 from pipeline.launching.arguments import again, parse
 from pipeline.runs.attempts import AttemptLog
 from tests.pipeline.ranks import ROOT, environment
@@ -207,6 +208,16 @@ def test_of_many_runs_those_are_shown_of_which_there_is_something_to_see(capsys,
     assert "json=true has all 80" in out
     assert len(out.splitlines()) < 10
     assert len(said(capsys, *many, "action=status")["runs"]) == 80
+
+
+def test_a_plan_that_the_disk_cannot_hold_says_so(capsys, place, monkeypatch, tmp_path):
+    launch.main([*HEADS, "action=plan", *place])
+    assert "are free" not in capsys.readouterr().out
+    monkeypatch.setattr(overview, "free_space", lambda folder: 3_000_000)
+    launch.main([*HEADS, "action=plan", *place])
+    assert "MB disk to go, where 3 MB are free" in capsys.readouterr().out
+    monkeypatch.undo()
+    assert overview.free_space(tmp_path / "not/there/yet") > 0
 
 
 def test_nothing_is_cancelled_where_nothing_is_at_work(capsys, place):

@@ -211,7 +211,7 @@ def test_cancel_asks_and_then_ends_a_run_softly(place, capsys, monkeypatch):
     assert process.returncode == 1, err
     assert "ended by SIGTERM" in err
     [at] = place.status(capsys, *more)
-    assert at["state"] == "broken"
+    assert at["state"] == "stopped"
     assert "ended by SIGTERM after step" in at["error"]
 
 

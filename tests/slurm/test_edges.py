@@ -4,6 +4,9 @@ import json
 import os
 import shutil
 import signal
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
 
 import pytest
 
@@ -14,7 +17,7 @@ from pipeline.launching.plan import PlannedRun
 from pipeline.launching.slurm import commands, preflight
 from pipeline.processes.place import Place
 from pipeline.processes.ranks import Ranks
-from pipeline.runs.attempts import AttemptLog, lease
+from pipeline.runs.attempts import AttemptLog
 from pipeline.train import requeue_or_fail
 from tests.pipeline.ranks import ROOT
 from tests.slurm.daemons import processes
@@ -123,6 +126,17 @@ exec {sbatch} "$@"
 """
 
 
+def test_a_job_that_slurm_holds_waits_for_somebody_and_gets_no_second_beside_it(slurm, ask):
+    [one] = ask(*ONE)[0]["submitted"]
+    slurm.wait_for(one["job"], "RUNNING")
+    slurm.run("scontrol", "requeuehold", "State=SpecialExit", one["job"])
+    slurm.wait(lambda: slurm.state(one["job"]) == "SPECIAL_EXIT", PATIENCE, "the hold")
+    [run] = ask(*ONE, "action=status")[0]["runs"]
+    assert run["state"] == "pending"
+    assert f"`scontrol release {one['job']}` lets it start" in run["where"]
+    assert [again["new"] for again in ask(*ONE)[0]["submitted"]] == [False]
+
+
 def test_as_many_runs_are_submitted_as_the_site_takes_and_that_is_said(
     slurm, ask, closed, tmp_path, monkeypatch
 ):
@@ -176,6 +190,36 @@ def test_a_requeue_that_slurm_refuses_is_told_in_its_words(slurm, monkeypatch):
         requeue_or_fail(Ranks(Place("slurm", job=job)), "ended by SIGUSR1 after step 5")
 
 
+class Post(BaseHTTPRequestHandler):
+    """Keeps what it is told."""
+
+    told: ClassVar[list[dict[str, str]]] = []
+
+    def do_POST(self):
+        self.told.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+def test_whoever_submitted_a_run_is_told_that_it_failed(slurm, ask, closed, shards, tmp_path):
+    mine = shutil.copytree(shards, tmp_path / "shards")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Post) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"notify=json://127.0.0.1:{server.server_address[1]}"
+        [one] = ask(*ONE, f"data.root={mine}", address)[0]["submitted"]
+        shutil.rmtree(mine)
+        mine.touch()  # where digits could be made again
+        slurm.run("scontrol", "update", "partitionname=main", "state=up")
+        [said] = slurm.wait(lambda: Post.told, PATIENCE, "a message")
+        server.shutdown()
+    assert said["title"] == "tnt: inner_heads/2 failed"
+    assert f"run {one['id']}, job {one['job']}" in said["message"]
+    assert slurm.wait_for(one["job"])["JobState"] == "FAILED"  # the message does not change how it ends
+
+
 def test_a_rehearsal_whose_terminal_is_lost_leaves_no_job(slurm, shards, tmp_path, closed):
     lab = Laboratory(slurm, tmp_path, shards)
     process = lab.start("action=rehearse")
@@ -227,19 +271,3 @@ def test_a_scheduler_is_asked_little_however_many_runs_there_are(slurm, ask, clo
     assert calls() == []  # what status was told a moment ago is good enough
     ask(*many, "action=cancel", "yes=true")
     assert sorted(calls()) == ["scancel", "squeue"]
-
-
-@pytest.mark.slow
-def test_a_job_that_meets_its_own_earlier_start_queues_again_until_that_is_gone(slurm, ask, closed, tmp_path):
-    """Slurm lost sight of a node on which its ranks live on, and started the job elsewhere."""
-    [one] = ask(*ONE)[0]["submitted"]
-    directory = tmp_path / "runs" / one["id"]
-    with lease(directory, one["job"]):
-        slurm.run("scontrol", "update", "partitionname=main", "state=up")
-        slurm.wait(lambda: slurm.restarts(one["job"]) == 1, PATIENCE, "the job to queue again")
-        assert not (directory / "log.txt").exists()
-    record = tmp_path / "records" / f"{one['id']}.json"
-    slurm.wait(record.exists, PATIENCE, "the run to be done")
-    assert json.loads(record.read_text())["jobs"] == [one["job"]]
-    assert json.loads((directory / "state.json").read_text())["job"] == one["job"]
-    assert json.loads((directory / "state.json").read_text())["cluster"] == "tnt"

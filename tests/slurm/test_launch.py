@@ -11,7 +11,8 @@ import sys
 import pytest
 
 from pipeline.errors import UserError
-from tests.slurm.laboratory import PATIENCE, Laboratory
+from pipeline.runs.attempts import lease
+from tests.slurm.laboratory import PATIENCE, STEPS, Laboratory
 
 TWO = ("ablation=inner_heads", "cells=2,4")
 ODD = "a b;touch canary;#&(c)"  # a folder that a careless script would take for commands
@@ -70,8 +71,13 @@ def test_five_launches_at_once_an_edit_in_the_queue_and_one_record_of_each_run(
     edited = lab.root / "pipeline/training/trainer.py"
     assert edited.exists()  # else the edit would change nothing, and show nothing
     edited.write_text("raise SystemExit('edited after it was submitted')\n")
-    opened(slurm)
     interrupted, other = jobs
+    with lease(lab.runs / other, jobs[other]):  # as if its ranks lived on where Slurm has lost sight of them
+        opened(slurm)
+        slurm.wait(
+            lambda: slurm.restarts(jobs[other]) == 1, PATIENCE, "a job that meets itself to queue again"
+        )
+        assert not (lab.runs / other / "attempts.jsonl").exists()
     lab.passes(interrupted, 2)
     slurm.run("scancel", "--signal=USR1", jobs[interrupted])
     lab.finished(*jobs)
@@ -79,7 +85,10 @@ def test_five_launches_at_once_an_edit_in_the_queue_and_one_record_of_each_run(
         record = lab.record(id)
         assert (record["commit"], record["dirty"], record["jobs"]) == (commit, False, [job])
     assert (lab.record(interrupted)["attempts"], lab.record(other)["attempts"]) == (2, 1)
-    assert slurm.restarts(jobs[other]) == 0  # a task is requeued, not its array
+    assert slurm.restarts(jobs[other]) == 1  # a task is requeued, not its array
+    state = json.loads((lab.runs / other / "state.json").read_text())
+    assert (state["job"], state["cluster"], state["attempt"]) == (jobs[other], "tnt", 1)
+    assert state["step"] == state["steps"] == STEPS
     assert set(lab.states(*TWO).values()) == {"done"}
     assert lab.submit(*TWO) == {}
     logs = lab.ask(*TWO, "action=logs")["runs"]
@@ -198,7 +207,7 @@ def test_what_would_fail_is_said_before_anything_is_submitted_all_at_once(slurm,
         slurm.run("scontrol", "update", "partitionname=main", "maxtime=infinite")
     assert "cluster.time=01:00:00" in said
     assert "less of cluster.gpus" in said
-    assert "invalid partition" in refused("cluster.partition=gpus").lower()
+    assert "unknown cluster.partition 'gpus': valid are main, urgent" in refused("cluster.partition=gpus")
     assert arrays(slurm) == set()
 
 

@@ -28,6 +28,7 @@ ENDED = (
     "deadline",
     "revoked",
 )
+WAITING = ("pending", "requeued", "requeue_hold", "special_exit")
 PATIENCE = 30.0  # seconds for a controller that does not answer
 PAUSE = 1.0  # between two questions to it
 AT_ONCE = 200  # jobs named in one command
@@ -60,6 +61,10 @@ class Job:
     @property
     def live(self) -> bool:
         return self.state not in ENDED
+
+    @property
+    def waiting(self) -> bool:
+        return self.state in WAITING
 
     def __str__(self) -> str:
         more = "ending" if self.ending else self.reason
@@ -131,7 +136,7 @@ def signal(id: str, name: str) -> None:
 @functools.cache
 def site() -> tuple[dict[str, str], list[dict[str, str]]]:
     """The cluster's settings, and its partitions."""
-    said = ask("scontrol", "--oneliner", said="show config\nshow partition\n")
+    said = ask("scontrol", "--oneliner", "--all", said="show config\nshow partition\n")
     pairs = (line.partition("=") for line in said.splitlines())
     settings = {name.strip(): value.strip() for name, equals, value in pairs if equals}
     if "ClusterName" not in settings:  # it ends well, whatever the controller said

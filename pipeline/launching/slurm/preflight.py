@@ -16,7 +16,7 @@ from pathlib import Path
 from pipeline.config.identity import is_run_id
 from pipeline.config.run import RunConfig
 from pipeline.data import dataset
-from pipeline.errors import UserError, WorkFailed
+from pipeline.errors import UserError, WorkFailed, unknown_name
 from pipeline.launching.plan import PlannedRun
 from pipeline.launching.slurm import commands, resources
 from pipeline.processes import scheduler
@@ -50,7 +50,7 @@ def check(runs: Sequence[PlannedRun]) -> dict[str, str]:
         except UserError as error:  # a world size that does not divide
             problems.append(str(error))
     for config in kinds.values():
-        problems += too_long(config, partitions)
+        problems += beyond(config, partitions)
     problems += [said for run in runs for said in without_origin(run)]
     datas = [run.config.data for run in runs]
     for root, split in sorted(
@@ -119,23 +119,27 @@ def absent_nodes() -> int:
     return len({line.split()[0] for line in states if re.search(r" (down|drain|fail|maint)", line)})
 
 
-def too_long(config: RunConfig, partitions: Sequence[dict[str, str]]) -> list[str]:
-    """Times that no partition allows: sbatch accepts such a job, but it never starts."""
+def beyond(config: RunConfig, partitions: Sequence[dict[str, str]]) -> list[str]:
+    """What no partition allows. sbatch accepts a time that is too long, but such a job never starts."""
     site = config.cluster
-    wanted = minutes(site.time) or 0
+    wanted, nodes = minutes(site.time) or 0, resources.allocation(config).nodes
     problems = []
     if wanted and site.lead >= 60 * wanted:
         problems.append(f"cluster.lead={site.lead} seconds leaves nothing of cluster.time={site.time}")
+    known = {one["PartitionName"]: one for one in partitions}
     names = site.partition.split(",") if site.partition else []
-    ours = [
-        one for one in partitions if (one["PartitionName"] in names if names else one.get("Default") == "YES")
-    ]
+    if wrong := [name for name in names if name not in known]:
+        return [*problems, str(unknown_name("cluster.partition", wrong[0], known))]
+    ours = [one for name, one in known.items() if name in names or (not names and one["Default"] == "YES")]
     longest = max(ours, key=lambda one: minutes(one["MaxTime"]) or math.inf, default=None)
     if longest and wanted > (minutes(longest["MaxTime"]) or math.inf):
         problems.append(
             f"cluster.time={site.time} is longer than partition {longest['PartitionName']} allows "
             f"({longest['MaxTime']}) → cluster.time={longest['MaxTime']}; a run goes on after it"
         )
+    most = [int(one["MaxNodes"]) for one in ours if one["MaxNodes"].isdigit()]  # or UNLIMITED
+    if most and len(most) == len(ours) and nodes > max(most):
+        problems.append(f"cluster.nodes={nodes} is more than a job may have → cluster.nodes={max(most)}")
     return problems
 
 

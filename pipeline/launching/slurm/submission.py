@@ -15,7 +15,7 @@ from typing import Any
 from pipeline.errors import UserError, WorkFailed
 from pipeline.launching import snapshot
 from pipeline.launching.plan import PlannedRun
-from pipeline.launching.slurm import commands, launches, preflight, queue, resources
+from pipeline.launching.slurm import commands, launches, notices, preflight, queue, resources
 from pipeline.launching.slurm.arrays import ArrayExecutor
 from pipeline.launching.slurm.launches import Launch
 from pipeline.launching.slurm.queue import Queue
@@ -37,18 +37,25 @@ class Submitted:
 
 
 def submit(
-    runs: Sequence[PlannedRun], earlier: Queue | None = None, calibration: float = 0.0, starts: int = 0
+    runs: Sequence[PlannedRun],
+    earlier: Queue | None = None,
+    *,
+    calibration: float = 0.0,
+    starts: int = 0,
+    notify: str = "",
 ) -> list[Submitted]:
     """Submit the runs that are neither finished nor in the queue; the jobs of all unfinished runs.
 
-    `earlier`: what Slurm said a moment ago; `calibration`: for how many seconds they train to be measured;
-    `starts`: how often their jobs may be started. 0: to their ends, and without a bound.
+    `earlier`: what Slurm said a moment ago; `calibration`: for how many seconds they train to be measured,
+    0 to their ends; `starts`: how often their jobs may start, 0 without a bound; `notify`: whom to tell.
     """
     if not runs:
         return []
     directory, ids = Path(runs[0].config.paths.runs).absolute(), [run.id for run in runs]
     for path in (directory, Path(sys.executable)):
         check_path(path)
+    if notify:
+        notices.check(notify)
     with launches.submitting(directory):
         listed = queue.look(directory, earlier).listed
         for line in queue.adopt(directory, listed):
@@ -70,7 +77,7 @@ def submit(
             settings = preflight.check(missing)
             largest = int(settings.get("MaxArraySize", "1001"))
             about = {"cluster": settings["ClusterName"], "calibration": calibration, "starts": starts}
-            _submit(directory, groups(missing, largest), about, ending, jobs)
+            _submit(directory, groups(missing, largest), about, ending, jobs, notify)
     return [Submitted(id, jobs[id], id not in at_work) for id in ids if id in jobs]
 
 
@@ -80,6 +87,7 @@ def _submit(
     about: Mapping[str, Any],
     ending: Mapping[str, str],
     jobs: dict[str, str],
+    notify: str,
 ) -> None:
     """Give each group to Slurm, behind the jobs on which it waits, and add its runs' to `jobs`."""
     code, new = snapshot.take(directory), 0
@@ -88,6 +96,8 @@ def _submit(
         launch = Launch.begin(
             directory, [run.id for run in group], title=title(group), code=code.name, **about
         )
+        if notify:
+            notices.keep(launch, notify)
         first = [jobs.get(group[0].after, ""), *(ending.get(run.id, "") for run in group)]
         try:
             _give(launch, group, code, list(filter(None, first)))
@@ -168,10 +178,17 @@ def batch(
             *(f"module load {name}" for name in config.cluster.modules),
             f"export PYTHON={shlex.quote(sys.executable)}",
             f"cd {shlex.quote(str(code))}",
+            *(_when_it_ends(launch) if (launch.directory / notices.ADDRESS).exists() else ()),
         ],
         additional_parameters=options,
     )
     return executor, f"sh {RANK} -m pipeline.launching.slurm.job {shlex.quote(str(launch.directory))}"
+
+
+def _when_it_ends(launch: Launch) -> list[str]:
+    """Lines of the batch script that tell how its job has ended."""
+    words = f'{shlex.quote(str(launch.directory))} "$SLURM_ARRAY_TASK_ID" "$?"'
+    return [f"tell() {{ sh {RANK} -m pipeline.launching.slurm.notices {words}; }}", "trap tell EXIT"]
 
 
 def check_path(path: Path) -> None:

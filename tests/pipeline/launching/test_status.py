@@ -12,6 +12,7 @@ from pipeline.config.overrides import compose
 from pipeline.errors import UserError
 from pipeline.launching.plan import PlannedRun
 from pipeline.launching.slurm import commands
+from pipeline.launching.slurm.launches import Launch
 from pipeline.launching.status import check_access, counted, status_of
 from pipeline.processes.place import Place
 from pipeline.runs import records
@@ -190,6 +191,32 @@ def test_who_ended_a_run_or_what_is_said(run, directory):
         "broken",
         "job 17_3 could not be requeued: it is being held",
     )
+
+
+def test_a_job_that_ended_before_its_run_began_is_known_by_what_it_printed(run, directory):
+    launch = Launch.begin(directory.parent, [run.id])
+    launch.settle("17")
+    out = launch.directory / "17_0_0_log.out"
+    out.write_text("slurm_script: line 20: cd: /runs/.code/1f: No such file or directory\n")
+    failed = commands.Job("17_0", "failed")
+    assert status_of(run, failed).error.startswith("job 17_0: failed: slurm_script: line 20: cd:")
+    out.write_text("error: no config\nsrun: Terminating job step\n")
+    assert status_of(run, failed).error == "job 17_0: failed: error: no config"
+
+
+def test_a_run_that_was_queued_again_and_has_no_job_was_not_stopped_by_anybody(run, directory):
+    """Its controller has lost its state, or somebody cancelled what waited elsewhere."""
+    log = AttemptLog(directory, 1)
+    log.begin(1, ("here",), Place("slurm", job="17"))
+    log.end(STOPPED, "SIGUSR1")
+    assert status_of(run, job("pending")).state == "pending"
+    at = status_of(run)
+    assert (at.state, at.error) == ("broken", "ended by SIGUSR1 after step 0; no job of it is left")
+    assert status_of(run, job("cancelled")).state == "stopped"
+    second = AttemptLog(directory, 2)
+    second.begin(1, ("here",), Place("slurm", job="18"))
+    second.end(STOPPED, "SIGTERM")
+    assert status_of(run).state == "stopped"
 
 
 def test_where_the_scheduler_does_not_answer_nobody_knows(run, directory):

@@ -226,9 +226,9 @@ def test_times_are_read_as_slurm_reads_them(text, expected):
 
 
 PARTITIONS = [
-    {"PartitionName": "gpu", "MaxTime": "2-00:00:00", "Default": "YES"},
-    {"PartitionName": "short", "MaxTime": "1:00:00", "Default": "NO"},
-    {"PartitionName": "long", "MaxTime": "UNLIMITED", "Default": "NO"},
+    {"PartitionName": "gpu", "MaxTime": "2-00:00:00", "Default": "YES", "MaxNodes": "4"},
+    {"PartitionName": "short", "MaxTime": "1:00:00", "Default": "NO", "MaxNodes": "1"},
+    {"PartitionName": "long", "MaxTime": "UNLIMITED", "Default": "NO", "MaxNodes": "UNLIMITED"},
 ]
 
 
@@ -241,12 +241,26 @@ PARTITIONS = [
         ("gpu,short", "2:00:00", ""),  # gpu has room for it
         ("gpu,short", "3-00:00:00", "cluster.time=2-00:00:00"),
         ("short,long", "9-00:00:00", ""),
-        ("elsewhere", "2:00:00", ""),  # which sbatch refuses by itself
+        (
+            "gpux",
+            "2:00:00",
+            "unknown cluster.partition 'gpux' (did you mean 'gpu'?): valid are gpu,",
+        ),
     ],
 )
 def test_a_time_is_too_long_where_no_partition_allows_it(partition, time, cure):
     config = compose([f"cluster.partition='{partition}'", f"cluster.time='{time}'"])
-    said = preflight.too_long(config, PARTITIONS)
+    said = preflight.beyond(config, PARTITIONS)
+    assert [cure in line for line in said] == ([True] if cure else [])
+
+
+@pytest.mark.parametrize(
+    ("partition", "cure"),
+    [("", ""), ("short", "cluster.nodes=1"), ("short,gpu", ""), ("long", "")],
+)
+def test_more_nodes_than_any_partition_gives_are_refused(partition, cure):
+    config = compose([f"cluster.partition='{partition}'", "cluster.nodes=4"])
+    said = preflight.beyond(config, PARTITIONS)
     assert [cure in line for line in said] == ([True] if cure else [])
 
 
@@ -263,6 +277,26 @@ def test_a_refusal_comes_with_what_helps(said, cure):
     _, _, found = preflight.with_cure(f"sbatch: error: {said}").partition(" → ")
     assert found.startswith(cure)
     assert bool(found) == bool(cure)
+
+
+def test_what_no_job_could_do_is_refused_before_it_waits(digits, tmp_path, monkeypatch):
+    settings = {"ClusterName": "small", "MaxArraySize": "0"}
+    monkeypatch.setattr(commands, "site", lambda: (settings, PARTITIONS))
+    monkeypatch.setattr(preflight, "refused", lambda config: [])
+    paths = [f"paths.{name}={tmp_path / name}" for name in ("runs", "records")]
+    run = planned_run(f"data.root={digits.root}", *paths, f"recipe.init={'f' * 12}")
+    with pytest.raises(UserError, match="no arrays of jobs") as error:
+        preflight.check([run])
+    assert f"init={'f' * 12}: there is no such run in {tmp_path / 'runs'}" in str(error.value)
+    (tmp_path / "runs" / ("f" * 12)).mkdir()
+    settings["MaxArraySize"] = "1001"
+    assert preflight.check([run]) == settings
+
+
+def test_where_no_launch_can_be_noted_that_is_one_line(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"paths\.runs"), launches.submitting(tmp_path / "file"):
+        pass
 
 
 def test_damaged_and_missing_shards_are_named(tmp_path, digits):
