@@ -37,6 +37,7 @@ class EngineConfig:
     checkpoint_every: int = 1  # epochs, see checkpoint_minutes
     checkpoint_minutes: float = 15.0  # and this often within an epoch; 0 = only at ends of epochs
     keep: int = 2  # newest checkpoints kept, beside the best
+    profile: str = ""  # steps of a start to be traced, as 10-20
     failed_saves: int = 4  # so many checkpoints in a row that cannot be stored end the run
 
     def __post_init__(self) -> None:
@@ -51,6 +52,9 @@ class EngineConfig:
         for name in ("micro_batch", "evaluation_batch", "checkpoint_every", "failed_saves"):
             if getattr(self, name) < 1:
                 raise UserError(f"engine.{name} is {getattr(self, name)}; it must be at least 1")
+        steps = re.fullmatch(r"([1-9]\d*)-(\d+)", self.profile)
+        if self.profile and not (steps and int(steps[1]) <= int(steps[2])):
+            raise UserError(f"engine.profile is {self.profile!r}; it must look like 10-20")
         if self.checkpoint_minutes < 0:
             raise UserError(
                 f"engine.checkpoint_minutes is {self.checkpoint_minutes}; it must not be negative"
