@@ -38,7 +38,7 @@ from pipeline.processes.place import Place, find_place, preempted, requeue
 from pipeline.processes.ranks import Ranks, joined, peer_errors
 from pipeline.runs import answers, attempts, records
 from pipeline.runs.attempts import REQUEUING, AttemptLog, HeldByEarlierStart
-from pipeline.runs.checkpoints import Checkpoints, SaveFailed
+from pipeline.runs.checkpoints import Checkpoints
 from pipeline.runs.directory import CHECKPOINTS, run_directory, write_config
 from pipeline.runs.state import RunState
 
@@ -96,6 +96,8 @@ def main(argv: Sequence[str], config: RunConfig | None = None) -> int:
 
 def train(run: Run, device: "torch.device", interrupt: Interrupt, attempt: AttemptLog) -> None:
     from pipeline.training.logger import RunLogger, RunSize
+    from pipeline.training.profile import profiled
+    from pipeline.training.saving import save, settle
     from pipeline.training.trainer import Trainer
 
     config, ranks = run.config, run.ranks
@@ -111,11 +113,13 @@ def train(run: Run, device: "torch.device", interrupt: Interrupt, attempt: Attem
         )
         stack.callback(journal.close)
         begin(run, trainer, checkpoints, journal, attempt)
+        step_profiled = stack.enter_context(profiled(config.engine.profile, run.directory, ranks.rank))
 
         # An evaluation comes after the checkpoint of its step: it may still have to be done.
         end = trainer.asked_to_end(interrupt) or not evaluated(trainer, journal, interrupt)
         while not end and trainer.epoch < config.recipe.epochs:
             for done in trainer.steps_of_epoch(interrupt):
+                step_profiled()
                 step, end = trainer.state.step, done.asked_to_end
                 attempt.step = step
                 journal.step(step, done.values, done.wait)
@@ -155,43 +159,6 @@ def begin(
         journal.note(f"run {run.id} begins: {trainer.steps:,} steps, in {run.directory}{origin}")
     if why:
         journal.note(why)
-
-
-def save(trainer: "Trainer", checkpoints: Checkpoints, journal: "RunLogger", last: bool) -> None:
-    """Copy this step's state, which is published while the run goes on. The last one is waited for."""
-    settle(trainer, checkpoints, journal)
-    state, unsaid = trainer.state, None
-    try:
-        journal.flush()  # what is said of its steps belongs to it
-    except OSError as error:
-        unsaid = error
-    copied = trainer.copy()
-
-    def write(directory: Path) -> list[str]:
-        if unsaid:
-            raise unsaid
-        return copied(directory)
-
-    checkpoints.begin(state.step, write, trainer.checkpoint_state(), state.best)
-    if last:
-        checkpoints.finish()
-    trainer.saved_now()
-    journal.resumed_clock()
-
-
-def settle(trainer: "Trainer", checkpoints: Checkpoints, journal: "RunLogger") -> None:
-    """Wait for the checkpoint that is being written. One that could not be stored is noted; the next one is
-    tried when it is due."""
-    most = trainer.config.engine.failed_saves
-    try:
-        if checkpoints.finish():
-            trainer.failed_saves = 0
-    except SaveFailed as error:
-        trainer.failed_saves += 1
-        if trainer.failed_saves == most:
-            raise
-        trainer.state.events.append(f"the checkpoint of step {checkpoints.newest} was not written")
-        journal.note(f"{error}; training goes on ({trainer.failed_saves} of {most} failures in a row)")
 
 
 def evaluated(trainer: "Trainer", journal: "RunLogger", interrupt: Interrupt) -> bool:

@@ -52,6 +52,7 @@ class EngineConfig:
     checkpoint_every: int = 1  # epochs, see checkpoint_minutes
     checkpoint_minutes: float = 15.0  # and this often within an epoch; 0 = only at ends of epochs
     keep: int = 2  # newest checkpoints kept, beside the best
+    profile: str = ""  # steps of a start to be traced, as 10-20
     failed_saves: int = 4  # so many checkpoints in a row that cannot be stored end the run
 
     def __post_init__(self) -> None:
@@ -62,6 +63,9 @@ class EngineConfig:
         if self.zero_stage not in (0, 1, 2, 3):
             raise UserError(f"engine.zero_stage is {self.zero_stage}; valid: 0, 1, 2, 3")
         check_ranges(self, ENGINE_RANGES, "engine")
+        steps = re.fullmatch(r"([1-9]\d*)-(\d+)", self.profile)
+        if self.profile and not (steps and int(steps[1]) <= int(steps[2])):
+            raise UserError(f"engine.profile is {self.profile!r}; it must look like 10-20")
         if self.keep < 2:
             raise UserError(
                 f"engine.keep is {self.keep}; at least 2, so that a damaged one has another behind"

@@ -10,6 +10,7 @@ runs/<id>/
   timing.jsonl        rates, waits and memory
   log.txt             what it said
   output.log          what its processes printed, where launch.py started them on this machine
+  profile.txt         what took the time of the steps of engine.profile, and their trace, profile.json.gz
   tensorboard/
   checkpoints/        see checkpoints.py
   model.safetensors   the weights, once it has finished, with config.json beside them
@@ -26,6 +27,7 @@ CONFIG, LEASE, CHECKPOINTS = "config.yaml", "lease", "checkpoints"
 WEIGHTS, WEIGHTS_CONFIG = "model.safetensors", "config.json"
 ATTEMPTS, RUN, STATE = "attempts.jsonl", "run.json", "state.json"
 METRICS, TIMING, LOG, OUTPUT = "metrics.jsonl", "timing.jsonl", "log.txt", "output.log"
+TRACE, PROFILE = "profile.json.gz", "profile.txt"
 
 
 def run_directory(config: RunConfig, id: str) -> Path:

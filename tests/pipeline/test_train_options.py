@@ -1,5 +1,6 @@
 """Real short runs of what a run may be asked for beside the default."""
 
+import gzip
 import json
 import shutil
 from itertools import count
@@ -24,11 +25,14 @@ def places(tmp_path):
 def test_a_network_of_timms_trains_under_the_same_recipe_and_leaves_the_same_record(places):
     """In bf16; at its end it is measured in fp32 too, as evaluate.py measures what it left."""
     place = next(places)
-    place.train(*EPOCH, "model=timm:test_vit", "precision=bf16")
+    place.train(*EPOCH, "model=timm:test_vit", "precision=bf16", "engine.profile=3-4")
     record = place.record
     assert record["science"]["model"]["name"] == "timm:test_vit"
     assert (place.directory / "model.safetensors").exists()
     assert place.steps()[-1] == 14
+    assert "aten::linear" in (place.directory / "profile.txt").read_text()
+    trace = json.loads(gzip.decompress((place.directory / "profile.json.gz").read_bytes()))["traceEvents"]
+    assert sum(event["name"] == "Optimizer.step#AdamW.step" for event in trace) == 2
     for precision, expected in (("bf16", record["ema"]), ("fp32", record["ema_fp32"])):
         folders = [setting for setting in place.settings if setting.startswith("paths.")]
         evaluate.main([f"run={place.directory.name}", f"precision={precision}", *folders])

@@ -18,19 +18,18 @@ ROUNDS = 10
 
 def philox4x32(counter: tuple[Tensor, ...], key: tuple[int, int]) -> tuple[Tensor, ...]:
     """Four 32-bit words, in int64 tensors, for each counter of four 32-bit words."""
-    c0, c1, c2, c3 = counter
-    k0, k1 = key
-    for _ in range(ROUNDS):
+    device = counter[0].device
+    even, odd = torch.stack(counter[::2]), torch.stack(counter[1::2])  # words 0 and 2, words 1 and 3
+    keys = [
+        [[word + round * step & MASK] for word, step in zip(key, WEYL, strict=True)]
+        for round in range(ROUNDS)
+    ]
+    multipliers, *rounds = torch.tensor([[[m] for m in MULTIPLIERS], *keys]).to(device, non_blocking=True)
+    for round_key in rounds:
         # Products wrap modulo 2^64; the mask removes the sign bits that the arithmetic shift fills in.
-        left, right = c0 * MULTIPLIERS[0], c2 * MULTIPLIERS[1]
-        c0, c1, c2, c3 = (
-            (right >> 32 & MASK) ^ c1 ^ k0,
-            right & MASK,
-            (left >> 32 & MASK) ^ c3 ^ k1,
-            left & MASK,
-        )
-        k0, k1 = (k0 + WEYL[0]) & MASK, (k1 + WEYL[1]) & MASK
-    return c0, c1, c2, c3
+        product = (even * multipliers).flip(0)
+        even, odd = (product >> 32 & MASK) ^ odd ^ round_key, product & MASK
+    return even[0], odd[0], even[1], odd[1]
 
 
 def normals(pixel: Tensor, position: Tensor, key: tuple[int, int]) -> Tensor:

@@ -47,7 +47,8 @@ def build(options: dict, ranks, device: torch.device) -> Engine:
     model.set_kernels(options.get("kernels", "torch"))
     decayed = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim <= 1]
-    optimizer = torch.optim.AdamW([{"params": decayed}, {"params": others, "weight_decay": 0.0}], lr=1e-3)
+    groups = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=1e-3, fused=options.get("fused"))
     share = GLOBAL_BATCH // ranks.world
     size = options.get("micro_batch", share)
     return Engine(

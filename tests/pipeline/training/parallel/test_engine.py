@@ -93,6 +93,7 @@ def test_accumulation_precision_clipping_and_nan(tmp_path):
             f"poisoned {stage}": {**plain, "stage": stage, "poisoned": [1], "micro_batch": 4}
             for stage in STAGES
         },
+        "poisoned fused": {**plain, "fused": True, "poisoned": [1], "micro_batch": 4},
         **{f"spoilt {stage}": {**saving(tmp_path, stage), "spoilt": True, "steps": 2} for stage in STAGES},
     }
     said = dict(zip(variants, run(1, list(variants.values())), strict=True))
@@ -104,6 +105,10 @@ def test_accumulation_precision_clipping_and_nan(tmp_path):
     assert said["checkpointed"]["weights"] == said["plain"]["weights"]
     assert losses["bf16"] == pytest.approx(losses["plain"], rel=0.05)
     assert losses["bf16"] != losses["plain"]
+
+    fused = said["poisoned fused"]["steps"]  # skipped by the optimizer's kernel, as on a GPU
+    assert [step["applied"] for step in fused] == [True, False, True]
+    assert [step["loss"] for step in fused] == pytest.approx(losses["poisoned 0"], rel=1e-5, nan_ok=True)
 
     for stage in STAGES:
         assert norms[f"clipped {stage}"][0] == pytest.approx(norms["plain"][0], rel=1e-5)  # before clipping
