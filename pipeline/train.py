@@ -128,11 +128,12 @@ def begin(
         trainer.load(found)
     why = trainer.choose_kernels(found.state.get("kernels", "") if found else "")
     step = trainer.state.step
-    ranks.lead(lambda: journal.rewind(step))
+    changed = ranks.lead(lambda: journal.rewind(step, found.path if found else None))
+    trainer.state.events += changed
     hosts = tuple(sorted(set(ranks.gather(socket.gethostname()))))
     attempt.step = step
     ranks.lead(lambda: attempt.begin(ranks.world, hosts, ranks.place.job, ranks.place.restarts))
-    for line in found.passed_over if found else ():
+    for line in (*(found.passed_over if found else ()), *changed):
         journal.note(line)
     if found:
         journal.note(f"run {run.id} goes on after step {step:,} of {trainer.steps:,}")
@@ -148,9 +149,7 @@ def save(trainer: "Trainer", checkpoints: Checkpoints, journal: "RunLogger", las
     state, most = trainer.state, trainer.config.engine.failed_saves
 
     def write(directory: Path) -> list[str]:
-        names = trainer.write(directory)
-        journal.flush()  # what is said of its steps belongs to it
-        return names
+        return trainer.write(directory) + journal.copy_to(directory)  # what is said of its steps
 
     try:
         checkpoints.publish(state.step, write, trainer.checkpoint_state(), state.best)

@@ -21,11 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config.machine import LoggingConfig
-from pipeline.files import publish_bytes
+from pipeline.files import MOST_LINES, publish_bytes
 from pipeline.runs.directory import LOG, METRICS, TIMING
 from pipeline.runs.log import LineFile, _rows, _stamp
 from pipeline.terminal import Display, clock, open_display
 from pipeline.training.trackers import Tracker, open_trackers
+from tnt.untrusted.reading import read_bytes
 
 
 @dataclass(frozen=True)
@@ -66,16 +67,19 @@ class RunLogger:
             self._log = LineFile(directory / LOG)
             logging.getLogger("pipeline").addHandler(self._handler)
 
-    def rewind(self, step: int) -> None:
+    def rewind(self, step: int, checkpoint: Path | None = None) -> list[str]:
         """Go on after this step: lines about later steps are removed, and one about its evaluation, which is
-        done again. Called once, before the first step."""
+        done again. What its checkpoint's copy says otherwise is right, and is said. Called once, before the
+        first step."""
         if self._silent:
-            return
+            return []
         assert self._metrics is None, "rewind is called once, before the first step"
         path = self.directory / METRICS
         found = ((line, row["step"], "evaluated" in row) for line, row in _rows(path))
-        kept = [line for line, at, evaluated in found if at < step or (at == step and not evaluated)]
-        publish_bytes(path, b"".join(kept))
+        kept = b"".join(line for line, at, evaluated in found if at < step or (at == step and not evaluated))
+        copy = checkpoint / METRICS if checkpoint else path
+        changed = copy != path and copy.exists() and read_bytes(copy, MOST_LINES) != kept
+        publish_bytes(path, read_bytes(copy, MOST_LINES) if changed else kept)
         self._metrics = LineFile(path)
         timing = self.directory / TIMING
         publish_bytes(timing, b"".join(line for line, _ in _rows(timing)))  # without a line torn by a kill
@@ -86,6 +90,19 @@ class RunLogger:
         self._trackers = open_trackers(self._config, self.directory, step, self._id, self._values)
         self._display = open_display(self._size.steps, step, self._config.seconds)
         self.resumed_clock()
+        said = f"{METRICS} was not as the checkpoint of step {step} holds it, and was put right from there"
+        return [said] if changed else []
+
+    def copy_to(self, checkpoint: Path) -> list[str]:
+        """The metrics so far are a part of a checkpoint: nobody can change them later without being noticed.
+
+        The file's name, of rank 0 alone.
+        """
+        self.flush()
+        if self._silent:
+            return []
+        (checkpoint / METRICS).write_bytes(read_bytes(self.directory / METRICS, MOST_LINES))
+        return [METRICS]
 
     def wants(self, step: int) -> bool:
         """Whether this step's values will be written: to read them from a GPU makes it wait."""
