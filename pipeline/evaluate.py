@@ -25,6 +25,7 @@ from pipeline.config.run import RunConfig
 from pipeline.config.typed import listed
 from pipeline.errors import UserError, command
 from pipeline.runs.directory import CONFIG, WEIGHTS, run_directory
+from tnt.untrusted.showing import shown
 
 if TYPE_CHECKING:
     import torch
@@ -190,7 +191,7 @@ def _report(request: EvaluationRequest, measured: "Measured", classes: Sequence[
     )
     if request.per_class:
         for name, value in sorted(zip(classes, measured.per_class(), strict=True), key=lambda row: row[1]):
-            print(f"  {value:6.2f} %  {name}")
+            print(f"  {value:6.2f} %  {shown(name)}")
     if request.confusion:
         from pipeline.training.evaluation import draw_confusion
 

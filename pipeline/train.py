@@ -30,9 +30,9 @@ from pipeline.processes.device import device_name, find_device
 from pipeline.processes.interrupt import Interrupt
 from pipeline.processes.place import Place, find_place, preempted, requeue
 from pipeline.processes.ranks import Ranks, joined, peer_errors
-from pipeline.runs import attempts, records
+from pipeline.runs import attempts, history, records
 from pipeline.runs.attempts import AttemptLog
-from pipeline.runs.checkpoints import Checkpoints, SaveFailed
+from pipeline.runs.checkpoints import Checkpoints, SaveFailed, commits
 from pipeline.runs.directory import CHECKPOINTS, run_directory, write_config
 
 if TYPE_CHECKING:
@@ -128,7 +128,12 @@ def begin(
         trainer.load(found)
     why = trainer.choose_kernels(found.state.get("kernels", "") if found else "")
     step = trainer.state.step
-    changed = ranks.lead(lambda: journal.rewind(step, found.path if found else None))
+    changed = ranks.lead(
+        lambda: (
+            history.changes(run.directory, commits(run.directory / CHECKPOINTS))
+            + journal.rewind(step, found.path if found else None)
+        )
+    )
     trainer.state.events += changed
     hosts = tuple(sorted(set(ranks.gather(socket.gethostname()))))
     attempt.step = step

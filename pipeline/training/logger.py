@@ -27,6 +27,7 @@ from pipeline.runs.log import LineFile, _rows, _stamp
 from pipeline.terminal import Display, clock, open_display
 from pipeline.training.trackers import Tracker, open_trackers
 from tnt.untrusted.reading import read_bytes
+from tnt.untrusted.showing import shown
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ class RunLogger:
         """A line for log.txt and for the person who watches."""
         if self._log is None:
             return
-        stamp = _stamp()
+        stamp, text = _stamp(), "\n".join(map(shown, text.splitlines()))
         self._log.write("".join(f"{stamp} {line}\n" for line in text.splitlines()))
         if self._display is None:
             print(text, file=sys.stderr, flush=True)
