@@ -4,7 +4,7 @@ BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast lint docs setup slurm slurm-down clean
+.PHONY: help demo test test-fast fuzz lint docs setup slurm slurm-down clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/make \1	\2/' | expand -t 17
@@ -30,6 +30,9 @@ test: setup lint  ## ruff, mypy and all tests
 
 test-fast: setup  ## the tests that take no more than a few seconds each, and need neither Slurm nor a browser
 	$(PYTEST) -m "not slow and not slurm and not browser"
+
+fuzz: setup  ## damages sound files in thousands of ways, and asks each reader what it says: half an hour
+	FUZZ=3000 $(BIN)/pytest tests/faults/test_fuzz.py --timeout 0
 
 lint: setup  ## ruff and mypy
 	$(BIN)/ruff check .

@@ -31,6 +31,7 @@ from pipeline.config.run import RunConfig
 from pipeline.config.typed import listed
 from pipeline.errors import UserError, command
 from pipeline.runs.directory import CONFIG, WEIGHTS, run_directory
+from tnt.untrusted.showing import shown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -218,7 +219,7 @@ def _report(
     )
     if request.per_class:
         for name, value in sorted(zip(classes, per_class(confusion), strict=True), key=lambda row: row[1]):
-            print(f"  {value:6.2f} %  {name}")
+            print(f"  {value:6.2f} %  {shown(name)}")
     if request.confusion:
         draw_confusion(confusion, classes, request.confusion)
         print(f"confusion: {request.confusion}")

@@ -36,9 +36,9 @@ from pipeline.processes.device import device_name, find_device
 from pipeline.processes.interrupt import Interrupt
 from pipeline.processes.place import Place, find_place, preempted, requeue
 from pipeline.processes.ranks import Ranks, joined, peer_errors
-from pipeline.runs import answers, attempts, records
+from pipeline.runs import answers, attempts, history, records
 from pipeline.runs.attempts import REQUEUING, AttemptLog, HeldByEarlierStart
-from pipeline.runs.checkpoints import Checkpoints
+from pipeline.runs.checkpoints import Checkpoints, commits
 from pipeline.runs.directory import CHECKPOINTS, run_directory, write_config
 from pipeline.runs.state import RunState
 
@@ -146,11 +146,17 @@ def begin(
         trainer.load(found)
     why = trainer.choose_kernels(found.state.get("kernels", "") if found else "")
     step = trainer.state.step
-    ranks.lead(lambda: journal.rewind(step))
+    changed = ranks.lead(
+        lambda: (
+            history.changes(run.directory, commits(run.directory / CHECKPOINTS))
+            + journal.rewind(step, found.path if found else None)
+        )
+    )
+    trainer.state.events += changed
     hosts = tuple(sorted(set(ranks.gather(socket.gethostname()))))
     attempt.step = step
     ranks.lead(lambda: attempt.begin(ranks.world, hosts, ranks.place))
-    for line in found.passed_over if found else ():
+    for line in (*(found.passed_over if found else ()), *changed):
         journal.note(line)
     if found:
         journal.note(f"run {run.id} goes on after step {step:,} of {trainer.steps:,}")

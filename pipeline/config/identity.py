@@ -46,7 +46,7 @@ def science(config: RunConfig) -> dict[str, Any]:
 
 
 def completed(science: Mapping[str, Any]) -> dict[str, Any]:
-    """The science that an earlier code wrote, in the words of this one; a value of another kind is none."""
+    """The science that an earlier code wrote, in the words of this one; refused where it makes no sense."""
     values = filled(science, _names())
     for name, value in values.items():
         born = BIRTH.get(RENAMED.get(name, name))

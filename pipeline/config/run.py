@@ -94,7 +94,7 @@ def read(path: Path) -> RunConfig:
     import yaml
 
     try:
-        values = plain_yaml(read_text(path, MOST_BYTES))
+        values = _plain_yaml(read_text(path, MOST_BYTES))
     except FileNotFoundError:
         raise UserError(f"there is no config at {path}") from None
     except yaml.YAMLError as error:
@@ -107,7 +107,13 @@ def read(path: Path) -> RunConfig:
         raise UserError(f"{path}: {error}") from error
 
 
-def plain_yaml(text: str) -> Any:
+def yaml_text(values: dict[str, Any]) -> str:
+    import yaml
+
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+
+
+def _plain_yaml(text: str) -> Any:
     """Values that stand where they are written: a few anchors could stand for a million lines."""
     import yaml
 
@@ -120,9 +126,3 @@ def plain_yaml(text: str) -> Any:
         return yaml.safe_load(text)
     except ValueError as error:  # of a number or a date
         raise yaml.YAMLError(str(error)) from None
-
-
-def yaml_text(values: dict[str, Any]) -> str:
-    import yaml
-
-    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)

@@ -35,6 +35,7 @@ from pipeline.errors import UserError, WorkFailed
 from pipeline.files import append_row, flush_directory, publish_bytes, rows, sha256
 from pipeline.processes.place import Place
 from pipeline.processes.ranks import Ranks, T
+from pipeline.runs import history
 from tnt.untrusted.reading import json_of, read_bytes, read_json
 
 FORMAT = 1
@@ -161,7 +162,7 @@ class Checkpoints(AbstractContextManager):
         os.rename(directory, self.root / name_of(step))
         flush_directory(self.root)
         line = {"step": step, "time": round(time.time(), 3), "manifest": hashlib.sha256(content).hexdigest()}
-        append_row(self.root / COMMITS, line)
+        append_row(self.root / COMMITS, line | {"history": history.noted(self.root.parent)})
         self._retain(best)
 
     def _retain(self, best: int) -> None:

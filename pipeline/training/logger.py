@@ -16,19 +16,21 @@ import math
 import resource
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.config.machine import LoggingConfig
-from pipeline.files import publish_bytes
+from pipeline.files import MOST_LINES, publish_bytes
 from pipeline.runs import state as states
 from pipeline.runs.directory import LOG, METRICS, TIMING
 from pipeline.runs.log import LineFile, _rows, _stamp
 from pipeline.runs.state import RunState
 from pipeline.terminal import Display, clock, open_display
 from pipeline.training.trackers import Tracker, open_trackers
+from tnt.untrusted.reading import read_bytes
+from tnt.untrusted.showing import shown
 
 
 @dataclass(frozen=True)
@@ -73,16 +75,19 @@ class RunLogger:
             self._log = LineFile(directory / LOG)
             logging.getLogger("pipeline").addHandler(self._handler)
 
-    def rewind(self, step: int) -> None:
+    def rewind(self, step: int, checkpoint: Path | None = None) -> list[str]:
         """Go on after this step: lines about later steps are removed, and one about its evaluation, which is
-        done again. Called once, before the first step."""
+        done again. What its checkpoint's copy says otherwise is right, and is said. Called once, before the
+        first step."""
         if self._silent:
-            return
+            return []
         assert self._metrics is None, "rewind is called once, before the first step"
         path = self.directory / METRICS
         found = ((line, row["step"], "evaluated" in row) for line, row in _rows(path))
-        kept = [line for line, at, evaluated in found if at < step or (at == step and not evaluated)]
-        publish_bytes(path, b"".join(kept))
+        kept = b"".join(line for line, at, evaluated in found if at < step or (at == step and not evaluated))
+        copy = checkpoint / METRICS if checkpoint else path
+        changed = copy != path and copy.exists() and read_bytes(copy, MOST_LINES) != kept
+        publish_bytes(path, read_bytes(copy, MOST_LINES) if changed else kept)
         self._metrics = LineFile(path)
         timing = self.directory / TIMING
         publish_bytes(timing, b"".join(line for line, _ in _rows(timing)))  # without a line torn by a kill
@@ -94,6 +99,23 @@ class RunLogger:
         self._say_state()
         self._display = open_display(self._size.steps, step, self._config.seconds)
         self.resumed_clock()
+        said = f"{METRICS} was not as the checkpoint of step {step} holds it, and was put right from there"
+        return [said] if changed else []
+
+    def copy(self) -> Callable[[Path], list[str]]:
+        """The metrics so far, a part of a checkpoint: nobody can change them later without being noticed.
+
+        What comes back writes them, on rank 0 alone, and says the file's name.
+        """
+        self.flush()
+        files = {} if self._silent else {METRICS: read_bytes(self.directory / METRICS, MOST_LINES)}
+
+        def write(checkpoint: Path) -> list[str]:
+            for name, content in files.items():
+                (checkpoint / name).write_bytes(content)
+            return list(files)
+
+        return write
 
     def step(self, step: int, values: Mapping[str, float] | None = None, wait: float = 0.0) -> None:
         """An update is done, which waited `wait` seconds for data; `values` are for a line about it."""
@@ -127,7 +149,7 @@ class RunLogger:
         """A line for log.txt and for the person who watches."""
         if self._log is None:
             return
-        stamp = _stamp()
+        stamp, text = _stamp(), "\n".join(map(shown, text.splitlines()))
         self._log.write("".join(f"{stamp} {line}\n" for line in text.splitlines()))
         if self._display is None:
             print(text, file=sys.stderr, flush=True)

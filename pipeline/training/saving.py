@@ -10,17 +10,16 @@ from pipeline.training.trainer import Trainer
 def save(trainer: Trainer, checkpoints: Checkpoints, journal: RunLogger, last: bool) -> None:
     """Copy this step's state, which is published while the run goes on. The last one is waited for."""
     settle(trainer, checkpoints, journal)
-    state, unsaid = trainer.state, None
+    state, unsaid, parts = trainer.state, None, [trainer.copy()]
     try:
-        journal.flush()  # what is said of its steps belongs to it
+        parts.append(journal.copy())  # what is said of its steps belongs to it
     except OSError as error:
         unsaid = error
-    copied = trainer.copy()
 
     def write(directory: Path) -> list[str]:
         if unsaid:
             raise unsaid
-        return copied(directory)
+        return [name for part in parts for name in part(directory)]
 
     checkpoints.begin(state.step, write, trainer.checkpoint_state(), state.best)
     if last:

@@ -7,6 +7,7 @@ import pytest
 from pipeline.config.overrides import compose
 from pipeline.config.run import RunConfig, from_plain, plain
 from pipeline.config.typed import flattened
+from pipeline.data.loading.buffers import Buffers
 from pipeline.errors import UserError
 from tests.faults.limits import refusal
 
@@ -53,6 +54,10 @@ def test_a_list_with_a_number_beyond_all_use(name, text, capsys):
 )
 def test_a_setting_that_cannot_be(override, capsys):
     refusal(lambda: compose([override]), capsys)
+
+
+def test_batches_that_no_memory_can_hold(capsys):
+    refusal(lambda: Buffers(1024, (1 << 16, 4096, 4096, 3), workers=1), capsys)
 
 
 @pytest.mark.parametrize("section", [field.name for field in dataclasses.fields(RunConfig)])

@@ -96,10 +96,16 @@ def test_damaged_checkpoints_are_passed_over_and_reported(place, gold):
     content = bytearray(weights.read_bytes())
     content[len(content) // 2] ^= 1
     weights.write_bytes(content)
+    metrics = place.directory / "metrics.jsonl"
+    metrics.write_bytes(metrics.read_bytes().replace(b'"step": 2,', b'"step": 1,'))
+    attempts = place.directory / "attempts.jsonl"
+    attempts.write_bytes(attempts.read_bytes().replace(b'"world"', b'"worlD"'))
     assert Left.by(place.train()) == gold()
     said = f"checkpoint {newest.name}: engine/{weights.name} has another SHA-256"
     assert said in place.log()
     assert said in place.record["events"][0]
+    assert "attempts.jsonl was changed or shortened" in place.record["events"][1]
+    assert "metrics.jsonl was not as the checkpoint" in place.record["events"][2]
     assert f"goes on after step {int(before.name[5:])} " in place.log()
 
 

@@ -10,6 +10,7 @@ import math
 import os
 import stat
 import zipfile
+from collections.abc import Iterable
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -133,9 +134,8 @@ def json_of(content: bytes | str, where: str, shape: Any = Any) -> Any:
 def whole_number(text: str | bytes, least: int, most: int, what: str) -> int:
     """Of plain digits; BadFile with the range where it is anything else."""
     digits = text.strip()
-    if not (
-        digits.isdigit() and digits.isascii() and len(digits) <= MOST_DIGITS and least <= int(digits) <= most
-    ):
+    plain = digits.isascii() and digits.isdigit() and len(digits) <= MOST_DIGITS
+    if not plain or not least <= int(digits) <= most:
         given = text if isinstance(text, str) else text.decode(errors="backslashreplace")
         raise BadFile(
             f"{shown(what)}: {shown(repr(given[:MOST_DIGITS]))} is no number from {least:,} to {most:,}"
@@ -159,21 +159,16 @@ def _finite(text: str) -> float:
 def _too_deep(value: Any, text: str) -> str:
     if text.count("[") + text.count("{") <= MOST_DEPTH:
         return ""
-    level = [value]
-    for _ in range(MOST_DEPTH):
-        level = (
-            [
-                inner
-                for outer in level
-                for inner in (outer.values() if isinstance(outer, dict) else outer)
-                if isinstance(inner, dict | list)
-            ]
-            if isinstance(value, dict | list)
-            else []
-        )
-        if not level:
-            return ""
-    return f"it is nested more than {MOST_DEPTH} deep"
+    level, depth = [value], 0
+    while level := [inner for outer in level for inner in _held(outer)]:
+        depth += 1
+        if depth > MOST_DEPTH:
+            return f"it is nested more than {MOST_DEPTH} deep"
+    return ""
+
+
+def _held(value: Any) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
 
 
 def other_than(value: Any, shape: Any, place: str = "") -> str:

@@ -54,7 +54,7 @@ class Augmentation:
     crop_fraction: float = 0.9  # evaluation: the crop's edge / the resized image's shorter edge
 
     def __post_init__(self) -> None:
-        check_ranges(self, RANGES, "augmentation")
+        check_ranges(self, RANGES, "data.augmentation")
         if problem := self._problem():
             raise UserError(f"augmentation: {problem}")
         Policy.parse(self.randaugment)

@@ -10,6 +10,9 @@ import os
 
 import numpy as np
 
+from pipeline.errors import UserError
+from tnt.untrusted.reading import memory
+
 PAGE = mmap.PAGESIZE
 # A worker's line of the board: which batch it works on (ticket + 1; 0 = none), which sample, how many so far,
 # its process, and how that ended (status as of os.waitpid, + 1; 0 = it has not).
@@ -29,6 +32,12 @@ class Buffers:
         batch = _pages(int(np.prod(batch_shape)))
         board = _pages(workers * LINE)
         size = board + count * batch
+        if size > memory():
+            shape = " × ".join(map(str, batch_shape))
+            raise UserError(
+                f"{count} batches of {shape} take {size / 1e9:,.1f} GB, this machine has "
+                f"{memory() / 1e9:,.1f}: take smaller ones, or fewer by data.loading.batches"
+            )
         if file is None and workers:
             file = os.memfd_create("batches", os.MFD_CLOEXEC)
             os.ftruncate(file, size)

@@ -31,7 +31,7 @@ class Limits:
     shard: float = 1e-2  # of one shard
 
     def __post_init__(self) -> None:
-        check_ranges(self, dict.fromkeys(("total", "shard"), Range(0, 1)), "damage")
+        check_ranges(self, dict.fromkeys(("total", "shard"), Range(0, 1)), "data.damage")
 
 
 NONE = Limits(0.0, 0.0)  # evaluation: one missing image makes another test set

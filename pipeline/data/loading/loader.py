@@ -48,7 +48,7 @@ class Loading:
     pauses: tuple[float, ...] = PAUSES  # seconds before each further attempt at a read that failed
 
     def __post_init__(self) -> None:
-        check_ranges(self, RANGES, "loading")
+        check_ranges(self, RANGES, "data.loading")
 
 
 class _IndexedLoader(AbstractContextManager):

@@ -226,3 +226,29 @@ def test_other_ranks_write_and_show_nothing(tmp_path, capsys):
 
 def test_nothing_was_spent_before_the_start(tmp_path):
     assert spent(tmp_path).attempts == 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda content: b"",
+        lambda content: content[: len(content) // 2],
+        lambda content: content.replace(b'"loss": 0.5', b'"loss": 0.4'),
+        lambda content: content.replace(b'"step"', b'"stEp"', 1),
+        lambda content: content + b'{"step": 4, "loss": 9}\n',
+    ],
+    ids=["emptied", "shortened", "another number", "a flipped key", "a line too many"],
+)
+def test_metrics_that_were_changed_since_the_checkpoint_are_put_right(change, tmp_path):
+    before = opened(tmp_path / "run")
+    advance(before, 1, 4)
+    (tmp_path / "step").mkdir()
+    assert before.copy()(tmp_path / "step") == ["metrics.jsonl"]
+    whole = (tmp_path / "run/metrics.jsonl").read_bytes()
+    advance(before, 5, 7)
+    before.close()
+    assert RunLogger(tmp_path / "run", EVERY_TWO, SIZE).rewind(4, tmp_path / "step") == []
+    (tmp_path / "run/metrics.jsonl").write_bytes(change(whole))
+    (said,) = RunLogger(tmp_path / "run", EVERY_TWO, SIZE).rewind(4, tmp_path / "step")
+    assert "put right" in said
+    assert (tmp_path / "run/metrics.jsonl").read_bytes() == whole
