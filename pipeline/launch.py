@@ -19,6 +19,7 @@ action=submit        start what is not done (the default); after that the comman
        doctor        look at the cluster: what runs would meet there, and a profile to begin with
 seeds=0,1,2          of each cell, or seeds=0..9; cells=a,b takes some of them
 seeds=auto power=0.8 so many of each cell that the paper's gaps would be found in 80 % of cases, up to ten
+confirm_above=24     ask before runs start that may take more device-hours; yes=true answers
 max_gpu_hours=N      refuse to start what may take more than that, or what nothing was measured for
 cost.images_per_second=N   of one device: count by this; cost.seconds=60: what a calibration trains
 notify=ADDRESS       be told when a job fails and when all have ended: slack://…, mailto://… (apprise)
@@ -31,7 +32,6 @@ import contextlib
 import dataclasses
 import json
 import math
-import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -44,37 +44,35 @@ except ModuleNotFoundError:
 
 from ablations import spec
 from ablations.reporting.judging import power
-from pipeline.config.machine import Paths
 from pipeline.config.overrides import compose, groups_help
-from pipeline.config.run import RunConfig
 from pipeline.errors import UserError, command
 from pipeline.files import move_aside
 from pipeline.launching import local, overview
 from pipeline.launching.arguments import LaunchRequest, again, parse
-from pipeline.launching.cost import check_budget, costs_of
+from pipeline.launching.cost import Cost, check_budget, costs_of
 from pipeline.launching.plan import PlannedRun, RequestedRun, planned
-from pipeline.launching.slurm import commands, launches, queue
+from pipeline.launching.slurm import commands, queue
 from pipeline.launching.slurm.queue import Outlook
 from pipeline.launching.status import RunStatus, check_access, statuses
 from pipeline.runs import answers
-from pipeline.runs.directory import LOG, OUTPUT, run_directory
-from pipeline.runs.log import tail
+from pipeline.runs.directory import run_directory
 from pipeline.runs.records import record_path
 from pipeline.terminal import confirmed, live_table, show_table
 
 WATCH_EVERY, ASK_EVERY = 2.0, 30.0  # seconds between two looks at files, and two questions to the scheduler
 AT_WORK, ENDED = ("running", "pending", "unknown"), ("done", "stopped", "broken")
-LINES = 20  # of each log
 
 
 def main(argv: Sequence[str]) -> int:
     if {"-h", "--help"} & set(argv):
         print(f"{__doc__}\nablations: {', '.join(spec.names())}\n{groups_help()}")
         return 0
+    if not argv:
+        raise UserError("say what to run, as in ablation=inner_heads action=plan; --help says more")
     request = parse(argv)
     runs = planned(requested_runs(request))
     check_access(runs)
-    actions = (plan, status, logs, cancel, rehearse, calibrate, clean, doctor)
+    actions = (plan, status, overview.logs, cancel, rehearse, calibrate, clean, doctor)
     return {action.__name__: action for action in actions}.get(request.action, start)(request, runs)
 
 
@@ -143,9 +141,11 @@ def start(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
     states = ("broken",) if request.action == "retry" else (*AT_WORK, "stopped", "broken", "missing")
     chosen = [(run, at) for run, at in zip(runs, found, strict=True) if at.state in states]
     todo = [run for run, _ in chosen]
-    if request.max_gpu_hours is not None:
-        costs = costs_of(todo, [at for _, at in chosen], slurm.used, request.images_per_second)
-        check_budget(request.max_gpu_hours, costs)
+    costs = costs_of(todo, [at for _, at in chosen], slurm.used, request.images_per_second)
+    check_budget(request.max_gpu_hours, costs)
+    if not request.yes and not agreed(costs, request.confirm_above):
+        print("nothing was started", file=sys.stderr)
+        return 1
     if request.fresh:
         set_aside(earlier)
     elif slurm.used and not request.json:  # on this machine the status says so
@@ -157,6 +157,13 @@ def start(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
         return 1 if without else 0
     ended = submit(request, todo, slurm) if slurm.used else run_here(request, runs, todo)
     return ended or (1 if without else 0)
+
+
+def agreed(costs: Sequence[Cost], without_asking: float) -> bool:
+    """Ask before much is spent."""
+    ranges = [one.hours for one in costs if one.hours]
+    least, most = sum(low for low, _ in ranges), sum(high for _, high in ranges)
+    return most <= without_asking or confirmed(f"start {least:,.0f} to {most:,.0f} device-hours?")
 
 
 def begun_anew(at: RunStatus) -> RunStatus:
@@ -193,7 +200,7 @@ def run_here(request: LaunchRequest, runs: Sequence[PlannedRun], todo: Sequence[
         retry = again(request, "retry")
         print(f"action=logs shows what they printed, {retry} starts them again", file=sys.stderr)
     elif request.ablation:
-        print(f"the tables: {report_command(runs[0].config)}", file=sys.stderr)
+        print(f"the tables: {overview.report_command(runs[0].config)}", file=sys.stderr)
     return 1 if work.failed else 0
 
 
@@ -214,23 +221,6 @@ def submit(request: LaunchRequest, todo: Sequence[PlannedRun], slurm: Outlook) -
         print(*preflight.remarks(commands.site()[0]), sep="\n")
         what, action = ("rates, once they have ended", "plan") if calibrated else ("status", "status")
         print(f"their {what}: {again(request, action)}")
-    return 0
-
-
-def logs(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
-    """The log files of each run and their last lines; the newest file last."""
-    shown = []
-    for run in runs:
-        directory = run_directory(run.config, run.id)
-        printed = [directory / OUTPUT, *launches.outputs(directory.parent, run.id), directory / LOG]
-        files = [path for path in printed if run.id and path.exists()]
-        shown.append({"run": run.id, "cells": run.labels, "files": [str(path) for path in files]})
-        if not request.json:
-            print(f"{local.name(run)}{'' if files else ': nothing yet'}")
-            for path in files:
-                print(f"  {path}", *tail(path, LINES), sep="\n    ")
-    if request.json:
-        print(json.dumps({"runs": shown}))
     return 0
 
 
@@ -294,14 +284,6 @@ def doctor(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
     from pipeline.launching.slurm import doctor
 
     return doctor.report(request, runs[0].config)
-
-
-def report_command(config: RunConfig) -> str:
-    scale = "" if config.scale == "paper" else f" --scale {config.scale}"
-    elsewhere = {"records": config.paths.records, "runs": config.paths.runs}
-    usual = dataclasses.asdict(Paths())
-    folders = [f" --{name} {shlex.quote(path)}" for name, path in elsewhere.items() if path != usual[name]]
-    return f"python ablations/report.py{scale}{''.join(folders)}"
 
 
 if __name__ == "__main__":

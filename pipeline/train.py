@@ -63,6 +63,8 @@ class Run:
 
 def main(argv: Sequence[str], config: RunConfig | None = None) -> int:
     """`config`: one that the caller has read, in place of a command line."""
+    if not argv and config is None:
+        raise UserError("say what to train, as in scale=demo or model=tnt_s data=imagenet; --help says more")
     with Interrupt() as interrupt:
         config = config or from_command_line(argv, __doc__ or "")
         if config is None:

@@ -12,4 +12,4 @@
 set -eu
 cd "$(scontrol show job "$SLURM_JOB_ID" | sed -n 's|^ *Command=\(.*\)/slurm/[a-z_]*\.sh.*|\1|p')"
 
-srun --export=ALL sh pipeline/launching/slurm/rank.sh pipeline/launch.py cluster=slurm "$@"
+srun --export=ALL sh pipeline/launching/slurm/rank.sh pipeline/launch.py cluster=slurm yes=true "$@"

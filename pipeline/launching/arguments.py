@@ -38,6 +38,7 @@ OWN: dict[str, tuple[str, str, Callable[[str], Any]]] = {
     "power": (r"0?\.\d+", "0.8", float),
     "cells": (r"[^, ]+(, ?[^, ]+)*", "a,b", lambda text: tuple(text.replace(" ", "").split(","))),
     "notify": (r"\S+", "slack://TOKENS", str),
+    "confirm_above": (NUMBER, "24", float),
     "max_gpu_hours": (NUMBER, "100", float),
     "cost.images_per_second": (NUMBER, "300", float),
     "cost.seconds": (NUMBER, "60", float),
@@ -55,6 +56,7 @@ class LaunchRequest:
     cells: tuple[str, ...] = ()
     power: float | None = None  # with which the paper's gaps are to be found, where seeds=auto
     notify: str = ""  # an address of apprise's
+    confirm_above: float = 24.0  # device-hours
     max_gpu_hours: float | None = None
     images_per_second: float | None = None  # of one device, as told
     seconds: float = 60.0  # that a calibration trains

@@ -4,6 +4,8 @@ For people as tables, a terminal's redrawn while runs go on here; for programs a
 """
 
 import dataclasses
+import json
+import shlex
 import shutil
 import sys
 import time
@@ -12,12 +14,19 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from pipeline.config.machine import Paths
+from pipeline.config.run import RunConfig
+from pipeline.launching.arguments import LaunchRequest
 from pipeline.launching.cost import Cost
 from pipeline.launching.local import LocalRuns, name
 from pipeline.launching.plan import PlannedRun
+from pipeline.launching.slurm import launches
 from pipeline.launching.status import RunStatus, counted, status_of
+from pipeline.runs.directory import LOG, OUTPUT, run_directory
+from pipeline.runs.log import tail
 from pipeline.terminal import clock, live_table
 
+LINES = 20  # of each log
 MANY = 60  # rows of a table, more of which nobody reads
 REDRAW_EVERY = 1.0  # seconds
 UNITS = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
@@ -181,3 +190,28 @@ def _counts(runs: Sequence[PlannedRun], work: LocalRuns) -> str:
     }
     counts["waiting"] = len(runs) - sum(counts.values())
     return f"of {len(runs)} runs: " + ", ".join(f"{count} {word}" for word, count in counts.items() if count)
+
+
+def logs(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
+    """The log files of each run and their last lines; the newest file last."""
+    shown = []
+    for run in runs:
+        directory = run_directory(run.config, run.id)
+        printed = [directory / OUTPUT, *launches.outputs(directory.parent, run.id), directory / LOG]
+        files = [path for path in printed if run.id and path.exists()]
+        shown.append({"run": run.id, "cells": run.labels, "files": [str(path) for path in files]})
+        if not request.json:
+            print(f"{name(run)}{'' if files else ': nothing yet'}")
+            for path in files:
+                print(f"  {path}", *tail(path, LINES), sep="\n    ")
+    if request.json:
+        print(json.dumps({"runs": shown}))
+    return 0
+
+
+def report_command(config: RunConfig) -> str:
+    scale = "" if config.scale == "paper" else f" --scale {config.scale}"
+    elsewhere = {"records": config.paths.records, "runs": config.paths.runs}
+    usual = dataclasses.asdict(Paths())
+    folders = [f" --{name} {shlex.quote(path)}" for name, path in elsewhere.items() if path != usual[name]]
+    return f"python ablations/report.py{scale}{''.join(folders)}"

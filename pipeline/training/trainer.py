@@ -178,7 +178,7 @@ class Trainer(ExitStack):
         self._sent = Sent(step, parts, losses, self.engine.buffers() if self.ema else {}, numbers)
 
         saves = before.asked_to_end or before.due
-        line = self._line_is_due()
+        line = (step + 1) % self.config.logging.every == 0 or step + 1 in (1, self.steps)
         now = self._outcome() if line or saves or self.at_end_of_epoch() else NOTHING
         return StepResult(
             {"loss": now.loss, "lr": lr, "grad_norm": now.grad_norm} if line else None,
@@ -292,10 +292,6 @@ class Trainer(ExitStack):
                 "The newest checkpoint is sound; a lower recipe.lr, or recipe.clip, may help"
             )
         state.events.append(f"step {step} was not finite and is skipped ({shown})")
-
-    def _line_is_due(self) -> bool:
-        step = self.state.step
-        return step % self.config.logging.every == 0 or step in (1, self.steps)
 
     def _minutes_are_over(self) -> bool:
         minutes = (time.monotonic() - self._saved) / 60

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ablations import report
-from pipeline import launch
+from pipeline import launch, train
 from pipeline.errors import UserError
 from pipeline.launching import overview
 from pipeline.launching.arguments import again, parse
@@ -61,6 +61,29 @@ def test_a_mistake_is_one_line_with_the_cure(argument, message):
     assert message in str(error.value)
     assert error.value.exit_status == 2
     assert "\n" not in str(error.value)
+
+
+def test_nothing_is_started_where_nothing_was_asked_for():
+    with pytest.raises(UserError, match="say what to run, as in ablation=inner_heads action=plan"):
+        launch.main([])
+    with pytest.raises(UserError, match="say what to train, as in scale=demo"):
+        train.main([])
+
+
+def test_much_is_started_only_after_an_answer(place, monkeypatch, capsys):
+    started = []
+    monkeypatch.setattr(launch, "run_here", lambda request, runs, todo: started.extend(todo) or 0)
+    dear = [*HEADS, *place, "cost.images_per_second=0.1"]
+    with pytest.raises(UserError, match=r"start \d+ to \d+ device-hours\? there is no terminal to ask at"):
+        launch.main(dear)
+    monkeypatch.setattr(launch, "confirmed", lambda question: False)
+    assert launch.main(dear) == 1
+    assert capsys.readouterr().err == "nothing was started\n"
+    assert not started
+    for answer in ("yes=true", "confirm_above=1e6"):
+        assert launch.main([*dear, answer]) == 0
+    assert launch.main([*HEADS, *place]) == 0
+    assert len(started) == 12
 
 
 @pytest.mark.slow
