@@ -86,6 +86,8 @@ def main(argv: Sequence[str], config: RunConfig | None = None) -> int:
                     with opened(run) as attempt, peer_errors(ranks.world):
                         train(run, device, interrupt, attempt)
                 except HeldByEarlierStart as error:
+                    if ranks.rank == 0:
+                        print(f"{error}; this job is queued again until that has ended", flush=True)
                     requeue_or_fail(ranks, str(error))
             elif ranks.rank == 0:
                 path = records.record_path(config.paths.records, id)

@@ -14,7 +14,7 @@ from pipeline import launch
 from pipeline.config.overrides import compose
 from pipeline.errors import UserError, WorkFailed
 from pipeline.launching.plan import PlannedRun
-from pipeline.launching.slurm import commands, preflight
+from pipeline.launching.slurm import commands, doctor, preflight
 from pipeline.processes.place import Place
 from pipeline.processes.ranks import Ranks
 from pipeline.runs.attempts import AttemptLog
@@ -165,7 +165,10 @@ def test_a_run_is_submitted_behind_its_job_that_was_cancelled_and_still_ends(slu
     assert f"afterany:{first['job']}" in waits_for or slurm.state(first["job"]) == "CANCELLED"
 
 
-def test_a_doctor_finds_what_runs_would_meet_and_writes_a_profile_that_works(slurm, shards, tmp_path):
+@pytest.mark.slow
+def test_a_doctor_finds_what_runs_would_meet_and_writes_a_profile_that_works(
+    slurm, ask, shards, tmp_path, monkeypatch
+):
     lab = Laboratory(slurm, tmp_path, shards)
     lab.runs.mkdir()
     said = lab.ask("action=doctor")
@@ -179,7 +182,10 @@ def test_a_doctor_finds_what_runs_would_meet_and_writes_a_profile_that_works(slu
     [run] = lab.ask("action=plan", "cluster=tnt")["runs"]
     assert run["state"] == "missing"
     (lab.root / "pipeline/conf/cluster/tnt.yaml").write_text("name: slurm  # ours\n")
-    lab.launch("action=doctor")
+    monkeypatch.setattr(doctor, "FOLDER", lab.root / "pipeline/conf")
+    monkeypatch.setattr(preflight, "lacking", lambda config: ["a node lacks torch"])
+    again, status = ask("action=doctor")
+    assert (again["text"], again["problems"], status) == (said["text"], ["a node lacks torch"], 1)
     assert "ours" in (lab.root / "pipeline/conf/cluster/tnt.yaml").read_text()
 
 

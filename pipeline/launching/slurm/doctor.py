@@ -42,20 +42,16 @@ def examine(config: RunConfig) -> tuple[list[Finding], list[str]]:
     settings, partitions = commands.site()
     found = [("Slurm", f"{settings.get('SLURM_VERSION', '?')}, cluster {settings['ClusterName']}")]
     for partition, count, cores, memory, gres, longest in _nodes():
-        default = any(one["PartitionName"] == partition and one.get("Default") == "YES" for one in partitions)
-        what = (
-            f"{count} nodes, {cores} cores, {memory} MB, {gres.replace('(null)', 'no GPU')}, time {longest}"
-        )
-        found.append((f"partition {partition}{' (default)' if default else ''}", what))
-    found += [
-        ("arrays", f"of {settings.get('MaxArraySize', '?')} runs at most"),
-        ("accounting", _accounting(settings)),
-        (
-            "requeue",
-            "jobs may be" if settings.get("JobRequeue") == "1" else "not by default; runs ask for it",
-        ),
-        *((what, said) for what, _, said in (line.partition(": ") for line in preflight.remarks(settings))),
-    ]
+        default = " (default)" if partition == _default(partitions) else ""
+        gpus = gres.replace("(null)", "no GPU")
+        what = f"{count} nodes, {cores} cores, {memory} MB, {gpus}, time {longest}"
+        found.append((f"partition {partition}{default}", what))
+    found.append(("arrays", f"of {settings.get('MaxArraySize', '?')} runs at most"))
+    found.append(("accounting", _accounting(settings)))
+    found.append(("requeue", f"JobRequeue={settings.get('JobRequeue', '?')}; runs ask for it themselves"))
+    for remark in preflight.remarks(settings):
+        what, _, said = remark.partition(": ")
+        found.append((what, said))
     runs = Path(config.paths.runs).absolute()
     problems = preflight.unwritable(runs)
     if not problems:
@@ -70,13 +66,10 @@ def profile() -> tuple[Path, str]:
     """Where a profile of this cluster goes, and a text to begin with, which its users correct."""
     settings, partitions = commands.site()
     name = re.sub(r"\W+", "_", settings["ClusterName"]).lower()
-    nodes = _nodes()
-    default = next((one["PartitionName"] for one in partitions if one.get("Default") == "YES"), "")
+    nodes, default = _nodes(), _default(partitions)
     with_gpus = [row for row in nodes if "gpu" in row[4]]
     chosen = next((row for row in with_gpus if row[0] == default), (with_gpus or nodes)[0])
-    lines = [
-        f"# What action=doctor found on cluster {settings['ClusterName']}; slurm/README.md has all settings."
-    ]
+    lines = [f"# What action=doctor found on cluster {settings['ClusterName']}; see slurm/README.md."]
     lines += ["name: slurm", f"partition: {chosen[0]}"]
     gpus = [int(count) for count in re.findall(r"gpu(?::[^:,()]+)?:(\d+)", chosen[4])]
     lines.append(f"gpu_request: {'gres' if gpus else 'none'}")
