@@ -16,8 +16,9 @@ GROWING = (TIMING, ATTEMPTS)
 
 
 def noted(directory: Path) -> dict[str, Any]:
-    """Size and hash of each of the files that grow."""
-    return {name: _entry(content) for name in GROWING if (content := _content(directory / name))}
+    """Size and hash of the whole lines of the files that grow; a restart removes one that was torn."""
+    whole = {name: _content(directory / name) for name in GROWING}
+    return {name: _entry(content[: content.rfind(b"\n") + 1]) for name, content in whole.items() if content}
 
 
 def changes(directory: Path, commits: list[dict[str, Any]]) -> list[str]:

@@ -28,6 +28,13 @@ def test_lines_that_were_added_are_no_change(run):
     assert found(run) == []
 
 
+def test_a_line_that_is_being_written_may_be_torn(tmp_path):
+    (tmp_path / "timing.jsonl").write_bytes(LINES + b'{"step": 6, "ti')
+    Checkpoints(tmp_path / "checkpoints").publish(5, writer(5), {})
+    (tmp_path / "timing.jsonl").write_bytes(LINES)
+    assert found(tmp_path) == []
+
+
 @pytest.mark.parametrize("content", [b"", LINES[:-1], LINES[:23], LINES.replace(b"2", b"3"), b"\n" + LINES])
 def test_a_changed_shortened_or_lost_file_is_named(run, content):
     (run / "attempts.jsonl").write_bytes(content)
