@@ -1,5 +1,5 @@
 #!/bin/sh
-# What a GPU is needed for, in two calls that take under 9 minutes each; benchmarks/README.md says what it needs.
+# What a GPU is needed for, in two calls meant to take under 9 minutes each; benchmarks/README.md says more.
 #   sh benchmarks/gpu.sh OUT tests    the kernels against PyTorch on the device, all shapes: OUT/tests-*.txt
 #   sh benchmarks/gpu.sh OUT speed    images a second, TNT-S first: OUT/throughput.txt, OUT/benchmark-*.csv
 # What was found stands in OUT as it comes, also where the time runs out.
