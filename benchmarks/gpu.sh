@@ -1,32 +1,41 @@
 #!/bin/sh
-# What a GPU is needed for, in two calls that take under 9 minutes each; benchmarks/README.md says what it needs.
-#   sh benchmarks/gpu.sh OUT tests    the network and its kernels on the device, all shapes: OUT/tests.txt
+# What a GPU is needed for, in two calls meant to take under 9 minutes each; benchmarks/README.md says more.
+#   sh benchmarks/gpu.sh OUT tests    the kernels against PyTorch on the device, all shapes: OUT/tests-*.txt
 #   sh benchmarks/gpu.sh OUT speed    images a second, TNT-S first: OUT/throughput.txt, OUT/benchmark-*.csv
 # What was found stands in OUT as it comes, also where the time runs out.
 set -eu
 cd "$(dirname "$0")/.."
-out=${1:?usage: sh benchmarks/gpu.sh OUT tests|speed}
-part=${2:?usage: sh benchmarks/gpu.sh OUT tests|speed}
+usage="usage: sh benchmarks/gpu.sh OUT tests|speed"
+out=${1:?$usage}
+part=${2:?$usage}
 python=$(command -v python || command -v python3)
 export PYTHONPATH=. PYTHONUNBUFFERED=1 TRITON_INTERPRET=0
 mkdir -p "$out"
+
+checked() {  # name, tests
+    "$python" -m pytest -q -p no:cacheprovider tests/tnt/fused tests/tnt/test_attention.py -k "$2" \
+        >"$out/tests-$1.txt" 2>&1 || { cat "$out/tests-$1.txt"; return 1; }
+    echo "$1: $(tail -n 1 "$out/tests-$1.txt")"
+}
+
+status=0
 case $part in
 tests)
-    # Kernels are compiled for each shape, eight at a time where the tests can be dealt out.
-    many=$("$python" -c "import xdist" 2>"$out/xdist.txt" && echo "-n 8" || true)
-    set -- -m pytest -q -p no:cacheprovider $many tests/tnt/fused tests/tnt/test_attention.py
-    file=tests.txt
+    # Each shape is compiled: the shapes of every number of heads beside the others, for the compiler.
+    running=
+    checked rest "not every_gradient" & running="$running $!"
+    for heads in 1 2 3 4 5 6 8; do
+        checked "$heads-heads" "every_gradient and x$heads-" & running="$running $!"
+    done
+    for one in $running; do wait "$one" || status=1; done
     ;;
 speed)
-    set -- benchmarks/throughput.py --preset gpu --csv "$out"
-    file=throughput.txt
+    "$python" benchmarks/throughput.py --preset gpu --csv "$out" >"$out/throughput.txt" 2>&1 || status=$?
+    cat "$out/throughput.txt"
     ;;
 *)
-    echo "error: $part is neither tests nor speed" >&2
+    echo "$usage" >&2
     exit 2
     ;;
 esac
-status=0
-"$python" "$@" >"$out/$file" 2>&1 || status=$?
-tail -n 100 "$out/$file"
 exit $status

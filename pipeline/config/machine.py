@@ -52,8 +52,8 @@ class EngineConfig:
     checkpoint_every: int = 1  # epochs, see checkpoint_minutes
     checkpoint_minutes: float = 15.0  # and this often within an epoch; 0 = only at ends of epochs
     keep: int = 2  # newest checkpoints kept, beside the best
-    profile: str = ""  # steps of a start to be traced, as 10-20
     failed_saves: int = 4  # so many checkpoints in a row that cannot be stored end the run
+    profile: str = ""  # steps of a start to be traced, as 10-20
 
     def __post_init__(self) -> None:
         if self.device not in DEVICES:
