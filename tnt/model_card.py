@@ -52,7 +52,7 @@ PROVENANCE = {
     "end": "ended",
 }
 # Not in the card: the network has a table of its own, and the rest tells a reader nothing.
-OMITTED = ("schema", "sha256", "science", "params", "macs")
+OMITTED = ("schema", "sha256", "science", "params", "macs", "right")
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -101,7 +101,9 @@ def model_card(model: TNT, title: str, record: dict[str, Any] | None = None) -> 
         [
             *("---", "library_name: timm", "license: apache-2.0"),
             *("tags:", "- timm", "- image-classification", "- transformer-in-transformer"),
-            *("pipeline_tag: image-classification", "---", ""),
+            "pipeline_tag: image-classification",
+            *_index(title, record),
+            *("---", ""),
             *(f"# {title}", ""),
             f"`{name_of(config)}` of *Transformer in Transformer* ([arXiv 2103.00112]"
             "(https://arxiv.org/abs/2103.00112)).",
@@ -129,6 +131,26 @@ def model_card(model: TNT, title: str, record: dict[str, Any] | None = None) -> 
             "",
         ]
     )
+
+
+def _index(title: str, record: dict[str, Any]) -> list[str]:
+    """The results in the form that hubs read, as JSON, which is YAML too."""
+    measured, data = record.get(str(record.get("exported"))), record.get("science", {}).get("data", {})
+    if not isinstance(measured, dict) or not isinstance(data, dict):
+        return []
+    metrics = [
+        {"type": "accuracy", "name": name, "value": measured[key]}
+        for key, name in (("top1", "top-1"), ("top5", "top-5"))
+        if key in measured
+    ]
+    name = str(data.get("name", UNKNOWN))
+    result = {
+        "task": {"type": "image-classification"},
+        "dataset": {"type": name, "name": name, "split": str(data.get("validation", UNKNOWN))},
+        "metrics": metrics,
+        "source": {"name": f"run {record['id']}, record {record.get('sha256')}"},
+    }
+    return [f"model-index: {json.dumps([{'name': title, 'results': [result]}])}"]
 
 
 def _table(rows: dict[str, str]) -> list[str]:

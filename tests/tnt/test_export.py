@@ -3,11 +3,13 @@ import re
 import pytest
 import timm
 import torch
+import yaml
 
 import tnt
 from tnt import export, weights
 from tnt.export import main, to_hub_folder, to_onnx, to_program, to_timm
 from tnt.images import centre, picture_of, to_tensor
+from tnt.model_card import model_card
 
 
 def small(**changes: object) -> tnt.TNT:
@@ -105,6 +107,25 @@ def test_the_card_of_a_model_without_a_record_says_that_nothing_is_known(tmp_pat
     card = (tmp_path / "hub" / "README.md").read_text()
     rows = dict(re.findall(r"^\| (.+?) \| (.+) \|$", card, flags=re.M))
     assert rows["top-1, moving average"] == rows["run"] == rows["device-hours"] == "not known"
+
+
+def test_a_hub_reads_the_results_from_the_cards_head():
+    record = {
+        "id": "354dda817500",
+        "sha256": "ab",
+        "exported": "ema",
+        "ema": {"top1": 97.5, "top5": 99.7, "loss": 0.1, "images": 360},
+        "science": {"data": {"name": "digits", "validation": "validation"}},
+        "right": "not for people",
+    }
+    card = model_card(small(), "tnt-digits", record)
+    head = yaml.safe_load(card.split("---")[1])
+    (result,) = head["model-index"][0]["results"]
+    assert result["dataset"] == {"type": "digits", "name": "digits", "split": "validation"}
+    assert [metric["value"] for metric in result["metrics"]] == [97.5, 99.7]
+    assert result["source"] == {"name": "run 354dda817500, record ab"}
+    assert "not for people" not in card
+    assert "model-index" not in yaml.safe_load(model_card(small(), "tnt-digits").split("---")[1])
 
 
 def test_what_is_no_record_is_refused(tmp_path, capsys):
