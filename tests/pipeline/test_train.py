@@ -154,7 +154,7 @@ def test_a_frozen_rank_ends_the_run(place, gold):
 
 @pytest.mark.slow
 def test_weights_that_explode_stop_the_run_with_the_samples(place):
-    status, err = end_of(place.start("recipe.lr=1e30", "recipe.warmup_epochs=0")[0])
+    status, err = end_of(place.start("recipe.lr=100", "recipe.weight_decay=100", "recipe.warmup_epochs=0")[0])
     assert status == 1
     assert "3 steps in a row up to step" in err
     assert ".tar" in err.splitlines()[-1]

@@ -17,6 +17,7 @@ from pipeline.launching.slurm import launches
 from pipeline.launching.slurm.launches import Launch
 from pipeline.runs import attempts, records
 from pipeline.runs.directory import CONFIG
+from tnt.untrusted.reading import read_text
 
 ADDRESS, TOLD = "notify", "told"  # in the launch's directory
 BY_SIGNAL = 128 + 15  # somebody ended the job, or it is queued again
@@ -89,7 +90,7 @@ def main(argv: Sequence[str]) -> int:
     from apprise import Apprise
 
     post = Apprise()
-    post.add((launch.directory / ADDRESS).read_text())
+    post.add(read_text(launch.directory / ADDRESS))
     for title, text in events(launch, launch.runs[int(argv[1])], int(argv[2])):
         if not post.notify(title=title, body=text):
             print(f"warning: {title!r} could not be told", file=sys.stderr)
