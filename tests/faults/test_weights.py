@@ -96,6 +96,7 @@ NAMES = (
 )
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of torch, about sparse tensors
 @pytest.mark.parametrize("kind", TENSORS)
 @pytest.mark.parametrize("name", NAMES)
 def test_a_tensor_that_cannot_be_there(name, kind, state, tmp_path, capsys):
