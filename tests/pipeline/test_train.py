@@ -1,7 +1,7 @@
 """Real runs under real faults: each is found, said in a line, and the run ends as if nothing had happened.
 
 Most are forked from a process that has imported already (`start` in ranks.py). Started cold, as users do:
-`test_a_killed_run…[alone]` (killed, and resumed), `test_a_signal_loses_no_step[15]`, `test_two_ranks_end…`,
+`test_a_killed_run…[alone]` (killed, and resumed), `test_a_signal_loses_no_step[15]`,
 `test_a_signal_while_torch_is_imported…`, and wherever the environment or the limits differ.
 """
 
@@ -12,6 +12,9 @@ import signal
 
 import pytest
 
+import tnt
+import tnt.weights
+from pipeline.config.overrides import compose
 from pipeline.data.packing.pack import Packing, make
 from pipeline.data.packing.sources.digits import digits
 from tests.pipeline.ranks import DEADLINE, ROOT, start
@@ -153,8 +156,12 @@ def test_a_frozen_rank_ends_the_run(place, gold):
 
 
 @pytest.mark.slow
-def test_weights_that_explode_stop_the_run_with_the_samples(place):
-    status, err = end_of(place.start("recipe.lr=100", "recipe.weight_decay=100", "recipe.warmup_epochs=0")[0])
+def test_weights_that_explode_stop_the_run_with_the_samples(place, tmp_path):
+    model = tnt.TNT(compose(place.settings).model.network)
+    for parameter in model.parameters():
+        parameter.data.mul_(1e30)
+    tnt.weights.save(model, tmp_path / "huge.safetensors")
+    status, err = end_of(place.start(f"init={tmp_path / 'huge.safetensors'}")[0])
     assert status == 1
     assert "3 steps in a row up to step" in err
     assert ".tar" in err.splitlines()[-1]
