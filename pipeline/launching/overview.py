@@ -65,7 +65,12 @@ def plan_table(runs: Sequence[PlannedRun], found: Sequence[RunStatus], costs: Se
     wanted, free = sum(cost.disk for cost in costs), free_space(Path(runs[0].config.paths.runs))
     disk = size(wanted) or "no"
     short = f", where {size(free)} are free" if wanted > free else ""
-    return _table(rows, f"{total} device-hours{more} and {disk} disk to go{short}; {summary(found)}")
+    below = f"{total} device-hours{more} and {disk} disk to go{short}; {summary(found)}"
+    bases = {row["known from"] for row in rows}
+    if len(bases) == 1:  # said once
+        below += "".join(f"\nknown from: {basis}" for basis in bases if basis)
+        rows = [{name: text for name, text in row.items() if name != "known from"} for row in rows]
+    return _table(rows, below)
 
 
 def free_space(folder: Path) -> int:
