@@ -64,9 +64,13 @@ class FeatureStore:
         self.lock = (self.parts / "lock").open("w")
         try:
             fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except OSError as error:
             self.lock.close()
-            raise ValueError(f"another process is writing {self.out}; wait for it or end it") from None
+            if isinstance(error, BlockingIOError):
+                raise ValueError(f"another process is writing {self.out}; wait for it or end it") from None
+            raise ValueError(
+                f"{self.parts} is on a file system without locks ({error.strerror}); choose a place on another"
+            ) from None
         self._continue()
         return self
 
