@@ -69,7 +69,7 @@ class FeatureStore:
             if isinstance(error, BlockingIOError):
                 raise ValueError(f"another process is writing {self.out}; wait for it or end it") from None
             raise ValueError(
-                f"{self.parts} is on a file system without locks ({error.strerror}); choose a place on another"
+                f"{self.parts} is on a file system without locks ({error.strerror}); choose another"
             ) from None
         self._continue()
         return self
