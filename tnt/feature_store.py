@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from tnt.untrusted.reading import MOST_BYTES, json_of, open_regular, read_bytes, read_text
+from tnt.untrusted.writing import storing
 from tnt.weights.tensors import write_tensors
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -171,7 +172,7 @@ class FeatureStore:
         arrays["labels"] = np.array(self.labels, np.int64)
         temporary = self.out.with_name(f".{self.out.name}.{os.getpid()}.tmp")
         try:
-            with temporary.open("wb") as file:
+            with storing(self.out), temporary.open("wb") as file:
                 np.savez(file, **arrays)
                 file.flush()
                 os.fsync(file.fileno())
@@ -181,7 +182,7 @@ class FeatureStore:
 
 
 def _append(path: Path, content: bytes) -> None:
-    with path.open("ab") as file:
+    with storing(path, len(content)), path.open("ab") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
