@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import struct
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -82,6 +83,16 @@ def flush_directory(path: Path) -> None:
 def publish_bytes(path: Path, data: bytes | memoryview) -> None:
     with published(path, len(data)) as file:
         file.write(data)
+
+
+def check_writable(folder: Path, setting: str) -> None:
+    """Make a folder where it is missing; one that takes no files is refused by the setting that names it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise WorkFailed(f"{setting}={folder} cannot be written to: {error.strerror}") from error
 
 
 def move_aside(path: Path) -> None:

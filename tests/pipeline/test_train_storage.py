@@ -4,13 +4,14 @@ import contextlib
 import re
 import resource
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.pipeline.ranks import DEADLINE, end_all
+from tests.pipeline.ranks import DEADLINE, ROOT, end_all, environment
 from tests.pipeline.small_runs import ALONE, TWO, Left, Place, end_of
 
 SMALL_FILES = (300_000, resource.RLIM_INFINITY)  # bytes: logs fit, a checkpoint does not
@@ -105,6 +106,28 @@ def test_a_run_whose_disk_was_too_small_goes_on_in_more_room(mounted, shards, go
     assert "Traceback" not in err
     mounted("1g", "remount")
     assert Left.by(place.train()) == gold()
+
+
+@pytest.mark.slow
+def test_records_that_cannot_be_written_are_said_before_it_trains(tmp_path, shards, mounted):
+    place = Place(tmp_path, shards)
+    (tmp_path / "records").symlink_to(mounted("1m", "ro"))
+    status, err = end_of(place.start()[0])
+    assert status == 1
+    assert re.fullmatch(r"error: paths\.records=\S+ cannot be written to: Read-only file system\n", err)
+
+
+@pytest.mark.slow
+@ALONE
+def test_64_descriptors_and_64_kb_of_shared_memory_are_enough(place, gold):
+    small = 'mount -t tmpfs -o size=64k tmpfs /dev/shm && ulimit -n 64 && exec "$@"'
+    alone = ("unshare", "--mount", "sh", "-c", small, "sh")
+    if subprocess.run([*alone, "true"], capture_output=True).returncode:
+        pytest.skip("a small /dev/shm cannot be mounted here")
+    settings = (*place.settings, "engine.checkpoint_minutes=0", "data.loading.workers=2")
+    command = [*alone, sys.executable, ROOT / "pipeline/train.py", *settings]
+    subprocess.run(command, env=environment(), check=True, timeout=DEADLINE, capture_output=True)
+    assert Left.by(place.directory) == gold()
 
 
 @pytest.mark.slow
