@@ -78,9 +78,10 @@ def open_image(item: Item, channels: int = 3, drop_alpha: bool = False) -> Image
         )
     payload = _payload(item)
     try:
+        Image.MAX_IMAGE_PIXELS = None  # `excess` is asked instead
         with Image.open(io.BytesIO(payload)) as image:
             if problem := excess(payload, *image.size):
-                raise ImageError(f"{item.name}: {problem}; make it smaller")
+                raise ImageError(f"{item.name}: {problem}; or make it smaller")
             image.load()
             if not drop_alpha and _transparent(image):
                 raise ImageError(

@@ -1,6 +1,7 @@
 """Images that cost more than they are worth, for both who decode them."""
 
 import io
+import re
 import struct
 import zlib
 
@@ -11,6 +12,7 @@ from pipeline.data.images.decode import DecodeError, inspect_image
 from tests.faults.limits import bounded
 from tests.pipeline.pictures import jpeg, png
 from tnt.images import ImageError, Item, open_image
+from tnt.untrusted.pictures import RAISED
 
 
 def chunk(kind: bytes, content: bytes) -> bytes:
@@ -73,6 +75,22 @@ def test_an_image_that_is_refused(what):
 def test_a_black_and_white_bomb():
     with bounded(), pytest.raises(ImageError):
         open_image(Item("x.png", bomb("PNG")))
+
+
+def test_the_limit_on_pixels_can_be_raised_and_its_message_says_how(monkeypatch):
+    """Above Pillow's own limit, too; that nothing is there to be decoded comes next."""
+    content = claimed_png(15_000, 15_000)
+    for read in (lambda: open_image(Item("x.png", content)), lambda: inspect_image(content)):
+        monkeypatch.delenv(RAISED, raising=False)
+        with (
+            bounded(),
+            pytest.raises(ValueError, match=r"more than 100,000,000, which (\w+=\d+) allows") as error,
+        ):
+            read()
+        name, _, value = re.search(r"which (\S+) allows", str(error.value))[1].partition("=")
+        monkeypatch.setenv(name, value)
+        with pytest.raises(ValueError, match=r"damaged|cannot be decoded"):
+            read()
 
 
 def test_a_name_of_5000_characters(tmp_path):

@@ -1,22 +1,26 @@
 """What an image may cost, known from its header before it is decoded."""
 
+import os
 import re
 
 MOST_BYTES = 1 << 28  # of a file
 MOST_PIXELS = 100_000_000  # ImageNet's largest image has 57 million
+RAISED = "TNT_MOST_PIXELS"  # in the environment: reaches every command and all processes of a run
 MOST_SCANS = 1000  # of a progressive JPEG; encoders write about ten
-MOST_WORK = 20 * MOST_PIXELS  # pixels times scans: each scan goes over all pixels
+MOST_WORK = 20  # scans of the most pixels: each scan goes over all pixels
 LONGEST_COMMENT = 1 << 12  # of a PPM, which Pillow reads byte by byte
 HEADER = 1 << 16
 
 
 def excess(payload: bytes, width: int, height: int) -> str:
     """Why an image is not decoded; empty where it may be."""
-    if width * height > MOST_PIXELS:
-        return f"{width}×{height} pixels are more than {MOST_PIXELS:,}"
+    said = os.environ.get(RAISED, "")
+    most = int(said) if said.isdecimal() else MOST_PIXELS
+    if width * height > most:
+        return f"{width}×{height} pixels are more than {most:,}, which {RAISED}={width * height} allows"
     # The two bytes stand for nothing else in a JPEG: its data have no 255 that a 0 does not follow.
     scans = payload.count(b"\xff\xda") if payload.startswith(b"\xff\xd8") else 1
-    if scans > MOST_SCANS or scans * width * height > MOST_WORK:
+    if scans > MOST_SCANS or scans * width * height > MOST_WORK * most:
         return f"{scans:,} scans of {width}×{height} pixels; an encoder writes about ten"
     return ""
 

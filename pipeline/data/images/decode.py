@@ -97,9 +97,12 @@ def _opened(payload: bytes | memoryview) -> Iterator["ImageFile"]:
     from PIL import Image
 
     with warnings.catch_warnings():
+        Image.MAX_IMAGE_PIXELS = None  # `excess` is asked instead
         warnings.simplefilter("ignore")  # about broken EXIF; an image that cannot be decoded raises
         try:
             with Image.open(io.BytesIO(payload), formats=PILLOW_FORMATS) as image:
+                if problem := excess(bytes(payload), image.width, image.height):
+                    raise DecodeError(problem)
                 yield image
         except DecodeError:
             raise
@@ -115,8 +118,6 @@ def identify(payload: bytes) -> Inspection:
     if endless(payload):
         raise DecodeError("its header does not end")
     with _opened(payload) as image:
-        if problem := excess(payload, image.width, image.height):
-            raise DecodeError(problem)
         if image.format not in ("JPEG", "MPO"):
             kind = ImageKind.PNG if image.format == "PNG" else ImageKind.OTHER
             return Inspection(kind, image.width, image.height)

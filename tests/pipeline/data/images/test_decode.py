@@ -129,12 +129,12 @@ def test_what_is_no_image_is_damaged_with_a_reason(payload):
         inspect_image(payload)
 
 
-@pytest.mark.parametrize(("edge", "said"), [(10240, "10240×10240 pixels"), (65280, "exceeds limit")])
-def test_an_image_of_absurd_size_is_refused_before_it_is_decoded(edge, said):
+@pytest.mark.parametrize("edge", [10240, 65280])
+def test_an_image_of_absurd_size_is_refused_before_it_is_decoded(edge):
     payload = bytearray(jpeg())
     at = payload.index(b"\xff\xc0")
     payload[at + 5 : at + 9] = 2 * edge.to_bytes(2, "big")
-    with pytest.raises(DecodeError, match=said):
+    with pytest.raises(DecodeError, match=f"{edge}×{edge} pixels"):
         inspect_image(bytes(payload))
 
 

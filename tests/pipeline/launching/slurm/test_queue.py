@@ -13,6 +13,7 @@ from pipeline.launching.slurm.launches import FOLDER
     ("ahead", "asked"), [(-1, 0), (-60, 1), (3600, 1)]
 )  # the last: the clock was set back
 def test_what_slurm_said_is_used_again_while_it_is_new(ahead, asked, tmp_path, monkeypatch):
+    """Where it seems to come from later, the clock was set back."""
     questions = []
     monkeypatch.setattr(commands, "listing", lambda: questions.append("") or "")
     kept = tmp_path / FOLDER / queue.LISTING
