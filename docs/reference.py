@@ -30,6 +30,7 @@ from tnt.config import TNTConfig  # noqa: E402
 ELSEWHERE = {
     "slurm/README.md": "cluster.md",
     "results/README.md": "records.md",
+    "benchmarks/README.md": "benchmarks.md",
     "benchmarks/LOG.md": "measured.md",
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
