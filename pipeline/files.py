@@ -13,8 +13,8 @@ import fcntl
 import hashlib
 import json
 import os
-import shutil
 import struct
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -26,13 +26,13 @@ from typing import Any, BinaryIO, TextIO
 
 from pipeline.errors import WorkFailed
 from tnt.untrusted.reading import BadFile, check_regular, json_of, open_regular, read_bytes
+from tnt.untrusted.writing import storing
 
 PACKAGE = Path(__file__).resolve().parent  # this folder; its parent is what makes `pipeline` importable
 PARTIAL = ".partial"
 FLOCK = "hhqqi4x"  # struct flock of Linux on 64 bits: type, whence, start, length, process
 MOST_LINES = 1 << 30  # bytes of a file of JSON lines
 LEASE_BYTES = 1 << 12  # of what a lock's holder wrote into its file
-FULL = (errno.ENOSPC, errno.EDQUOT)
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
@@ -52,23 +52,22 @@ def partial_name(path: Path) -> Path:
 
 
 @contextmanager
-def published(path: Path) -> Iterator[BinaryIO]:
-    """A binary file that gets the name `path` when the block ends well, and vanishes when it does not."""
+def published(path: Path, size: int = 0) -> Iterator[BinaryIO]:
+    """A binary file that gets the name `path` when the block ends well, and vanishes when it does not.
+
+    `size`: its bytes, where they are known; a full disk is told with them.
+    """
     partial = partial_name(path)
-    try:
-        with open(partial, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except BaseException as error:
-        partial.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename is None:  # a write does not say of which file
-            error.filename = str(path)
-        if isinstance(error, OSError) and error.errno in FULL:
-            free = shutil.disk_usage(path.parent).free
-            error.strerror = f"{error.strerror}; {free / 1e6:,.1f} MB are free there"
-        raise
+    with storing(path, size):
+        try:
+            with open(partial, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
     flush_directory(path.parent)
 
 
@@ -82,8 +81,18 @@ def flush_directory(path: Path) -> None:
 
 
 def publish_bytes(path: Path, data: bytes | memoryview) -> None:
-    with published(path) as file:
+    with published(path, len(data)) as file:
         file.write(data)
+
+
+def check_writable(folder: Path, setting: str) -> None:
+    """Make a folder where it is missing; one that takes no files is refused by the setting that names it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise WorkFailed(f"{setting}={folder} cannot be written to: {error.strerror}") from error
 
 
 def move_aside(path: Path) -> None:
@@ -152,7 +161,7 @@ def locked_by(path: Path) -> str | None:
 def append_row(path: Path, row: Mapping[str, Any]) -> None:
     """Add a line of JSON and flush it to the disk; a line that a crash cut off is not joined to it."""
     line = json.dumps(row) + "\n"
-    with open(path, "ab+", opener=_private) as file:
+    with storing(path, len(line)), open(path, "ab+", opener=_private) as file:
         if file.seek(0, os.SEEK_END):
             file.seek(-1, os.SEEK_END)
             line = line if file.read(1) == b"\n" else "\n" + line

@@ -71,7 +71,7 @@ def main(argv: Sequence[str]) -> int:
         raise UserError("say what to run, as in ablation=inner_heads action=plan; --help says more")
     request = parse(argv)
     runs = planned(requested_runs(request))
-    check_access(runs)
+    check_access(runs, writing=request.action not in ("plan", "status", "logs"))
     actions = (plan, status, overview.logs, cancel, rehearse, calibrate, clean, doctor)
     return {action.__name__: action for action in actions}.get(request.action, start)(request, runs)
 

@@ -32,6 +32,7 @@ from pipeline.config.overrides import from_command_line
 from pipeline.config.run import RunConfig
 from pipeline.data import dataset
 from pipeline.errors import UserError, WorkFailed, command
+from pipeline.files import check_writable
 from pipeline.processes.device import device_name, find_device
 from pipeline.processes.interrupt import Interrupt
 from pipeline.processes.place import Place, find_place, preempted, requeue
@@ -254,6 +255,7 @@ def opened(run: Run) -> Iterator[AttemptLog]:
 
         def enter() -> int:
             run.directory.mkdir(parents=True, exist_ok=True)
+            check_writable(Path(run.config.paths.records), "paths.records")  # before it trains, not after
             stack.enter_context(attempts.lease(run.directory, run.ranks.place.job))
             attempts.register(
                 run.directory, id_of(science(run.config), ""), dataset.described(run.config.data)

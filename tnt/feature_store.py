@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from tnt.untrusted.reading import MOST_BYTES, json_of, open_regular, read_bytes, read_text
+from tnt.untrusted.writing import storing
 from tnt.weights.tensors import write_tensors
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -64,9 +65,13 @@ class FeatureStore:
         self.lock = (self.parts / "lock").open("w")
         try:
             fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except OSError as error:
             self.lock.close()
-            raise ValueError(f"another process is writing {self.out}; wait for it or end it") from None
+            if isinstance(error, BlockingIOError):
+                raise ValueError(f"another process is writing {self.out}; wait for it or end it") from None
+            raise ValueError(
+                f"{self.parts} is on a file system without locks ({error.strerror}); choose another"
+            ) from None
         self._continue()
         return self
 
@@ -167,7 +172,7 @@ class FeatureStore:
         arrays["labels"] = np.array(self.labels, np.int64)
         temporary = self.out.with_name(f".{self.out.name}.{os.getpid()}.tmp")
         try:
-            with temporary.open("wb") as file:
+            with storing(self.out), temporary.open("wb") as file:
                 np.savez(file, **arrays)
                 file.flush()
                 os.fsync(file.fileno())
@@ -177,7 +182,7 @@ class FeatureStore:
 
 
 def _append(path: Path, content: bytes) -> None:
-    with path.open("ab") as file:
+    with storing(path, len(content)), path.open("ab") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

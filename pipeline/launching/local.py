@@ -46,7 +46,7 @@ class LocalRuns:
 class RunProcess:
     process: subprocess.Popen[bytes]
     slot: int
-    started: float
+    attempt: int  # its number, or that of a later one of the run
 
     def send(self, number: signal.Signals) -> None:
         """Signal all processes of the run."""
@@ -139,7 +139,7 @@ def start(
         command += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={space.ranks}"]
     command += [*program, "--config", str(path)]
     # Inside of a job it is no part of that: to cancel the run must not end a session on a node.
-    env, started = {**scheduler.environment(), **space.environment(slot)}, attempts.now()
+    env, attempt = {**scheduler.environment(), **space.environment(slot)}, attempts.next_number(path.parent)
     with open(path.parent / OUTPUT, "ab", opener=lambda name, flags: os.open(name, flags, 0o600)) as output:
         process = subprocess.Popen(
             command,
@@ -149,7 +149,7 @@ def start(
             env=env,
             start_new_session=True,
         )
-    return RunProcess(process, slot, started)
+    return RunProcess(process, slot, attempt)
 
 
 def _settled(run: PlannedRun, work: LocalRuns, tell: Callable[[str], None]) -> bool:
@@ -181,7 +181,7 @@ def _collect(runs: Sequence[PlannedRun], work: LocalRuns, tell: Callable[[str], 
     for run in runs:
         if run.id not in work.active or (status := work.active[run.id].process.poll()) is None:
             continue
-        started = work.active.pop(run.id).started
+        attempt = work.active.pop(run.id).attempt
         directory = run_directory(run.config, run.id)
         if records.exists(run.config.paths.records, run.id):
             work.done.add(run.id)
@@ -190,13 +190,13 @@ def _collect(runs: Sequence[PlannedRun], work: LocalRuns, tell: Callable[[str], 
         elif work.stopping or attempts.holder(directory):
             again.append(run)
         else:
-            work.failed[run.id] = _why(status, directory, started)
+            work.failed[run.id] = _why(status, directory, attempt)
             tell(f"{name(run)} failed: {work.failed[run.id]}")
     return again
 
 
-def _why(status: int, directory: Path, started: float) -> str:
-    said = attempts.last_end(directory, started) or printed_error(directory)
+def _why(status: int, directory: Path, attempt: int) -> str:
+    said = attempts.last_end(directory, attempt) or printed_error(directory)
     if status < 0:
         return f"killed by {signal.Signals(-status).name}"
     if status == 0:

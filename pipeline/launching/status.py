@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config.run import RunConfig
-from pipeline.errors import UserError
+from pipeline.errors import UserError, WorkFailed
 from pipeline.launching.plan import PlannedRun
 from pipeline.launching.slurm import launches
 from pipeline.launching.slurm.commands import Job
@@ -55,12 +55,15 @@ class RunStatus:
     error: str = ""  # the last one, of a run that is not done
 
 
-def check_access(runs: Iterable[PlannedRun]) -> None:
-    """Refuse runs of somebody else: what a run writes is its owner's alone."""
+def check_access(runs: Iterable[PlannedRun], writing: bool = True) -> None:
+    """Refuse runs of somebody else, which are their owner's alone, and `writing` where nobody can."""
     directories = [run_directory(run.config, run.id) for run in runs]
     folders = [folder for one in directories for folder in (one.parent, one.parent / launches.FOLDER)]
     for place in dict.fromkeys([*folders, *directories]):
-        if place.exists() and not os.access(place, os.R_OK | os.W_OK | os.X_OK, effective_ids=True):
+        wanted = os.R_OK | os.X_OK | (os.W_OK if writing else 0)
+        if place.exists() and not os.access(place, wanted, effective_ids=True):
+            if os.statvfs(place).f_flag & os.ST_RDONLY:
+                raise WorkFailed(f"{place} is on a read-only file system: choose another by paths.runs=…")
             raise UserError(
                 f"{place} is {place.owner()}'s, who alone may use it: choose your own with paths.runs=…; "
                 "records may be shared (paths.records), and finished runs are not trained again"

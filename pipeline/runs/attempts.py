@@ -172,22 +172,22 @@ def attempts(directory: Path) -> list[Attempt]:
     return [line for line in _noted(directory) if isinstance(line, Attempt)]
 
 
-def last_end(directory: Path, since: float = 0.0) -> str:
-    """How the newest attempt ended, of those noted since a time, in words; "" where there is none."""
-    found = [line for line in _noted(directory) if line.time >= since]
+def last_end(directory: Path, first: int = 0) -> str:
+    """How the newest attempt ended, of those from a number on, in words; "" where there is none."""
+    found = [line for line in _noted(directory) if line.number >= first]
     if not found:
         return ""
-    end = ending(directory, since)
+    end = ending(directory, first)
     return str(end) if end else KILLED if any(line.number for line in found) else UNKNOWN
 
 
-def ending(directory: Path, since: float = 0.0) -> Ending | None:
+def ending(directory: Path, first: int = 0) -> Ending | None:
     """The end of the newest attempt; None where it goes on, or was killed.
 
     Several ranks may have failed, one because of the other: the first that said so counts. A run that was
     stopped may have failed to be queued again.
     """
-    found = [line for line in _noted(directory) if line.time >= since]
+    found = [line for line in _noted(directory) if line.number >= first]
     newest = max((line.number for line in found), default=0)
     ends = [line for line in found if isinstance(line, Ending) and line.number == newest]
     return next((end for end in ends if end.end == FAILED), ends[0] if ends else None)

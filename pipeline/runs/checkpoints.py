@@ -37,6 +37,7 @@ from pipeline.processes.place import Place
 from pipeline.processes.ranks import Ranks, T
 from pipeline.runs import history
 from tnt.untrusted.reading import json_of, read_bytes, read_json
+from tnt.untrusted.writing import storing
 
 FORMAT = 1
 SHAPE = {"format": int, "step": int, "files": {str: {"bytes": int, "sha256": str}}}  # of the manifest
@@ -246,11 +247,12 @@ def problem_with(path: Path) -> str:
     return ""
 
 
-def write_files(files: Mapping[str, memoryview], directory: Path) -> list[str]:
-    for name, content in files.items():
-        path = directory / name
-        path.parent.mkdir(mode=0o700, exist_ok=True)
-        path.write_bytes(content)
+def write_files(files: Mapping[str, bytes | memoryview], directory: Path) -> list[str]:
+    with storing(directory, sum(map(len, files.values()))):
+        for name, content in files.items():
+            path = directory / name
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            path.write_bytes(content)
     return list(files)
 
 

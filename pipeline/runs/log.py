@@ -12,6 +12,7 @@ from pipeline.files import MOST_LINES, to_add, whole_lines
 from pipeline.runs.directory import LOG, METRICS, OUTPUT, TIMING
 from tnt.untrusted.reading import open_regular, other_than, read_bytes
 from tnt.untrusted.showing import shown
+from tnt.untrusted.writing import storing
 
 NUMBERS = ("time", "start", "steps", "images", "images_per_second", "epoch", "evaluated", "loss", "top1",
            "ema_top1")  # fmt: skip
@@ -22,8 +23,8 @@ class LineFile:
     """Lines added to a file. What a full disk refuses is kept; the next line, or `sync`, tries it again."""
 
     def __init__(self, path: Path) -> None:
+        self._path, self._kept = path, b""
         self._file = open(path, "ab", buffering=0, opener=to_add)  # noqa: SIM115 - open for the whole run
-        self._kept = b""
 
     def write(self, text: str) -> None:
         self._kept += text.encode()
@@ -31,8 +32,9 @@ class LineFile:
             self._drain()
 
     def sync(self) -> None:
-        self._drain()
-        os.fsync(self._file.fileno())
+        with storing(self._path, len(self._kept)):
+            self._drain()
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
         self._file.close()

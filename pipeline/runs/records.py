@@ -29,6 +29,7 @@ from pipeline.errors import UserError, WorkFailed, command
 from pipeline.files import flush_directory, partial_name
 from pipeline.runs import answers
 from tnt.untrusted.reading import BadFile, read_json
+from tnt.untrusted.writing import storing
 
 SCHEMA = 2  # 1: ids named every setting, whether or not it differed from its birth value
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
@@ -150,8 +151,9 @@ def publish(record: Record, directory: Path | str) -> Path:
     path = record_path(directory, record.id)
     partial = partial_name(path)
     try:
-        with open(partial, "wb") as file:
-            file.write(_encoded(record))
+        content = _encoded(record)
+        with storing(path, len(content)), open(partial, "wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         try:

@@ -18,12 +18,14 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pipeline.config.machine import LoggingConfig
 from pipeline.files import MOST_LINES, publish_bytes
 from pipeline.runs import state as states
+from pipeline.runs.checkpoints import write_files
 from pipeline.runs.directory import LOG, METRICS, TIMING
 from pipeline.runs.log import LineFile, _rows, _stamp
 from pipeline.runs.state import RunState
@@ -110,12 +112,7 @@ class RunLogger:
         self.flush()
         files = {} if self._silent else {METRICS: read_bytes(self.directory / METRICS, MOST_LINES)}
 
-        def write(checkpoint: Path) -> list[str]:
-            for name, content in files.items():
-                (checkpoint / name).write_bytes(content)
-            return list(files)
-
-        return write
+        return partial(write_files, files)
 
     def step(self, step: int, values: Mapping[str, float] | None = None, wait: float = 0.0) -> None:
         """An update is done, which waited `wait` seconds for data; `values` are for a line about it."""

@@ -11,7 +11,7 @@ import threading
 import pytest
 
 from pipeline.errors import WorkFailed
-from pipeline.files import LockedElsewhere, append_row, locked, locked_by, publish_bytes, rows, sha256
+from pipeline.files import LockedElsewhere, append_row, locked, locked_by, rows, sha256
 from tests.pipeline.ranks import DEADLINE, environment
 
 ASK = """
@@ -107,15 +107,3 @@ def test_the_hash_of_a_file_is_that_of_its_bytes(tmp_path):
     (tmp_path / "file").write_bytes(b"abc")
     # FIPS 180-4's example
     assert sha256(tmp_path / "file").startswith("ba7816bf8f01cfea414140de5dae2223")
-
-
-def test_a_full_disk_says_of_which_file_and_what_is_free(tmp_path):
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", tmp_path]).returncode:
-        pytest.skip("a small disk cannot be mounted here")
-    try:
-        with pytest.raises(OSError, match=r"No space left on device; 0\.\d MB are free there") as raised:
-            publish_bytes(tmp_path / "file", bytes(1_000_000))
-        assert raised.value.filename == str(tmp_path / "file")
-        assert list(tmp_path.iterdir()) == []
-    finally:
-        subprocess.run(["umount", tmp_path], check=True)

@@ -4,15 +4,34 @@ import contextlib
 import re
 import resource
 import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
-from tests.pipeline.ranks import DEADLINE, end_all
+from tests.pipeline.ranks import DEADLINE, ROOT, end_all, environment
 from tests.pipeline.small_runs import ALONE, TWO, Left, Place, end_of
 
 SMALL_FILES = (300_000, resource.RLIM_INFINITY)  # bytes: logs fit, a checkpoint does not
+
+
+@pytest.fixture
+def mounted(tmp_path):
+    """Mount a disk of a size, or change that of the mounted one."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+
+    def mount(size: str, *more: str) -> Path:
+        command = ["mount", "-t", "tmpfs", "-o", ",".join((f"size={size}", *more)), "tmpfs", disk]
+        if subprocess.run(command, capture_output=True).returncode:
+            pytest.skip("a small disk cannot be mounted here")
+        return disk
+
+    yield mount
+    end_all()
+    subprocess.run(["umount", disk], capture_output=True)
 
 
 @pytest.mark.slow
@@ -52,36 +71,63 @@ def test_a_rank_that_cannot_save_for_a_while_ends_no_training(place, gold):
 
 @pytest.mark.slow
 @ALONE
-def test_a_disk_that_is_full_for_a_while_ends_no_training(tmp_path, shards, gold):
+def test_a_disk_that_is_full_for_a_while_ends_no_training(mounted, shards, gold):
     """Logs and curves are on it too: its lines are written when there is room again."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1g", "tmpfs", disk], capture_output=True)
-    if mounted.returncode:
-        pytest.skip("a small disk cannot be mounted here")
-    try:
-        place = Place(disk, shards)
-        [process] = place.start("engine.failed_saves=1000", "logging.tensorboard=true")
-        place.reaches(3, [process])
-        said: list[str] = []
-        reader = threading.Thread(target=lambda: said.extend(process.stderr), daemon=True)
-        reader.start()
-        with open(disk / "full", "wb", buffering=0) as filler:
-            while not any("training goes on" in line for line in said):
-                assert process.poll() is None, said
-                with contextlib.suppress(OSError):
-                    while True:  # also what a checkpoint that goes away sets free
-                        filler.write(bytes(4096))
-                time.sleep(0.01)  # between two looks
-        (disk / "full").unlink()
-        reader.join(DEADLINE)
-        assert process.wait(DEADLINE) == 0, said
-        assert Left.by(place.directory) == gold()
-        assert "was not written" in place.record["events"][0]
-        assert "training goes on" in place.log()
-    finally:
-        end_all()
-        subprocess.run(["umount", disk], check=True)
+    disk = mounted("1g")
+    place = Place(disk, shards)
+    [process] = place.start("engine.failed_saves=1000", "logging.tensorboard=true")
+    place.reaches(3, [process])
+    said: list[str] = []
+    reader = threading.Thread(target=lambda: said.extend(process.stderr), daemon=True)
+    reader.start()
+    with open(disk / "full", "wb", buffering=0) as filler:
+        while not any("training goes on" in line for line in said):
+            assert process.poll() is None, said
+            with contextlib.suppress(OSError):
+                while True:  # also what a checkpoint that goes away sets free
+                    filler.write(bytes(4096))
+            time.sleep(0.01)  # between two looks
+    (disk / "full").unlink()
+    reader.join(DEADLINE)
+    assert process.wait(DEADLINE) == 0, said
+    assert Left.by(place.directory) == gold()
+    assert "was not written" in place.record["events"][0]
+    assert "training goes on" in place.log()
+
+
+@pytest.mark.slow
+@ALONE
+def test_a_run_whose_disk_was_too_small_goes_on_in_more_room(mounted, shards, gold):
+    place = Place(mounted("4m"), shards)  # two checkpoints, but not the weights beside them
+    status, err = end_of(place.start("engine.checkpoint_minutes=0")[0])
+    assert status == 1
+    needs = r"error: No space left on device: needs [\d,]+ bytes, has [\d,]+: \S+model\.safetensors"
+    assert re.fullmatch(needs, err.splitlines()[-1])
+    assert "Traceback" not in err
+    mounted("1g", "remount")
+    assert Left.by(place.train()) == gold()
+
+
+@pytest.mark.slow
+def test_records_that_cannot_be_written_are_said_before_it_trains(tmp_path, shards, mounted):
+    place = Place(tmp_path, shards)
+    (tmp_path / "records").symlink_to(mounted("1m", "ro"))
+    status, err = end_of(place.start()[0])
+    assert status == 1
+    assert re.fullmatch(r"error: paths\.records=\S+ cannot be written to: Read-only file system\n", err)
+
+
+@pytest.mark.slow
+@ALONE
+def test_64_descriptors_and_64_kb_of_shared_memory_are_enough(place, gold):
+    small = 'mount -t tmpfs -o size=64k tmpfs /dev/shm && ulimit -n 64 && exec "$@"'
+    alone = ("unshare", "--mount", "sh", "-c", small, "sh")
+    if subprocess.run([*alone, "true"], capture_output=True).returncode:
+        pytest.skip("a small /dev/shm cannot be mounted here")
+    settings = (*place.settings, "engine.checkpoint_minutes=0", "data.loading.workers=2")
+    command = [*alone, sys.executable, ROOT / "pipeline/train.py", *settings]
+    subprocess.run(command, env=environment(), check=True, timeout=DEADLINE, capture_output=True)
+    assert Left.by(place.directory) == gold()
 
 
 @pytest.mark.slow

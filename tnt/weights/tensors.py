@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import io
 import json
 import os
 import re
+import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ import torch
 from torch import Tensor
 
 from tnt.untrusted.reading import json_of, memory, open_regular, unpacked_size
+from tnt.untrusted.writing import storing
 
 State = dict[str, Tensor]
 WRAPPERS = 4  # training scripts put a state dict into a dict, seldom into two
@@ -109,20 +113,27 @@ def write_tensors(tensors: State, metadata: dict[str, str], path: Path) -> None:
     from safetensors.torch import save_file
 
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        if path.suffix in (".pth", ".pt", ".tar"):
-            torch.save(tensors, temporary)
-        else:
-            try:
-                save_file(tensors, temporary, metadata=metadata)
-            except SafetensorError as error:  # a full disk
-                raise OSError(f"{path}: {error}") from error
-            _sort_metadata(temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    size = sum(tensor.nbytes for tensor in tensors.values())
+    with storing(path, size):
+        try:
+            if path.suffix in (".pth", ".pt", ".tar"):
+                content = io.BytesIO()
+                torch.save(tensors, content)  # into a file, it hides a full disk behind an error of its own
+                temporary.write_bytes(content.getbuffer())
+            else:
+                free = shutil.disk_usage(path.absolute().parent).free
+                try:
+                    save_file(tensors, temporary, metadata=metadata)
+                except SafetensorError as error:  # it tells what the system said in words alone
+                    if size > free:
+                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+                    raise OSError(errno.EIO, str(error), str(path)) from error
+                _sort_metadata(temporary)
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def _sort_metadata(path: Path) -> None:

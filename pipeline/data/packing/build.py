@@ -224,8 +224,8 @@ def _check_space(out: Path, work: Path, plan: PackingPlan) -> None:
     there = sum(path.stat().st_size for folder in (out, work) for path in folder.glob("*.tar"))
     free = shutil.disk_usage(out).free
     if plan.bytes - there > free:
-        needed = (plan.bytes - there) / 1e9
-        raise UserError(f"{out} has {free / 1e9:.2f} GB free; the set needs up to {needed:.2f} GB more")
+        more = plan.bytes - there
+        raise UserError(f"{out} has {free:,} bytes free; the set needs up to {more:,} more")
 
 
 def _refusal(notes: Notes, work: Path) -> WorkFailed:

@@ -24,6 +24,7 @@ from pipeline.config.typed import build
 from pipeline.errors import UserError
 from pipeline.files import locked, partial_name, publish_bytes
 from tnt.untrusted.reading import read_json, read_text
+from tnt.untrusted.writing import storing
 
 FOLDER = ".launches"
 LAUNCH, JOB, LOCK = "launch.json", "job", "lock"
@@ -75,7 +76,8 @@ class Launch:
         """
         path = self.directory / JOB
         partial = partial_name(path)
-        partial.write_text(f"{job}\n")
+        with storing(path):
+            partial.write_text(f"{job}\n")
         with contextlib.suppress(FileExistsError):
             os.link(partial, path)
         partial.unlink()

@@ -6,6 +6,7 @@ a launch without a job, a job of its name is looked for, so that nothing is subm
 was killed in between, or sbatch submitted but could not answer.
 """
 
+import contextlib
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -48,10 +49,10 @@ def look(runs: Path, earlier: Queue | None = None, age: float = 0.0) -> Queue:
     if earlier and earlier.noted == noted and None not in noted.values():
         return earlier
     kept = runs / launches.FOLDER / LISTING
-    if age and kept.exists() and time.time() - kept.stat().st_mtime < age:
+    if age and kept.exists() and 0 <= time.time() - kept.stat().st_mtime < age:  # the clock may be set back
         return Queue(noted, commands.jobs(read_text(kept)))
     lines = commands.listing()
-    if kept.parent.exists():
+    with contextlib.suppress(OSError):  # a disk that is full or read-only: others have to ask for themselves
         publish_bytes(kept, lines.encode())
     return Queue(noted, commands.jobs(lines))
 

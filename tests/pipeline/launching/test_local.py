@@ -4,6 +4,7 @@ import dataclasses
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -13,7 +14,7 @@ from pipeline.launching import local
 from pipeline.launching.local import Capacity, LocalRuns, _ready, _settled, _why, ask_to_end, capacity, name
 from pipeline.launching.plan import PlannedRun
 from pipeline.runs import records
-from pipeline.runs.attempts import FAILED, AttemptLog, now
+from pipeline.runs.attempts import FAILED, AttemptLog
 from pipeline.runs.directory import run_directory
 from pipeline.runs.log import tail
 from tests.pipeline.ranks import DEADLINE, ROOT, environment
@@ -110,15 +111,16 @@ def test_a_finished_run_is_not_started(family, tmp_path):
     assert work.done == {parent.id}
 
 
-def test_the_end_of_a_process_is_told_in_a_line(tmp_path):
-    assert _why(-signal.SIGKILL, tmp_path, 0.0) == "killed by SIGKILL"
-    assert _why(3, tmp_path, 0.0) == f"status 3; see {tmp_path / 'output.log'}"
+def test_the_end_of_a_process_is_told_in_a_line(tmp_path, monkeypatch):
+    assert _why(-signal.SIGKILL, tmp_path, 1) == "killed by SIGKILL"
+    assert _why(3, tmp_path, 1) == f"status 3; see {tmp_path / 'output.log'}"
     (tmp_path / "output.log").write_text("Traceback\nerror: no room\n")
-    assert _why(1, tmp_path, 0.0) == "no room"
+    assert _why(1, tmp_path, 1) == "no room"
     AttemptLog(tmp_path, 1).end(FAILED, "of the attempt before")
-    assert _why(1, tmp_path, now() + 1) == "no room"
+    assert _why(1, tmp_path, 2) == "no room"
+    monkeypatch.setattr(time, "time", lambda: 0.0)  # the clock was set back
     AttemptLog(tmp_path, 2).end(FAILED, "this one's")
-    assert _why(1, tmp_path, now() - 1) == "this one's"
+    assert _why(1, tmp_path, 2) == "this one's"
 
 
 def test_a_run_of_this_machine_is_no_part_of_the_job_around_it(family, monkeypatch):

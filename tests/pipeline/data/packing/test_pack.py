@@ -243,7 +243,7 @@ def test_foreign_tars_are_never_mixed_with_a_new_set(source, tmp_path):
 
 def test_too_little_space_is_told_before_anything_is_written(source, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
-    with pytest.raises(UserError, match=r"has 0\.00 GB free; the set needs up to"):
+    with pytest.raises(UserError, match=r"has 1,000 bytes free; the set needs up to"):
         make(source, tmp_path / "set", PACKING)
     assert not list(tmp_path.glob("set/**/*.tar"))
 

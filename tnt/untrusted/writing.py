@@ -1,0 +1,25 @@
+"""Writes whose errors name the file, and where its disk is full also what it needs and what there is."""
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+@contextmanager
+def storing(path: Path, needed: int = 0) -> Iterator[None]:
+    """Around the writes of `needed` bytes, 0 where nobody knows, to a file or a folder that is there."""
+    free = shutil.disk_usage(path.absolute().parent).free
+    try:
+        yield
+    except OSError as error:
+        if error.errno and error.filename is None:  # a write does not say of which file
+            error.filename = str(path)
+        if error.errno in FULL and error.strerror == os.strerror(error.errno):  # not said further inside
+            wanted = f"needs {needed:,} bytes, " if needed else ""
+            error.strerror += f": {wanted}has {free:,}"
+        raise
