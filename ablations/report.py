@@ -4,11 +4,13 @@ python ablations/report.py                          # prints them and writes res
 python ablations/report.py --scale demo --table 6
 python ablations/report.py --html                   # and draws them: one page, results/report.html
 python ablations/report.py --why table6/4           # where a figure comes from
+python ablations/report.py --audit table6/4         # replays a part of one of its runs
 python ablations/report.py --table 6 --crate 6.zip  # and all that it rests on, as an RO-Crate
 python pipeline/launch.py $(python ablations/report.py --missing --launch-args)
 """
 
 import argparse
+import random
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -24,7 +26,7 @@ from ablations.reporting.cells import own_scale
 from ablations.reporting.collect import Report, collect
 from ablations.reporting.figures import draw
 from ablations.reporting.judging.verdicts import UNEXPECTED
-from ablations.reporting.origin import explain
+from ablations.reporting.origin import explain, runs_of
 from ablations.reporting.page import render
 from ablations.reporting.sizes import KEPT
 from ablations.reporting.tables import Table, file_name
@@ -32,7 +34,7 @@ from ablations.reporting.text import files, terminal
 from ablations.reporting.text.grid import grids, setting_grid
 from pipeline.errors import UserError, command, unknown_name
 from pipeline.files import sha256
-from pipeline.runs import answers
+from pipeline.runs import answers, records
 from pipeline.runs.directory import WEIGHTS
 from pipeline.runs.provenance import code
 from tnt.untrusted.showing import shown
@@ -53,6 +55,9 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--table", metavar="NAME", help="print one: a number of the paper's, or an ablation")
     parser.add_argument(
         "--why", metavar="KEY", help="the runs, settings and command of a cell, as table6/4, or of a run's id"
+    )
+    parser.add_argument(
+        "--audit", metavar="KEY", help="replay a part of a run, or of one of a cell's, and compare the losses"
     )
     parser.add_argument("--missing", action="store_true", help="list the cells without runs")
     parser.add_argument(
@@ -102,6 +107,8 @@ def main(argv: Sequence[str]) -> int:
     if options.why:
         lines = explain(found, options.why, code().commit)
         print("\n".join(map(shown, lines)))
+    elif options.audit:
+        return _audit(found, options)
     elif options.missing:
         _missing(found, options)
     elif options.verify:
@@ -116,6 +123,14 @@ def main(argv: Sequence[str]) -> int:
         print(f"report: {shown(line)}", file=sys.stderr)
     failed |= options.strict and (bool(found.problems) or any(map(unexpected, found.tables)))
     return int(failed)
+
+
+def _audit(found: Report, options: argparse.Namespace) -> int:
+    from pipeline import audit  # trains
+
+    id = random.choice(runs_of(found, options.audit))
+    folder = records.folder_of(id, options.records)
+    return audit.main([f"run={id}", f"paths.runs={options.runs}", f"paths.records={folder}"])
 
 
 def _report(found: Report, chosen: str | None, results: Path) -> None:

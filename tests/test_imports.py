@@ -21,7 +21,7 @@ ORDER = (
     {"pipeline.config"},
     {"pipeline.runs"},
     {"pipeline.training"},
-    {"pipeline.train", "pipeline.evaluate", "pipeline.shards"},
+    {"pipeline.train", "pipeline.evaluate", "pipeline.audit", "pipeline.shards"},
     {"pipeline.launching"},
     {"ablations"},
     {"pipeline.launch"},

@@ -75,7 +75,7 @@ def _with_origins(ids: Sequence[str], known: Mapping[str, Record]) -> list[str]:
 
 def _add_run(crate: "ROCrate", record: Record, folders: Sequence[Path | str]) -> bool:
     """As an action: what it used, and what came of it. Whether its answers are there."""
-    folder = next(each for each in reversed(folders) if records.exists(each, record.id))
+    folder = records.folder_of(record.id, folders)
     # Revisions are the code's, which is named; all else is a config that train.py takes.
     settings = {name: value for name, value in record.science.items() if name != "revisions"}
     config = io.StringIO(yaml_text(settings))
