@@ -47,8 +47,9 @@ from tnt.untrusted.reading import read_json
 if TYPE_CHECKING:
     import torch
 
-COMPARED = ("loss", "grad_norm")
-ROUNDING = 0.01  # relative, of a step in another layout
+# What is compared, and by how much it may differ in another layout, relative: four or five times what a network
+# of the demo shows in bf16 within 27 steps. A learning rate 10 % larger moves its loss by 0.0045 within eight.
+ROUNDING = {"loss": 0.001, "grad_norm": 0.05}
 
 
 def main(argv: Sequence[str]) -> int:
@@ -78,17 +79,21 @@ def audit(
     config: RunConfig, record: Record, first: Checkpoint, last: int, ranks: Ranks, device: "torch.device"
 ) -> Audit:
     replayed, same = _replay(config, record, first, last, ranks, device)
-    tolerance = 0.0 if same else ROUNDING
     directory = run_directory(config, record.id)
     said, kept = _said(directory), _said(directory / CHECKPOINTS / name_of(last))
     shared = [step for step in replayed if step in said]
     gaps = {
-        step: max(_gap(replayed[step][name], said[step].get(name)) for name in COMPARED) for step in shared
+        name: {step: _gap(replayed[step][name], said[step][name]) for step in shared} for name in ROUNDING
     }
     faults = _contradictions(record, log.metrics(directory))
     if not shared or any(said.get(step) != row for step, row in kept.items()):
         faults.append(f"metrics.jsonl is not as the checkpoint of step {last} holds it")
-    faults += [f"step {step} is off by {gap:.2g}" for step, gap in gaps.items() if gap > tolerance]
+    faults += [
+        f"{name} of step {step} is off by {gap:.2g}"
+        for name, each in gaps.items()
+        for step, gap in each.items()
+        if gap > (0 if same else ROUNDING[name])
+    ]
     made_by = code()
     return Audit(
         record_sha256=sha256(records.record_path(config.paths.records, record.id)),
@@ -96,8 +101,8 @@ def audit(
         up_to=last,
         compared=len(shared),
         same_layout=same,
-        tolerance=tolerance,
-        largest=max(gaps.values(), default=0.0),
+        loss_gap=max(gaps["loss"].values(), default=0.0),
+        grad_norm_gap=max(gaps["grad_norm"].values(), default=0.0),
         fault=next(iter(faults), ""),
         by=getpass.getuser(),
         host=socket.gethostname(),
@@ -166,12 +171,12 @@ def _replay(
 
 def _said(directory: Path) -> dict[int, dict[str, Any]]:
     """What metrics.jsonl says of each step, in a run's directory or in a checkpoint."""
-    return {row["step"]: row for row in log.metrics(directory) if "grad_norm" in row}
+    return {row["step"]: row for row in log.metrics(directory) if row.keys() >= ROUNDING.keys()}
 
 
 def _contradictions(record: Record, lines: Sequence[Mapping[str, Any]]) -> list[str]:
     """Where the record and the run's last evaluation say different things."""
-    said = next((row for row in reversed(lines) if "evaluated" in row), {})
+    said: Mapping[str, Any] = next((row for row in reversed(lines) if "evaluated" in row), {})
     measured = {"top1": record.raw.top1} | ({"ema_top1": record.ema.top1} if record.ema else {})
     return [
         f"the record's {name} is not that of metrics.jsonl"

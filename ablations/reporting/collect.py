@@ -1,7 +1,7 @@
 """Puts records into the tables of a scale, and lists those that belong to none."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,7 +106,7 @@ def _audits(
     return {id: each for id, each in found.items() if each}, problems
 
 
-def _audited(table: Table, sound: Set[str]) -> Table:
+def _audited(table: Table, sound: set[str]) -> Table:
     """With the number of runs whose audits found nothing, in each entry."""
 
     def counted(entry: Entry) -> Entry:

@@ -26,9 +26,9 @@ class Audit:
     after: int  # the replay began with the checkpoint of this step
     up_to: int  # and ended with this one
     compared: int  # steps of which metrics.jsonl holds a line
-    same_layout: bool  # as the run's: to the last digit; else within `tolerance`
-    tolerance: float  # of loss and gradient norm, relative
-    largest: float  # relative difference that was met
+    same_layout: bool  # as the run's: they agree to the last digit; else within rounding
+    loss_gap: float  # the largest that was met, relative
+    grad_norm_gap: float
     fault: str  # the first that was found; "": all agrees
     by: str  # the user's name
     host: str
@@ -37,7 +37,7 @@ class Audit:
     dirty: bool
 
     def __str__(self) -> str:
-        kind = "to the last digit" if self.same_layout else f"within {self.tolerance:g} in another layout"
+        kind = "to the last digit" if self.same_layout else "within rounding, in another layout"
         came = f"does not agree: {self.fault}" if self.fault else f"{self.compared} agree {kind}"
         return f"steps {self.after + 1:,} to {self.up_to:,}, {came} ({self.by}, {self.host}, {self.time})"
 

@@ -83,7 +83,7 @@ def test_a_part_of_a_run_is_replayed_to_the_last_digit_and_the_report_says_so(co
     folders += ["--results", str(copy.folder), "--scale", "demo"]
     finish(start_ranks(1, [ROOT / "ablations/report.py", *folders, "--audit", copy.id]))
     [found] = copy.audits
-    assert (found.same_layout, found.tolerance, found.largest, found.fault) == (True, 0, 0, "")
+    assert (found.same_layout, found.loss_gap, found.grad_norm_gap, found.fault) == (True, 0, 0, "")
     assert found.compared == found.up_to - found.after
     assert (found.after, found.up_to) in [(1, 7), (7, 14), (14, 21), (21, 27), (27, 28)]
     assert report.main([*folders, "--why", copy.id]) == 0
@@ -96,7 +96,8 @@ def test_another_layout_agrees_within_rounding_and_says_so(copy):
     copy.audit("engine.micro_batch=24")
     [found] = copy.audits
     assert (found.same_layout, found.fault) == (False, "")
-    assert 0 < found.largest < found.tolerance == audit.ROUNDING
+    assert 0 < found.loss_gap < audit.ROUNDING["loss"] / 2
+    assert 0 < found.grad_norm_gap < audit.ROUNDING["grad_norm"] / 2
 
 
 def test_losses_that_were_changed_are_found(copy):
@@ -113,7 +114,7 @@ def test_losses_that_were_changed_are_found(copy):
     assert "is not what its record says" in copy.audit()
     first, second = copy.audits
     assert first.fault == f"metrics.jsonl is not as the checkpoint of step {first.up_to} holds it"
-    assert second.fault == f"step {second.after + 1} is off by 1e-09"
+    assert second.fault == f"loss of step {second.after + 1} is off by 1e-09"
 
 
 def test_a_record_that_was_changed_is_found(copy):

@@ -21,8 +21,8 @@ def told(shelf):
         up_to=1250,
         compared=5,
         same_layout=True,
-        tolerance=0.0,
-        largest=0.0,
+        loss_gap=0.0,
+        grad_norm_gap=0.0,
         fault="",
         by="ann",
         host="node17",
@@ -56,10 +56,15 @@ def test_a_cell_says_how_many_of_its_runs_were_audited(told, run, shelf):
 
 def test_an_audit_that_found_another_run_is_no_praise(told, run):
     first, said, path = told
-    audits.publish(path, [said, dataclasses.replace(said, fault="step 1003 is off by 0.2", largest=0.2)])
+    audits.publish(
+        path, [said, dataclasses.replace(said, fault="loss of step 1003 is off by 0.2", loss_gap=0.2)]
+    )
     code, out, err = run("--table", "6", "--strict")
     assert code == 1
-    assert f"the audit of {first.id}: steps 1,001 to 1,250, does not agree: step 1003 is off by 0.2" in err
+    assert (
+        f"the audit of {first.id}: steps 1,001 to 1,250, does not agree: loss of step 1003 is off by 0.2"
+        in err
+    )
     assert "(n=2)" in out
 
 
