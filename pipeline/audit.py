@@ -47,8 +47,8 @@ from tnt.untrusted.reading import read_json
 if TYPE_CHECKING:
     import torch
 
-# What is compared, and by how much it may differ in another layout, relative: four or five times what a network
-# of the demo shows in bf16 within 27 steps. A learning rate 10 % larger moves its loss by 0.0045 within eight.
+# What is compared, and by how much it may differ in another layout, relative: four or five times what a small
+# network shows in bf16 within 27 steps. A learning rate larger by 10 % moves its loss by 0.0045 within 8.
 ROUNDING = {"loss": 0.001, "grad_norm": 0.05}
 
 
