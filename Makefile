@@ -23,7 +23,9 @@ demo: .venv/demo  ## an ablation on scikit-learn's digits, from shards to a tabl
 	$(BIN)/python ablations/report.py --scale demo --table 6 --html \
 		--records demo/records --runs demo/runs --results demo/results
 
-PYTEST := $(BIN)/pytest --numprocesses logical --maxprocesses 8 --dist loadgroup
+# One process more than cores, up to eight: the one that tests Slurm mostly waits.
+PROCESSES = $(shell n=$$(($$(getconf _NPROCESSORS_ONLN) + 1)); echo $$((n < 8 ? n : 8)))
+PYTEST = $(BIN)/pytest --numprocesses $(PROCESSES) --dist loadgroup
 
 test: setup lint  ## ruff, mypy and all tests
 	$(PYTEST)

@@ -4,10 +4,13 @@ python ablations/report.py                          # prints them and writes res
 python ablations/report.py --scale demo --table 6
 python ablations/report.py --html                   # and draws them: one page, results/report.html
 python ablations/report.py --why table6/4           # where a figure comes from
+python ablations/report.py --audit table6/4         # replays a part of one of its runs
+python ablations/report.py --table 6 --crate 6.zip  # and all that it rests on, as an RO-Crate
 python pipeline/launch.py $(python ablations/report.py --missing --launch-args)
 """
 
 import argparse
+import random
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -18,19 +21,20 @@ try:
 except ModuleNotFoundError:
     sys.exit("error: not installed for this Python; `make demo` installs into .venv: activate that")
 
+from ablations.reporting import crate
 from ablations.reporting.cells import own_scale
 from ablations.reporting.collect import Report, collect
 from ablations.reporting.figures import draw
 from ablations.reporting.judging.verdicts import UNEXPECTED
-from ablations.reporting.origin import explain
+from ablations.reporting.origin import explain, runs_of
 from ablations.reporting.page import render
 from ablations.reporting.sizes import KEPT
-from ablations.reporting.tables import Table
+from ablations.reporting.tables import Table, file_name
 from ablations.reporting.text import files, terminal
 from ablations.reporting.text.grid import grids, setting_grid
 from pipeline.errors import UserError, command, unknown_name
 from pipeline.files import sha256
-from pipeline.runs import answers
+from pipeline.runs import answers, records
 from pipeline.runs.directory import WEIGHTS
 from pipeline.runs.provenance import code
 from tnt.untrusted.showing import shown
@@ -52,6 +56,9 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--why", metavar="KEY", help="the runs, settings and command of a cell, as table6/4, or of a run's id"
     )
+    parser.add_argument(
+        "--audit", metavar="KEY", help="replay a part of a run, or of one of a cell's, and compare the losses"
+    )
     parser.add_argument("--missing", action="store_true", help="list the cells without runs")
     parser.add_argument(
         "--launch-args", action="store_true", help="with --missing: as arguments of launch.py"
@@ -65,6 +72,9 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--figures", action="store_true", help="draw figures too, into results/figures/")
     parser.add_argument(
         "--html", action="store_true", help="draw figures; all on one page, results/report.html"
+    )
+    parser.add_argument(
+        "--crate", metavar="FILE", help="pack records, answers, settings and tables into an RO-Crate, a .zip"
     )
     parser.add_argument(
         "--strict", action="store_true", help="exit 1 where a record does not count, or a control fails"
@@ -89,12 +99,16 @@ def main(argv: Sequence[str]) -> int:
     options = arguments(argv)
     if options.launch_args and not options.missing:
         raise UserError("--launch-args goes with --missing")
+    if options.crate and not options.crate.endswith(".zip"):
+        raise UserError(f"--crate {options.crate} is one archive: give it a name that ends in .zip")
     results = Path(options.results)
     found = collect(options.records, options.scale, counted=KEPT, refresh=options.refresh)
     failed = False
     if options.why:
         lines = explain(found, options.why, code().commit)
         print("\n".join(map(shown, lines)))
+    elif options.audit:
+        return _audit(found, options)
     elif options.missing:
         _missing(found, options)
     elif options.verify:
@@ -103,16 +117,26 @@ def main(argv: Sequence[str]) -> int:
         _report(found, options.table, results)
         if options.figures or options.html:
             _draw(found, results, Path(options.runs), options.html)
+        if options.crate:
+            _pack(found, options, results)
     for line in (*found.problems, *found.notes):
         print(f"report: {shown(line)}", file=sys.stderr)
     failed |= options.strict and (bool(found.problems) or any(map(unexpected, found.tables)))
     return int(failed)
 
 
+def _audit(found: Report, options: argparse.Namespace) -> int:
+    from pipeline import audit  # trains
+
+    id = random.choice(runs_of(found, options.audit))
+    folder = records.folder_of(id, options.records)
+    return audit.main([f"run={id}", f"paths.runs={options.runs}", f"paths.records={folder}"])
+
+
 def _report(found: Report, chosen: str | None, results: Path) -> None:
     """Write all tables; print them, or the one that was asked for."""
     tables, fixed = _chosen(found, chosen), list(map(setting_grid, found.settings))
-    folder = results / "tables" / ("" if found.scale == "paper" else found.scale)
+    folder = _folder(found, results)
     files.write(folder, found.tables, fixed)
     terminal.show(
         [each for each in fixed if chosen in (None, each.name, each.name.removeprefix("table"))]
@@ -122,6 +146,20 @@ def _report(found: Report, chosen: str | None, results: Path) -> None:
     here = sum(1 for record in found.records.values() if record.scale == found.scale)
     rest = f", {len(found.others)} belong to no table" if found.others else ""
     print(f"{here} records at scale {found.scale} give {count} values{rest}; tables in {folder}/")
+
+
+def _pack(found: Report, options: argparse.Namespace, results: Path) -> None:
+    tables, path = _chosen(found, options.table), Path(options.crate)
+    names = {f"{file_name(table)}{ending}" for table in tables for ending in files.ENDINGS}
+    written = [each for each in sorted(_folder(found, results).iterdir()) if each.name in names]
+    lacking = crate.write(path, tables, written, found.records, options.records)
+    rest = f"; without the answers of {', '.join(lacking)}, which are not there" if lacking else ""
+    print(f"packed into {path}{rest}")
+
+
+def _folder(found: Report, results: Path) -> Path:
+    """Of the tables of a scale."""
+    return results / "tables" / ("" if found.scale == "paper" else found.scale)
 
 
 def _draw(found: Report, results: Path, runs: Path, html: bool) -> None:

@@ -2,13 +2,15 @@
 
 import dataclasses
 import html
+import importlib
 import inspect
+import io
 import os
 import re
-import subprocess
 import sys
 import typing
 from collections.abc import Iterator
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,19 +32,26 @@ from tnt.config import TNTConfig  # noqa: E402
 ELSEWHERE = {
     "slurm/README.md": "cluster.md",
     "results/README.md": "records.md",
+    "benchmarks/README.md": "benchmarks.md",
     "benchmarks/LOG.md": "measured.md",
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
 }
 GPUS = ("RTX 3090", "A100", "H100")
-COMMANDS = (
-    "pipeline/launch.py",
-    "pipeline/train.py",
-    "pipeline/evaluate.py",
-    "pipeline/shards.py",
-    "ablations/report.py",
-    *(f"-m tnt.{name}" for name in ("predict", "features", "figures", "export", "weights", "complexity")),
-)
+# Each command, and the module whose `main` it calls.
+COMMANDS = {
+    "pipeline/launch.py": "pipeline.launch",
+    "pipeline/train.py": "pipeline.train",
+    "pipeline/evaluate.py": "pipeline.evaluate",
+    "pipeline/shards.py": "pipeline.shards",
+    "ablations/report.py": "ablations.report",
+    "-m tnt.predict": "tnt.predict",
+    "-m tnt.features": "tnt.features",
+    "-m tnt.figures": "tnt.figures.command",
+    "-m tnt.export": "tnt.export",
+    "-m tnt.weights": "tnt.weights.models",
+    "-m tnt.complexity": "tnt.complexity.sizes",
+}
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -98,11 +107,12 @@ def costs_page() -> str:
 
 def commands_page() -> str:
     parts = ["# Commands\n\nEach says this with `--help`.\n"]
-    for command in COMMANDS:
-        words = [sys.executable, *command.split(), "--help"]
-        environment = os.environ | {"COLUMNS": "100", "NO_COLOR": "1"}
-        done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
-        parts.append(f"## `python {command}`\n\n```text\n{done.stdout.strip()}\n```\n")
+    for command, module in COMMANDS.items():
+        main, said = importlib.import_module(module).main, io.StringIO()
+        with redirect_stdout(said), suppress(SystemExit):
+            sys.argv = [command.split("/")[-1]]
+            main(["--help"])
+        parts.append(f"## `python {command}`\n\n```text\n{said.getvalue().strip()}\n```\n")
     return "\n".join(parts)
 
 

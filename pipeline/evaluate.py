@@ -148,12 +148,8 @@ def _of_run(id: str, others: Sequence[str], asked: RunConfig) -> tuple[RunConfig
         raise UserError(f"run={id} has its own {', '.join(sorted(fixed))}; leave that out")
     values, chosen = configs.plain(configs.read(directory / CONFIG)), configs.plain(asked)
     size = values["data"]["image_size"]
-    for name in (*MACHINE, *(name for name in names if name.split(".")[0] in ("data", "precision"))):
-        *sections, last = name.split(".")
-        ours, theirs = values, chosen
-        for section in sections:
-            ours, theirs = ours[section], theirs[section]
-        ours[last] = theirs[last]
+    configs.take(values, chosen, MACHINE)
+    configs.take(values, chosen, (name for name in names if name.split(".")[0] in ("data", "precision")))
     if "data.image_size" in names:
         size = asked.data.image_size
     for part in (values["model"], values["data"], values["data"]["augmentation"]):

@@ -108,8 +108,11 @@ def train(run: Run, device: "torch.device", interrupt: Interrupt, attempt: Attem
     config, ranks = run.config, run.ranks
     apart = Ranks(ranks.place, timedelta(seconds=config.cluster.start_timeout))
     with contextlib.ExitStack() as stack:
-        checkpoints = stack.enter_context(Checkpoints(run.directory / CHECKPOINTS, apart, config.engine.keep))
         trainer = stack.enter_context(Trainer(config, ranks, device))
+        engine = config.engine
+        part = trainer.steps / engine.keep_for_audit if engine.keep_for_audit else 0
+        folder = run.directory / CHECKPOINTS
+        checkpoints = stack.enter_context(Checkpoints(folder, apart, engine.keep, part))
         size = RunSize(trainer.steps, trainer.loader.steps_per_epoch, config.recipe.global_batch, ranks.world)
         values = configs.plain(config)
         state = RunState(attempt.number, ranks.place.job, ranks.place.cluster)

@@ -21,7 +21,7 @@ ORDER = (
     {"pipeline.config"},
     {"pipeline.runs"},
     {"pipeline.training"},
-    {"pipeline.train", "pipeline.evaluate", "pipeline.shards"},
+    {"pipeline.train", "pipeline.evaluate", "pipeline.audit", "pipeline.shards"},
     {"pipeline.launching"},
     {"ablations"},
     {"pipeline.launch"},
@@ -66,6 +66,7 @@ DOORS = {
     "wandb": {"pipeline/training/trackers.py"},
     "webdataset": {"pipeline/data/loading/stream_worker.py"},
     "jinja2": {"ablations/reporting/page/render.py"},
+    "rocrate": {"ablations/reporting/crate.py"},
     "markupsafe": {"ablations/reporting/page/render.py"},
     "cv2": {"pipeline/data/augmentation/randaugment.py"},
     "triton": {

@@ -22,7 +22,7 @@ from ablations.reporting.tables import (
 )
 from pipeline.config.identity import science
 from pipeline.config.overrides import compose
-from pipeline.errors import unknown_name
+from pipeline.errors import UserError, unknown_name
 from pipeline.runs.records import Measures, Record
 
 LAUNCH = "python pipeline/launch.py"
@@ -48,11 +48,24 @@ def explain(report: Report, key: str, head: str = "") -> list[str]:
                 lines += _origins(report, table, row, cell, head)
     if not lines and key in report.records:
         lines = [f"run {key} belongs to no table of scale {report.scale}"]
-        lines += _aligned(provenance(report.records[key]))
+        lines += _aligned([*provenance(report.records[key]), *audited(report, key)])
     if not lines:
         keys = [entry.key for table in report.tables for entry in table.entries if entry.key]
         raise unknown_name("cell", key, dict.fromkeys(keys))
     return lines
+
+
+def runs_of(report: Report, key: str) -> list[str]:
+    """Of a cell or a row, found as by `explain`; or the one whose id it is."""
+    if key in report.records:
+        return [key]
+    rows = [(table, row) for table in report.tables for row in table.rows]
+    meant = [entry for table, row in rows for entry in row.entries if _meant(table, row, entry, key)]
+    found = dict.fromkeys(id for entry in meant for id in entry.records)
+    if not found:
+        explain(report, key)  # refuses a name that is none
+        raise UserError(f"{key} has no runs yet")
+    return list(found)
 
 
 def effect_lines(table: Table, row: TableRow) -> list[str]:
@@ -83,6 +96,11 @@ def provenance(record: Record) -> list[tuple[str, str]]:
         faults = f"{record.skipped_steps} steps skipped, {record.damaged_samples} samples replaced"
         lines.append(("faults", faults))
     return [*lines, *(("event", event) for event in record.events)]
+
+
+def audited(report: Report, id: str) -> list[tuple[str, str]]:
+    """What the replays of a run's parts came to, as `provenance`."""
+    return [("audited", str(audit)) for audit in report.audits.get(id, ())]
 
 
 def settings(cell: CellConfig, record: Record | None = None) -> list[str]:
@@ -146,6 +164,7 @@ def _origins(report: Report, table: Table, row: TableRow, key: str, head: str) -
         record = report.records[id]
         lines = [
             *provenance(record),
+            *audited(report, id),
             ("settings", " ".join(settings(cell, record)) or "none: the plain run"),
             ("again", command(report, cell, [record.seed], record)),
         ]

@@ -30,6 +30,7 @@ class Entry:
     values: tuple[float, ...] = ()  # ours, one a seed
     seeds: tuple[int, ...] = ()
     records: tuple[str, ...] = ()  # the runs' ids
+    audited: int = 0  # of them, replayed in part with the same losses
     images: int = 0  # that each value was measured on
     half: float | None = None  # of the 95 % interval of our mean, on these images
     delta_half: float | None = None  # of that of delta
@@ -150,7 +151,8 @@ def ours(entry: Entry) -> str:
     if entry.mean is None:
         return NONE
     spread = "" if entry.half is None else f" ± {entry.half:.2f}"
-    return f"{entry.mean:.2f}{spread} (n={entry.n})"
+    audited = f", {entry.audited} audited" if entry.audited else ""
+    return f"{entry.mean:.2f}{spread} (n={entry.n}{audited})"
 
 
 def delta(entry: Entry) -> str:

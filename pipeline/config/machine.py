@@ -31,6 +31,7 @@ ENGINE_RANGES = {
     "checkpoint_every": COUNTS,
     "checkpoint_minutes": NUMBERS,
     "failed_saves": COUNTS,
+    "keep_for_audit": NUMBERS,
 }
 CLUSTER_RANGES = {
     **dict.fromkeys(("jobs", "nodes", "gpus", "cpus", "lead", "max_parallel"), NUMBERS),
@@ -52,6 +53,7 @@ class EngineConfig:
     checkpoint_every: int = 1  # epochs, see checkpoint_minutes
     checkpoint_minutes: float = 15.0  # and this often within an epoch; 0 = only at ends of epochs
     keep: int = 2  # newest checkpoints kept, beside the best
+    keep_for_audit: int = 0  # and the oldest of each of so many equal parts of the run, see audit.py
     failed_saves: int = 4  # so many checkpoints in a row that cannot be stored end the run
     profile: str = ""  # steps of a start to be traced, as 10-20
 

@@ -1,6 +1,7 @@
 """A run's config: dataclasses, and the file that holds them. Nothing here needs torch."""
 
 import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,16 @@ def from_plain(values: dict[str, Any]) -> RunConfig:
     network = build(kind, {k: v for k, v in values.get("model", {}).items() if k != "name"}, "model")
     others = {key: value for key, value in values.items() if key != "model"}
     return build(RunConfig, others, "", model=ModelConfig(typed(str, name, "model.name"), network))
+
+
+def take(values: dict[str, Any], others: dict[str, Any], names: Iterable[str]) -> None:
+    """Set in nested values what others have under these names, as engine or data.root."""
+    for name in names:
+        *sections, last = name.split(".")
+        ours, theirs = values, others
+        for section in sections:
+            ours, theirs = ours[section], theirs[section]
+        ours[last] = theirs[last]
 
 
 def write(config: RunConfig, path: Path) -> None:

@@ -52,7 +52,8 @@ def cost(
     config = run.config
     images, found = work(config), rate(config, device, known, told)
     params, _ = size(science(config)["model"])
-    disk = params * (STATE * (config.engine.keep + 2) + 8)  # the kept, the best, the next; the weights
+    kept = config.engine.keep + config.engine.keep_for_audit
+    disk = params * (STATE * (kept + 2) + 8)  # the kept, the best, the next; the weights
     if images is None:
         why = "the size of its data is not known"
         return Cost(None, None, None, devices, disk, found.factor, found.known, why)

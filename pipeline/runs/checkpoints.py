@@ -65,10 +65,11 @@ class Checkpoints(AbstractContextManager):
     threads must not meet.
     """
 
-    def __init__(self, root: Path, ranks: Ranks | None = None, keep: int = 2) -> None:
+    def __init__(self, root: Path, ranks: Ranks | None = None, keep: int = 2, part: float = 0) -> None:
+        """`keep` newest are kept, and where `part` is given the oldest of each so many steps."""
         if keep < 2:
             raise UserError(f"keep is {keep}; two checkpoints at least, or one damaged file loses the run")
-        self.root, self.keep = root, keep
+        self.root, self.keep, self.part = root, keep, part
         self.ranks = ranks or Ranks(Place("plain"))
         self._writer = ThreadPoolExecutor(1, "checkpoint")
         self._begun: Future[Path] | None = None
@@ -167,9 +168,11 @@ class Checkpoints(AbstractContextManager):
         self._retain(best)
 
     def _retain(self, best: int) -> None:
-        """Keep the newest, the best, and the pinned; what goes loses its name first."""
-        for step, path in sorted(published(self.root))[: -self.keep]:
-            if step != best and not (path / PINNED).exists():
+        """Keep the newest, the best, the parts' and the pinned; what goes loses its name first."""
+        found = sorted(published(self.root))
+        oldest = {step // self.part: step for step, _ in reversed(found)} if self.part else {}
+        for step, path in found[: -self.keep]:
+            if step not in (best, *oldest.values()) and not (path / PINNED).exists():
                 trash = self.root / f"{TRASH}{path.name}-{secrets.token_hex(4)}"
                 os.rename(path, trash)
                 shutil.rmtree(trash, ignore_errors=True)

@@ -14,8 +14,8 @@ from tnt.untrusted.reading import open_regular, other_than, read_bytes
 from tnt.untrusted.showing import shown
 from tnt.untrusted.writing import storing
 
-NUMBERS = ("time", "start", "steps", "images", "images_per_second", "epoch", "evaluated", "loss", "top1",
-           "ema_top1")  # fmt: skip
+NUMBERS = ("time", "start", "steps", "images", "images_per_second", "epoch", "evaluated", "loss", "grad_norm",
+           "top1", "ema_top1")  # fmt: skip
 TAIL = 1 << 16  # bytes of a log's end that are read: hundreds of lines
 
 

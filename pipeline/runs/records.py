@@ -172,6 +172,11 @@ def record_path(directory: Path | str, id: str) -> Path:
     return Path(directory) / f"{id}.json"
 
 
+def folder_of(id: str, folders: Sequence[Path | str]) -> Path | str:
+    """In which a run's record lies; where several have one, the last counts."""
+    return next(each for each in reversed(folders) if exists(each, id))
+
+
 def packages_path(directory: Path | str, layout: RunLayout) -> Path:
     """Beside the records, as one list is that of many runs."""
     return Path(directory) / f"packages-{layout.packages[:12]}.txt"
@@ -210,8 +215,7 @@ def read(path: Path) -> Record:
 
 def _check_hash(values: dict[str, Any], path: Path) -> None:
     """Take away the file's schema and its hash of itself, and refuse it if the hash is not of the rest."""
-    digest = values.pop("sha256", None)
-    if digest != _digest(values):
+    if values.pop("sha256", None) != digest(values):
         raise BadRecord(f"{path} was edited or damaged: it does not match its own sha256; run it again")
     del values["schema"]
 
@@ -229,11 +233,11 @@ def read_all(directory: Path | str) -> tuple[list[Record], list[str]]:
 
 def _encoded(record: Record) -> bytes:
     values = {"schema": SCHEMA} | listed(dataclasses.asdict(record))
-    values["sha256"] = _digest(values)
+    values["sha256"] = digest(values)
     return (json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-def _digest(values: dict[str, Any]) -> str:
+def digest(values: dict[str, Any]) -> str:
     text = json.dumps(values, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 

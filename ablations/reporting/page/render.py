@@ -92,6 +92,7 @@ def _details(report: Report) -> Iterator[CellDetails]:
                     runs=tuple(
                         (
                             *origin.provenance(record),
+                            *origin.audited(report, record.id),
                             ("of code", f"git checkout {record.commit}"),
                             ("again", origin.command(report, cell, [record.seed], record)),
                         )

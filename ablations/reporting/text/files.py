@@ -110,6 +110,7 @@ def frame(table: Table) -> "pd.DataFrame":
             "mean": entry.mean,
             "std": entry.std,
             "n": entry.n,
+            "audited": entry.audited,
             "half": entry.half,
             "delta": entry.delta,
             "delta_half": entry.delta_half,
@@ -124,7 +125,7 @@ def frame(table: Table) -> "pd.DataFrame":
         for row in table.rows
         for entry in row.entries
     ]
-    whole = dict.fromkeys(("params", "macs", "n", "images"), "Int64")
+    whole = dict.fromkeys(("params", "macs", "n", "audited", "images"), "Int64")
     return pd.DataFrame(lines).astype(whole).round(PLACES)
 
 

@@ -118,6 +118,16 @@ def test_newest_best_and_pinned_are_kept(tmp_path):
     assert problem_with(tmp_path / name_of(2)) == ""
 
 
+def test_the_oldest_of_each_part_of_the_run_is_kept(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=2, part=14 / 3)
+    for step in range(1, 15):
+        publish(checkpoints, step)
+    assert steps(tmp_path) == [1, 5, 10, 13, 14]
+    resumed = Checkpoints(tmp_path, keep=2, part=14 / 3)
+    publish(resumed, 15)
+    assert steps(tmp_path) == [1, 5, 10, 14, 15]
+
+
 def test_fewer_than_two_kept_is_refused(tmp_path):
     with pytest.raises(UserError, match="keep is 1"):
         Checkpoints(tmp_path, keep=1)
