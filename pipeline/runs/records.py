@@ -26,10 +26,9 @@ import numpy as np
 from pipeline.config.identity import completed, id_of, is_run_id
 from pipeline.config.typed import build, listed, typed
 from pipeline.errors import UserError, WorkFailed, command
-from pipeline.files import flush_directory, partial_name
+from pipeline.files import flush_directory, partial_name, publish_bytes
 from pipeline.runs import answers
 from tnt.untrusted.reading import BadFile, read_json
-from tnt.untrusted.writing import storing
 
 SCHEMA = 2  # 1: ids named every setting, whether or not it differed from its birth value
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
@@ -151,11 +150,7 @@ def publish(record: Record, directory: Path | str) -> Path:
     path = record_path(directory, record.id)
     partial = partial_name(path)
     try:
-        content = _encoded(record)
-        with storing(path, len(content)), open(partial, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        publish_bytes(partial, _encoded(record))
         try:
             os.link(partial, path)  # unlike a rename, it never replaces
         except FileExistsError:
