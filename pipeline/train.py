@@ -111,8 +111,7 @@ def train(run: Run, device: "torch.device", interrupt: Interrupt, attempt: Attem
         trainer = stack.enter_context(Trainer(config, ranks, device))
         engine = config.engine
         part = trainer.steps / engine.keep_for_audit if engine.keep_for_audit else 0
-        folder = run.directory / CHECKPOINTS
-        checkpoints = stack.enter_context(Checkpoints(folder, apart, engine.keep, part))
+        checkpoints = stack.enter_context(Checkpoints(run.directory / CHECKPOINTS, apart, engine.keep, part))
         size = RunSize(trainer.steps, trainer.loader.steps_per_epoch, config.recipe.global_batch, ranks.world)
         values = configs.plain(config)
         state = RunState(attempt.number, ranks.place.job, ranks.place.cluster)

@@ -149,9 +149,8 @@ def publish(record: Record, directory: Path | str) -> Path:
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     path = record_path(directory, record.id)
-    partial = partial_name(path)
+    partial, content = partial_name(path), _encoded(record)
     try:
-        content = _encoded(record)
         with storing(path, len(content)), open(partial, "wb") as file:
             file.write(content)
             file.flush()
@@ -196,10 +195,8 @@ def read(path: Path) -> Record:
     if "schema" not in values:
         raise BadRecord(f"{path} is no record")
     if values["schema"] == 1:
-        raise BadRecord(
-            f"{path} has schema 1, this code reads {SCHEMA}; "
-            f"python -m pipeline.runs.records migrate {shlex.quote(str(path.parent))}"
-        )
+        cure = f"python -m pipeline.runs.records migrate {shlex.quote(str(path.parent))}"
+        raise BadRecord(f"{path} has schema 1, this code reads {SCHEMA}; {cure}")
     if values["schema"] != SCHEMA:
         raise BadRecord(f"{path} has schema {values['schema']}, this code reads {SCHEMA}; update the code")
     _check_hash(values, path)
