@@ -74,10 +74,12 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
         "--html", action="store_true", help="draw figures; all on one page, results/report.html"
     )
     parser.add_argument(
-        "--crate", metavar="FILE", help="pack records, answers, settings and tables into an RO-Crate, a .zip"
+        "--crate", metavar="FILE", help="pack records, answers, settings, tables into an RO-Crate, a .zip"
     )
     parser.add_argument(
-        "--strict", action="store_true", help="exit 1 where a record does not count, or a control fails"
+        "--strict",
+        action="store_true",
+        help="exit 1 where a record does not count, a control or an audit fails",
     )
     parser.add_argument("--refresh", action="store_true", help="count parameters and multiply-adds again")
     folders = parser.add_argument_group("folders")
@@ -150,7 +152,8 @@ def _report(found: Report, chosen: str | None, results: Path) -> None:
 
 def _pack(found: Report, options: argparse.Namespace, results: Path) -> None:
     tables, path = _chosen(found, options.table), Path(options.crate)
-    names = {f"{file_name(table)}{ending}" for table in tables for ending in files.ENDINGS}
+    endings = (*files.ENDINGS, files.EFFECTS)
+    names = {f"{file_name(table)}{ending}" for table in tables for ending in endings}
     written = [each for each in sorted(_folder(found, results).iterdir()) if each.name in names]
     lacking = crate.write(path, tables, written, found.records, options.records)
     rest = f"; without the answers of {', '.join(lacking)}, which are not there" if lacking else ""

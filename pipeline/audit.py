@@ -11,6 +11,7 @@ results/audits/<id>.json, and the report shows it.
 
 import getpass
 import math
+import os
 import random
 import socket
 import sys
@@ -64,9 +65,10 @@ def main(argv: Sequence[str]) -> int:
     place, engine = find_place(), config.engine
     device = find_device(engine.device, place, engine.threads, engine.deterministic)
     with joined(place, device, config.cluster.start_timeout) as ranks:
+        path = audits.path_of(config.paths.records, record.id)
+        ranks.lead(lambda: audits.read(path))  # one that was edited is refused now, not after the work
         first, last = ranks.lead(lambda: _interval(run_directory(config, record.id) / CHECKPOINTS))
         found = audit(config, record, first, last, ranks, device)
-        path = audits.path_of(config.paths.records, record.id)
         if ranks.rank == 0:
             audits.publish(path, [*audits.read(path), found])
             print(f"run {record.id}: {found}; {path}")
@@ -104,7 +106,7 @@ def audit(
         loss_gap=max(gaps["loss"].values(), default=0.0),
         grad_norm_gap=max(gaps["grad_norm"].values(), default=0.0),
         fault=next(iter(faults), ""),
-        by=getpass.getuser(),
+        by=_user(),
         host=socket.gethostname(),
         time=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         commit=made_by.commit,
@@ -183,6 +185,13 @@ def _contradictions(record: Record, lines: Sequence[Mapping[str, Any]]) -> list[
         for name, value in measured.items()
         if said.get(name) != value
     ]
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container may know the number alone
+        return f"user {os.getuid()}"
 
 
 def _gap(mine: float, said: float | None) -> float:

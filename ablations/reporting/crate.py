@@ -1,6 +1,6 @@
 """A table with all that it rests on, as an RO-Crate: one zip that others can archive, search and check.
 
-It holds the table's files, and of each run its record, its settings and its answers; code and data are named
+It holds the table's files, and of each run its record, settings, answers and audits; code and data are named
 by commit and fingerprint. A run that started from another's weights brings that one along.
 """
 
@@ -13,7 +13,7 @@ from ablations.reporting.tables import Table, heading
 from pipeline.config.run import yaml_text
 from pipeline.errors import UserError, WorkFailed
 from pipeline.files import published, sha256
-from pipeline.runs import answers, records
+from pipeline.runs import answers, audits, records
 from pipeline.runs.records import Record
 
 if TYPE_CHECKING:
@@ -85,6 +85,8 @@ def _add_run(crate: "ROCrate", record: Record, folders: Sequence[Path | str]) ->
     there = found.is_file() and sha256(found) == record.answers_sha256
     if there:
         results.append(_add(crate, found, f"answers/{found.name}"))
+    if (audited := audits.path_of(folder, record.id)).is_file():
+        results.append(_add(crate, audited, f"audits/{audited.name}"))
     crate.add_action(
         _code(crate, record),
         identifier=f"#run-{record.id}",

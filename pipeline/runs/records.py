@@ -191,10 +191,8 @@ def read(path: Path) -> Record:
     if "schema" not in values:
         raise BadRecord(f"{path} is no record")
     if values["schema"] == 1:
-        raise BadRecord(
-            f"{path} has schema 1, this code reads {SCHEMA}; "
-            f"python -m pipeline.runs.records migrate {shlex.quote(str(path.parent))}"
-        )
+        cure = f"python -m pipeline.runs.records migrate {shlex.quote(str(path.parent))}"
+        raise BadRecord(f"{path} has schema 1, this code reads {SCHEMA}; {cure}")
     if values["schema"] != SCHEMA:
         raise BadRecord(f"{path} has schema {values['schema']}, this code reads {SCHEMA}; update the code")
     _check_hash(values, path)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 PLACES = 4  # decimals in CSV: a tenth of an image of 50,000 is 0.0002 %
 ENDINGS = (".md", ".tex", ".csv")
+EFFECTS = "-effects.csv"
 LATEX = str.maketrans(
     {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
      "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "−": "$-$",
@@ -32,7 +33,7 @@ def write(folder: Path, tables: Sequence[Table], settings: Sequence[Grid]) -> li
         files |= {f"{name}.md": markdown(shown), f"{name}.tex": "\n".join(map(latex, shown))}
         files[f"{name}.csv"] = csv_of(frame(table))
         if table.effects:
-            files[f"{name}-effects.csv"] = csv_of(effect_frame(table))
+            files[f"{name}{EFFECTS}"] = csv_of(effect_frame(table))
     for lines in settings:
         files |= {f"{lines.name}.md": markdown([lines]), f"{lines.name}.tex": latex(lines)}
     try:

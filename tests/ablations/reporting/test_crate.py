@@ -10,7 +10,7 @@ from ablations import report
 from pipeline.config import run as configs
 from pipeline.config.identity import run_id
 from pipeline.errors import UserError
-from pipeline.runs import answers
+from pipeline.runs import answers, audits
 from pipeline.runs.records import record_path
 
 TOP_FIVE = np.zeros(360, answers.row_type(10))
@@ -29,6 +29,7 @@ def packed(shelf):
     shelf.add("inner_heads", "8", 96.0, overrides=demo)
     (folder.parent / "answers").mkdir()
     kept.rename(answers.path_of(folder, told[0].id))
+    audits.publish(audits.path_of(folder, told[0].id), [])
     answers.path_of(folder, told[1].id).write_bytes(b"of another run")
 
     def pack(*arguments: str) -> ROCrate:
@@ -47,7 +48,8 @@ def test_a_crate_holds_the_tables_records_settings_and_answers(packed, shelf, ca
     names = {entity.id for entity in crate.data_entities}
     assert {each for each in names if each.startswith("records/")} == {f"records/{r.id}.json" for r in told}
     assert {each for each in names if each.startswith("answers/")} == {f"answers/{with_answers.id}.npz"}
-    assert {"tables/table7.md", "tables/table7.csv", "tables/table7.tex"} <= names
+    assert {f"tables/table7{ending}" for ending in (".md", ".csv", ".tex", "-effects.csv")} <= names
+    assert f"audits/{with_answers.id}.json" in names
     assert not [name for name in names if "table6" in name]
     assert f"without the answers of {', '.join(each.id for each in without)}" in capsys.readouterr().out
     for entity in crate.data_entities:
