@@ -37,7 +37,7 @@ def edited(path: Path, folder: Path, change) -> None:
     values.pop("sha256")
     schema = values.pop("schema")
     values["id"] = id_of(values["science"], values["fingerprint"])
-    values = {"schema": schema} | values | {"sha256": records._digest(values)}
+    values = {"schema": schema} | values | {"sha256": records.digest(values)}
     (folder / f"{values['id']}.json").write_text(json.dumps(values))
 
 

@@ -249,7 +249,7 @@ def test_damaged_edited_copied_and_stale_records_are_named_and_left_out(shelf):
     newer = json.loads((shelf.folder / f"{good.id}.json").read_text())
     newer["science"]["recipe"]["momentum"] = 0.8
     del newer["sha256"]
-    (shelf.folder / "newer.json").write_text(json.dumps(newer | {"sha256": records._digest(newer)}))
+    (shelf.folder / "newer.json").write_text(json.dumps(newer | {"sha256": records.digest(newer)}))
     found = collected(shelf)
     assert set(found.records) == {good.id}
     assert not entry(table(found, "inner_heads"), "2").values
