@@ -43,6 +43,7 @@ COMMANDS = {
     "pipeline/launch.py": "pipeline.launch",
     "pipeline/train.py": "pipeline.train",
     "pipeline/evaluate.py": "pipeline.evaluate",
+    "pipeline/audit.py": "pipeline.audit",
     "pipeline/shards.py": "pipeline.shards",
     "ablations/report.py": "ablations.report",
     "-m tnt.predict": "tnt.predict",

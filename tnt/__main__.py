@@ -14,6 +14,7 @@ COMMANDS = {
     "shards": ("pipeline.shards", "pack, index, verify and describe data sets"),
     "train": ("pipeline.train", "train one run"),
     "evaluate": ("pipeline.evaluate", "measure a run, or weights"),
+    "audit": ("pipeline.audit", "replay a part of a finished run, and compare"),
     "launch": ("pipeline.launch", "plan, start and watch runs, here or on Slurm"),
     "report": ("ablations.report", "the paper's tables beside what was measured"),
 }

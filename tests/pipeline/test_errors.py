@@ -36,7 +36,7 @@ def test_a_package_that_is_missing_is_named_unless_it_is_ours(name, said, capsys
 
 
 @pytest.mark.parametrize(
-    "script", ["train.py", "evaluate.py", "launch.py", "shards.py", "../ablations/report.py"]
+    "script", ["train.py", "evaluate.py", "audit.py", "launch.py", "shards.py", "../ablations/report.py"]
 )
 def test_where_nothing_is_installed_a_script_says_so(script):
     """`-S`: without the packages of this environment."""
