@@ -8,7 +8,8 @@ from pipeline.training.trainer import Trainer
 
 
 def save(trainer: Trainer, checkpoints: Checkpoints, journal: RunLogger, last: bool) -> None:
-    """Copy this step's state, which is published while the run goes on. The last one is waited for."""
+    """Copy this step's state, which is published while the run goes on. The last one is waited for, and one
+    before an evaluation, which may take longer than all steps since."""
     settle(trainer, checkpoints, journal)
     state, unsaid, parts = trainer.state, None, [trainer.copy()]
     try:
@@ -24,6 +25,8 @@ def save(trainer: Trainer, checkpoints: Checkpoints, journal: RunLogger, last: b
     checkpoints.begin(state.step, write, trainer.checkpoint_state(), state.best)
     if last:
         checkpoints.finish()
+    elif trainer.evaluation_is_due():
+        settle(trainer, checkpoints, journal)
     trainer.saved_now()
     journal.resumed_clock()
 
