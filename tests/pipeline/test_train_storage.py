@@ -73,7 +73,7 @@ def test_a_rank_that_cannot_save_for_a_while_ends_no_training(place, gold):
 @ALONE
 def test_a_disk_that_is_full_for_a_while_ends_no_training(mounted, shards, gold):
     """Logs and curves are on it too: its lines are written when there is room again."""
-    disk = mounted("1g")
+    disk = mounted("128m")  # it is full long before the run is over
     place = Place(disk, shards)
     [process] = place.start("engine.failed_saves=1000", "logging.tensorboard=true")
     place.reaches(3, [process])
@@ -85,7 +85,7 @@ def test_a_disk_that_is_full_for_a_while_ends_no_training(mounted, shards, gold)
             assert process.poll() is None, said
             with contextlib.suppress(OSError):
                 while True:  # also what a checkpoint that goes away sets free
-                    filler.write(bytes(4096))
+                    filler.write(bytes(65536))
             time.sleep(0.01)  # between two looks
     (disk / "full").unlink()
     reader.join(DEADLINE)
