@@ -107,13 +107,14 @@ def costs_page() -> str:
 
 
 def commands_page() -> str:
-    parts = ["# Commands\n\nEach says this with `--help`.\n"]
+    parts, own = ["# Commands\n\nEach says this with `--help`.\n"], sys.argv
     for command, module in COMMANDS.items():
         main, said = importlib.import_module(module).main, io.StringIO()
         with redirect_stdout(said), suppress(SystemExit):
             sys.argv = [command.split("/")[-1]]
             main(["--help"])
         parts.append(f"## `python {command}`\n\n```text\n{said.getvalue().strip()}\n```\n")
+    sys.argv = own
     return "\n".join(parts)
 
 

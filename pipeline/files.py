@@ -25,7 +25,14 @@ from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
 from pipeline.errors import WorkFailed
-from tnt.untrusted.reading import BadFile, check_regular, json_of, open_regular, read_bytes
+from tnt.untrusted.reading import (
+    BadFile,
+    check_regular,
+    json_of,
+    kept_if_regular,
+    open_regular,
+    read_bytes,
+)
 from tnt.untrusted.writing import storing
 
 PACKAGE = Path(__file__).resolve().parent  # this folder; its parent is what makes `pipeline` importable
@@ -226,13 +233,7 @@ def _identity(path: Path) -> tuple[int, int]:
 
 def to_add(path: str, flags: int, mode: int = 0o666) -> int:
     """An opener for files that grow, which may have been replaced by something else."""
-    descriptor = os.open(path, flags | os.O_NONBLOCK, mode)
-    try:
-        check_regular(path, os.fstat(descriptor).st_mode)
-    except BadFile:
-        os.close(descriptor)
-        raise
-    return descriptor
+    return kept_if_regular(os.open(path, flags | os.O_NONBLOCK, mode), path)
 
 
 def _private(path: str, flags: int) -> int:

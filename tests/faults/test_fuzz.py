@@ -19,6 +19,7 @@ from scipy.io import savemat
 import tnt
 from pipeline.config import run as configs
 from pipeline.config.overrides import compose
+from pipeline.config.run import RunConfig
 from pipeline.data.images.decode import inspect_image
 from pipeline.data.packing.pack import Packing, make
 from pipeline.data.packing.sources.cifar import unpickle
@@ -130,4 +131,4 @@ def test_a_changed_file(name, data, corpus):
 )
 def test_an_override(key, value):
     with contextlib.suppress(UserError):
-        compose([f"{key}={value}"])
+        assert isinstance(compose([f"{key}={value}"]), RunConfig)

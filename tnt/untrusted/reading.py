@@ -54,6 +54,11 @@ def descriptor_of(path: str | Path) -> int:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except BlockingIOError:  # a plain file that a file server has leased: it is given back soon
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    return kept_if_regular(descriptor, path)
+
+
+def kept_if_regular(descriptor: int, path: str | Path) -> int:
+    """The descriptor of a regular file; one of anything else is closed and refused."""
     try:
         check_regular(path, os.fstat(descriptor).st_mode)
     except BadFile:
