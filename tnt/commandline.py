@@ -12,17 +12,17 @@ from dataclasses import dataclass
 
 import torch
 
-from tnt.config import VARIANTS, get_config
-from tnt.model import TNT
+from tnt.config import NETWORKS, get_config
 from tnt.untrusted.showing import shown
-from tnt.weights.models import name_of, open_model
+from tnt.weights.models import open_model
+from tnt.weights.networks import Network, name_of, network
 
 
 @dataclass(frozen=True)
 class ChosenModel:
     """A model, ready for inference, and where its weights come from."""
 
-    model: TNT
+    model: Network
     name: str
     random: bool
     origin: str  # the weights' file, or how the random ones were drawn
@@ -42,7 +42,7 @@ def add_model_options(
         "--weights", metavar="FILE", help="of any published format, or a folder that holds model.safetensors"
     )
     group.add_argument(
-        "--model", metavar="NAME", help=f"refuse weights of another variant: {', '.join(VARIANTS)}"
+        "--model", metavar="NAME", help=f"refuse weights of another variant: {', '.join(NETWORKS)}"
     )
     group.add_argument("--raw", action="store_true", help="the trained weights, not their moving average")
     if refuse_random:
@@ -81,7 +81,7 @@ def choose_model(options: argparse.Namespace, resize: bool = True) -> ChosenMode
         origin = str(options.weights)
     else:
         torch.manual_seed(options.seed)
-        model = TNT(get_config(options.model or "tnt_s", **size))
+        model = network(get_config(options.model or "tnt_s", **size))
         origin = f"random weights, seed {options.seed}"
     try:
         if torch.device(device).type == "meta":

@@ -21,9 +21,9 @@ from torch import Tensor
 
 from tnt.commandline import add_model_options, choose_model, print_table, progress, run
 from tnt.images import Item, batches, find_images
-from tnt.model import TNT
 from tnt.untrusted.reading import read_text
 from tnt.untrusted.showing import shown
+from tnt.weights.networks import Network
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Prediction:
 
 
 def predict(
-    model: TNT,
+    model: Network,
     images: str | Path | Iterable[str | Path],
     *,
     top: int = 5,
@@ -65,7 +65,7 @@ def predict(
 
 
 def stream(
-    model: TNT,
+    model: Network,
     items: Iterable[Item],
     *,
     top: int,
@@ -83,7 +83,7 @@ def stream(
         )
     if top < 1:
         raise ValueError(f"top={top}; give 1 or more")
-    device = model.class_token.device
+    device = model.norm.weight.device
     model.eval()
     for batch in batches(items, config.image_size, batch_size, config.channels, drop_alpha):
         found = _best(model, batch.images.to(device), min(top, config.classes))
@@ -96,7 +96,7 @@ def stream(
                 yield Prediction(item.name, tuple(classes))
 
 
-def _best(model: TNT, images: Tensor, top: int) -> Iterator[tuple[list[int], list[float]]]:
+def _best(model: Network, images: Tensor, top: int) -> Iterator[tuple[list[int], list[float]]]:
     """For each image the best labels and their scores."""
     if len(images):
         with torch.inference_mode():
@@ -104,7 +104,7 @@ def _best(model: TNT, images: Tensor, top: int) -> Iterator[tuple[list[int], lis
         yield from zip(best.indices.tolist(), best.values.tolist(), strict=True)
 
 
-def class_names(model: TNT, path: str | Path | None = None) -> list[str]:
+def class_names(model: Network, path: str | Path | None = None) -> list[str]:
     """The names in a file, one a line in label order; else ImageNet's for 1000 of them; or numbers."""
     classes = model.config.classes
     if path is None and classes != 1000:

@@ -12,7 +12,7 @@ from pipeline.config.science import TIMM, ModelConfig, Recipe, TimmConfig
 from pipeline.config.typed import build, flattened, listed, nested, typed
 from pipeline.data.settings import DataConfig
 from pipeline.errors import UserError, unknown_name
-from tnt.config import TNTConfig
+from tnt.config import PYRAMID, PyramidConfig, TNTConfig
 from tnt.untrusted.reading import MOST_DEPTH, other_than, read_text
 
 SCIENCE = ("model", "data", "recipe", "seed", "scale", "precision")  # they decide the numbers
@@ -42,7 +42,10 @@ class RunConfig:
             raise unknown_name("precision", self.precision, PRECISIONS)
         if self.seed < 0:
             raise UserError(f"seed is {self.seed}; it must not be negative")
-        if isinstance(self.model.network, TNTConfig) and self.model.network.channels != CHANNELS:
+        if (
+            isinstance(self.model.network, TNTConfig | PyramidConfig)
+            and self.model.network.channels != CHANNELS
+        ):
             raise UserError(f"model.channels is {self.model.network.channels}; images have {CHANNELS}, RGB")
         readers = {
             "model.image_size": (self.model.network.image_size, "data.image_size", self.data.image_size),
@@ -76,9 +79,9 @@ def from_plain(values: dict[str, Any]) -> RunConfig:
     for section in ("model", "data"):
         if not isinstance(values.get(section, {}), dict):
             raise UserError(f"{section} is {values[section]!r}, no section")
-    name = values.get("model", {}).get("name", "")
-    kind: type[TNTConfig] | type[TimmConfig]
-    kind = TimmConfig if str(name).startswith(TIMM) else TNTConfig
+    name, pyramid = values.get("model", {}).get("name", ""), values.get("model", {}).get("form") == PYRAMID
+    kind: type[TNTConfig] | type[PyramidConfig] | type[TimmConfig]
+    kind = TimmConfig if str(name).startswith(TIMM) else PyramidConfig if pyramid else TNTConfig
     network = build(kind, {k: v for k, v in values.get("model", {}).items() if k != "name"}, "model")
     others = {key: value for key, value in values.items() if key != "model"}
     return build(RunConfig, others, "", model=ModelConfig(typed(str, name, "model.name"), network))

@@ -6,7 +6,7 @@ from pipeline.data.augmentation.settings import MIX_GROUPS
 from pipeline.data.loading.sampler import Sampling
 from pipeline.data.settings import DataConfig
 from pipeline.errors import Range, UserError, check_ranges, unknown_name
-from tnt.config import MOST, TNTConfig
+from tnt.config import MOST, PyramidConfig, TNTConfig
 
 TIMM = "timm:"
 RATE_CHANGES = ("step", "epoch")
@@ -48,7 +48,7 @@ class TimmConfig:
 @dataclass(frozen=True)
 class ModelConfig:
     name: str = "tnt_s"  # the variant that the network started from, or timm:<name>
-    network: TNTConfig | TimmConfig = field(default_factory=lambda: TNTConfig(drop_path=0.1))
+    network: TNTConfig | PyramidConfig | TimmConfig = field(default_factory=lambda: TNTConfig(drop_path=0.1))
 
     @property
     def timm_name(self) -> str | None:

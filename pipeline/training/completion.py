@@ -22,7 +22,7 @@ from pipeline.training import models
 from pipeline.training.trainer import Trainer, TrainingState
 from tnt.complexity.count import count_macs
 from tnt.complexity.formulas import model_macs
-from tnt.config import TNTConfig
+from tnt.config import PyramidConfig, TNTConfig
 
 DRIVER = Path("/proc/driver/nvidia/version")
 
@@ -125,7 +125,7 @@ def _params(config: RunConfig) -> int:
 
 def _macs(config: RunConfig) -> int | None:
     network = config.model.network
-    if isinstance(network, TNTConfig):
+    if isinstance(network, TNTConfig | PyramidConfig):
         return model_macs(network)
     with torch.device("meta"):
         model = models.create(config.model)

@@ -41,7 +41,7 @@ def test_the_whole_network_by_formula_is_what_fvcore_counts(sizes):
 )
 def test_the_formula_holds_for_every_switch(changes):
     config = get_config("tnt_s", depth=2, **changes)
-    assert sizing._count_tnt(config)[1].matrix == model_macs(config)
+    assert sizing._count(config)[1].matrix == model_macs(config)
 
 
 @pytest.mark.parametrize(
