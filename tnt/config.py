@@ -158,7 +158,7 @@ class PyramidConfig(NetworkConfig):
 
     form: str = PYRAMID  # the family
     image_size: int = 256  # the edge of an image, in pixels
-    depths: tuple[int, ...] = (2, 8, 4, 2)  # blocks of each stage
+    depths: tuple[int, ...] = (2, 8, 4, 2)  # blocks of each stage of a PyramidTNT, which has no depth
     patch_dim: int = 128  # d, the width of a patch of 8 pixels
     word_dim: int = 8  # c, the width of a word of 2 pixels
     outer_heads: int = 4  # of the attention between patches

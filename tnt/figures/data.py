@@ -138,7 +138,8 @@ def attention_maps(
         row, column = patch or (h // 2, w // 2)
         place = row * w + column
         of_pyramid = isinstance(model, PyramidTNT)
-        block: Any = model.stages[depth - 1].blocks[0] if of_pyramid else model.blocks[depth - 1]
+        stages: Any = model.stages if of_pyramid else model.blocks
+        block = stages[depth - 1].blocks[0] if of_pyramid else stages[depth - 1]
         with _inputs_of(block.inner.attn) as of_words, _inputs_of(block.outer.attn) as of_patches:
             model.forward_intermediates(image[None], [depth])
         query = 0 if patch is None else place + (0 if of_pyramid else 1)

@@ -42,8 +42,9 @@ class WordAggregation(nn.Module):
 
     def forward(self, words: Tensor, grid: tuple[int, int]) -> Tensor:
         """B·n, m, c → B·n/4, m, c; the grid is that of before"""
-        words = self.norm(words).unflatten(0, (-1, grid[0] * grid[1]))  # B, n, m, c
-        return convolve_squares(self.conv, word_map(words, grid), 2 * WORDS)
+        normed = self.norm(words).unflatten(0, (-1, grid[0] * grid[1]))  # B, n, m, c
+        merged = convolve_squares(self.conv, word_map(normed, grid), 2 * WORDS)
+        return merged.to(words.dtype)  # under autocast, residuals are added in fp32
 
 
 class PatchAggregation(nn.Module):
@@ -56,7 +57,8 @@ class PatchAggregation(nn.Module):
 
     def forward(self, patches: Tensor, grid: tuple[int, int]) -> Tensor:
         """B, n, d → B, n/4, d"""
-        return self.conv(patch_map(self.norm(patches), grid)).flatten(2).transpose(1, 2)
+        merged = self.conv(patch_map(self.norm(patches), grid))
+        return merged.flatten(2).transpose(1, 2).to(patches.dtype)
 
 
 def resize_relative_positions(

@@ -5,7 +5,7 @@ B images of height H and width W; in a stage n = h·w patches, d wide, of m word
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,9 @@ from tnt.embed import resize_patch_positions
 from tnt.model import Embeddings, init_linear_layers, size_of
 from tnt.pyramid.block import PyramidBlock
 from tnt.pyramid.embed import ConvStem, PatchAggregation, WordAggregation, resize_relative_positions
+
+Grid = tuple[int, int]
+Draws = list[Tensor | None]
 
 
 class PyramidStage(nn.Module):
@@ -39,7 +42,7 @@ class PyramidStage(nn.Module):
         self.grad_checkpointing = False
 
     def forward(
-        self, words: Tensor, patches: Tensor, grid: tuple[int, int], draws: Sequence[Tensor | None]
+        self, words: Tensor, patches: Tensor, grid: Grid, draws: Sequence[Tensor | None]
     ) -> tuple[Tensor, Tensor]:
         """Words and patches of the stage before → this one's; `grid` is this one's."""
         if not self.first:
@@ -54,7 +57,7 @@ class PyramidStage(nn.Module):
                 words, patches = block(*inputs)
         return words, patches
 
-    def bias(self, grid: tuple[int, int]) -> Tensor:
+    def bias(self, grid: Grid) -> Tensor:
         """1, k, n, n/p²: what the heads add to the scores"""
         edges = self.stage.edge, self.stage.keys
         return resize_relative_positions(self.relative_position, edges, grid, self.stage.pooling)
@@ -96,7 +99,8 @@ class PyramidTNT(nn.Module):
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Trade one more forward pass for the memory of the blocks' activations."""
-        for stage in self._stages():
+        for stage in self.stages:
+            assert isinstance(stage, PyramidStage)
             stage.grad_checkpointing = enable
 
     def forward(self, images: Tensor, path_keys: Tensor | None = None) -> Tensor:
@@ -105,7 +109,9 @@ class PyramidTNT(nn.Module):
 
     def forward_features(self, images: Tensor, path_keys: Tensor | None = None) -> Tensor:
         """B, C, H, W → B, n, d: the normed patches of the last stage"""
-        *_, (_, patches) = self._run(images, path_keys)
+        words, patches = self._embed(images)
+        for stage, *beside in self._plan(images, path_keys):
+            words, patches = stage(words, patches, *beside)
         return self.norm(patches)
 
     def forward_intermediates(
@@ -116,49 +122,45 @@ class PyramidTNT(nn.Module):
         wanted = sorted(range(last + 1) if depths is None else set(depths))
         if not wanted or wanted[0] < 0 or wanted[-1] > last:
             raise ValueError(f"depths={wanted} must lie in 0 (stem) to {last} (last stage)")
-        found = zip(range(wanted[-1] + 1), self._run(images, None), strict=False)
+        found = [self._embed(images)]
+        for stage, *beside in self._plan(images, None)[: wanted[-1]]:
+            found.append(stage(*found[-1], *beside))
         return {
             depth: Embeddings(patches, words.unflatten(0, (patches.shape[0], -1)))
-            for depth, (words, patches) in found
+            for depth, (words, patches) in enumerate(found)
             if depth in wanted
         }
 
-    def grid(self, images: Tensor, depth: int = 0) -> tuple[int, int]:
+    def grid(self, images: Tensor, depth: int = 0) -> Grid:
         """h, w: the rows and columns of patches after a stage; those of the stem are the first stage's"""
         edge = self.config.patch_size << max(0, depth - 1)
         H, W = size_of(images, self.config.channels, self.config.multiple)
         return H // edge, W // edge
 
-    def _run(self, images: Tensor, path_keys: Tensor | None) -> Iterator[tuple[Tensor, Tensor]]:
-        """Words B·n, m, c and patches B, n, d: of the stem, then after each stage"""
+    def _embed(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """B, C, H, W → words B·n, m, c and patches B, n, d of the first stage, with positions"""
         grid = self.grid(images)
         words, patches = self.stem(images)
-        words = words + self.word_position
-        patches = patches + resize_patch_positions(self.patch_position, grid)
-        yield words, patches
-        draws = self._draws(images, path_keys)
-        for depth, stage in enumerate(self._stages(), start=1):
-            of_stage = [next(draws) for _ in stage.blocks]
-            words, patches = stage(words, patches, self.grid(images, depth), of_stage)
-            yield words, patches
+        return words + self.word_position, patches + resize_patch_positions(self.patch_position, grid)
 
-    def _draws(self, images: Tensor, path_keys: Tensor | None) -> Iterator[Tensor | None]:
-        """What decides which paths each block drops: 2, B, 1+n (1 without words), None where none is."""
-        if not (self.training and self.config.drop_path):
-            yield from [None] * sum(self.config.depths)
-            return
-        if path_keys is None:
+    def _plan(self, images: Tensor, path_keys: Tensor | None) -> list[tuple[nn.Module, Grid, Draws]]:
+        """The stages with their grids, and what decides which paths their blocks drop: 2, B, 1+n (1 without
+        words), or None where none is.
+        """
+        drops = self.training and self.config.drop_path > 0
+        if drops and path_keys is None:
             path_keys = torch.randint(2**63 - 1, (len(images),), device=images.device)
-        first = 0
-        for depth, stage in enumerate(self._stages(), start=1):
-            h, w = self.grid(images, depth)
-            for number in range(stage.stage.blocks):
-                tokens = 1 + h * w * int(number < stage.stage.with_words)
-                places = torch.arange(first, first + 2 * tokens, device=images.device).view(2, 1, tokens)
+        first, plan = 0, []
+        for depth, (stage, config) in enumerate(zip(self.stages, self.config.stages, strict=True), start=1):
+            grid = self.grid(images, depth)
+            draws: Draws = []
+            for number in range(config.blocks):
+                tokens = 1 + grid[0] * grid[1] * int(number < config.with_words)
+                drawn = None
+                if drops and path_keys is not None:
+                    places = torch.arange(first, first + 2 * tokens, device=images.device)
+                    drawn = path_draws(path_keys[:, None], places.view(2, 1, tokens))
+                draws.append(drawn)
                 first += 2 * tokens
-                yield path_draws(path_keys[:, None], places)
-
-    def _stages(self) -> Iterator[PyramidStage]:
-        for stage in self.stages:
-            assert isinstance(stage, PyramidStage)
-            yield stage
+            plan.append((stage, grid, draws))
+        return plan
