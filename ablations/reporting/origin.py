@@ -143,7 +143,12 @@ def arithmetic(entry: Entry) -> str:
         parts.append(f"ours {ours(entry)} on {entry.images:,} images,")
     if entry.delta is not None:
         parts.append(f"Δ {delta(entry)}, equivalent within {SAME_FIGURE:g}:")
-    return " ".join([*parts, said(entry)])
+    parts.append(said(entry))
+    if entry.later_delta is not None:
+        parts.append(
+            f"(Δ to the later figure {with_half(entry.later_delta, entry.later_half)}: {entry.later_verdict})"
+        )
+    return " ".join(parts)
 
 
 def effect_line(effect: Effect, labels: Mapping[str, str]) -> str:

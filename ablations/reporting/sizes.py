@@ -85,7 +85,7 @@ def sizes(networks: Iterable[TNTConfig | PyramidConfig], path: Path, refresh: bo
 
 def printed(table: str, network: TNTConfig | PyramidConfig) -> tuple[float | None, float | None]:
     """Millions of parameters and billions of multiply-adds that a table prints, or one of its rows' own."""
-    bare, tables = _bare(network), {table, *{"4": ("1",), "pyramid": ("1", "–")}.get(table, ())}
+    bare, tables = _bare(network), {table, *{"4": ("1", "–"), "pyramid": ("1", "–")}.get(table, ())}
     for row in tnt.complexity.paper.ROWS:
         if row.table in tables and _bare(row.config) == bare:
             return row.params, row.flops

@@ -50,7 +50,8 @@ def judge_table(
     if is_papers_table(table):
         seeds = max([1, *map(len, held.values())])
         power = tuple(sentence(plan, seeds) for plan in plans(ablation))
-        table = dataclasses.replace(table, notes=(*table.notes, *power))
+        later = (f"later: {ablation.later}",) if ablation.later else ()
+        table = dataclasses.replace(table, notes=(*later, *table.notes, *power))
     by_name = {each.cell.name: each for each in cells}
     rows = []
     for label, members in groupby(ablation.rows, key=lambda row: row.label):
@@ -181,6 +182,9 @@ def _judge(
                 entry = dataclasses.replace(
                     entry, delta_half=delta.half, could_see=delta.could_see(), verdict=judge_figure(delta)
                 )
+            if entry.official is not None:
+                delta = figure_gap(entry.values, entry.official, noise)
+                entry = dataclasses.replace(entry, later_half=delta.half, later_verdict=judge_figure(delta))
         entries.append(entry)
     return dataclasses.replace(row, entries=tuple(entries))
 

@@ -1,5 +1,6 @@
 """A table as the page shows it: each cell with its text, its sort key, and the details that it opens."""
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from ablations.reporting.tables import (
     file_name,
     heading,
     ours,
+    with_half,
 )
 from ablations.reporting.text.grid import Grid, grid, grids
 
@@ -120,7 +122,10 @@ def _cells(table: Table, row: TableRow, columns: Sequence[str]) -> Iterator[Page
         group = COLUMNS.get(column, column)
         entry = row.entry(column) or Entry("", column, verdict="")
         yield _percent(ColumnHead("paper", group), entry.paper)
-        yield _percent(ColumnHead("later", group), entry.official)
+        later = _percent(ColumnHead("later", group), entry.official)
+        judged = entry.official is not None and entry.n > 0
+        small = with_half(entry.later_delta, entry.later_half) if judged else ""
+        yield dataclasses.replace(later, small=small, verdict=entry.later_verdict if judged else "")
         yield _ours(table, ColumnHead("ours", group), entry, len(columns) > NARROW)
         if len(columns) <= NARROW:
             yield PageCell(ColumnHead("Δ", group), delta(entry), _sortable(entry.delta))
