@@ -15,6 +15,7 @@ import torch
 from tnt.config import VARIANTS, get_config
 from tnt.model import TNT
 from tnt.untrusted.showing import shown
+from tnt.untrusted.utf8 import use_utf8
 from tnt.weights.models import name_of, open_model
 
 
@@ -95,6 +96,7 @@ def choose_model(options: argparse.Namespace, resize: bool = True) -> ChosenMode
 
 def run(command: str, work: Callable[[], int]) -> int:
     """The exit status of a command; what a user can cause ends in one line, not in a stack trace."""
+    use_utf8()
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"PIL\.")  # of odd files, which are named if unusable
