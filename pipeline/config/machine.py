@@ -110,7 +110,7 @@ class ClusterConfig:
     gpu_request: str = "gres"  # how GPUs are asked for, gres or gpus-per-node; none = processes without one
     nodes: int = 0  # of a run; 0 = as the model needs
     gpus: int = 0  # of a node, one process each; 0 = as the model needs
-    cpus: int = 0  # of a process; 0 = as the loader's workers need
+    cpus: int = 0  # of a process, which data.loading.workers follow; 0 = one more than these, or 5
     mem: str = ""  # of a node, as 64G
     time: str = ""  # at a stretch, as 1-12:00:00; a run longer than this is requeued and goes on
     lead: int = 120  # seconds from the signal to the end of the time: the step and its checkpoint fit in them

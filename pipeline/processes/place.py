@@ -91,6 +91,15 @@ def _job(env: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
+def cores_of_process(environ: Mapping[str, str] | None = None) -> int:
+    """What Slurm gave this task, or all that may be used here; of it this process's part under torchrun."""
+    env = os.environ if environ is None else environ
+    here = len(os.sched_getaffinity(0))
+    given = _number(env, "SLURM_CPUS_PER_TASK") if "SLURM_CPUS_PER_TASK" in env else here
+    beside = _number(env, "LOCAL_WORLD_SIZE") if "LOCAL_WORLD_SIZE" in env else 1
+    return max(1, min(here, given) // max(1, beside))
+
+
 def _number(env: Mapping[str, str], name: str) -> int:
     try:
         return int(env[name])
