@@ -138,3 +138,4 @@ class About:
 
     ablation: str = ""  # its name
     cell: str = ""  # its row
+    until_decided: bool = False  # it was added after a look at the results of others

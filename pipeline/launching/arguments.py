@@ -36,6 +36,7 @@ OWN: dict[str, tuple[str, str, Callable[[str], Any]]] = {
         lambda text: text if text == AUTO else _seeds(text),
     ),
     "power": (r"0?\.\d+", "0.8", float),
+    "until": ("decided", "decided", str),
     "cells": (r"[^, ]+(, ?[^, ]+)*", "a,b", lambda text: tuple(text.replace(" ", "").split(","))),
     "notify": (r"\S+", "slack://TOKENS", str),
     "confirm_above": (NUMBER, "24", float),
@@ -55,6 +56,7 @@ class LaunchRequest:
     seeds: tuple[int, ...] = ()
     cells: tuple[str, ...] = ()
     power: float | None = None  # with which the paper's gaps are to be found, where seeds=auto
+    until: str = ""  # "decided": seeds are added until each pair of rows is, or no more can help
     notify: str = ""  # an address of apprise's
     confirm_above: float = 24.0  # device-hours
     max_gpu_hours: float | None = None
@@ -102,6 +104,11 @@ def parse(argv: Sequence[str]) -> LaunchRequest:
         raise UserError("seed= and seeds= are both given; seeds=0,1,2 is a run of each cell for each of them")
     if request.fresh and request.action != "submit":
         raise UserError(f"fresh=true starts runs anew; action={request.action} does not: leave one out")
+    if request.until and (request.seeds or request.power or request.fresh or not request.ablation):
+        raise UserError(
+            "until=decided adds seeds to the rows of a table: ablation= says of which; leave seeds=, "
+            "power= and fresh= out"
+        )
     if request.cells and not request.ablation:
         raise UserError("cells= chooses rows of a table; say of which with ablation=")
     return request
@@ -112,6 +119,7 @@ def again(request: LaunchRequest, action: str) -> str:
     own = [f"ablation={request.ablation}"] if request.ablation else []
     own += [f"seeds={_typed(request.seeds)}"] if request.seeds else []
     own += [f"seeds={AUTO}", f"power={request.power:g}"] if request.power is not None else []
+    own += [f"until={request.until}"] if request.until else []
     own += [f"cells={','.join(request.cells)}"] if request.cells else []
     return shlex.join(["python", "pipeline/launch.py", *own, *request.overrides, f"action={action}"])
 
