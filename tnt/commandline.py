@@ -14,6 +14,7 @@ import torch
 
 from tnt.config import VARIANTS, get_config
 from tnt.model import TNT
+from tnt.untrusted.arguments import option
 from tnt.untrusted.showing import shown
 from tnt.untrusted.utf8 import use_utf8
 from tnt.weights.models import name_of, open_model
@@ -53,12 +54,12 @@ def add_model_options(
         group.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, …")
     group.add_argument(
         "--size",
-        type=int,
+        type=option(1),
         default=size,
         metavar="PIXELS",
         help=f"edge of the input (default: {size or default})",
     )
-    group.add_argument("--seed", type=int, default=0, help="of everything random (default: 0)")
+    group.add_argument("--seed", type=option(0), default=0, help="of everything random (default: 0)")
 
 
 def choose_model(options: argparse.Namespace, resize: bool = True) -> ChosenModel:

@@ -53,7 +53,7 @@ def test_half_of_torchruns_variables_are_refused_by_name(missing):
 
 
 def test_a_place_that_is_no_number_is_refused_by_name():
-    with pytest.raises(UserError, match="RANK is 'one'"):
+    with pytest.raises(UserError, match="RANK in the environment: 'one' is no number"):
         find_place({**TORCHRUN, "RANK": "one"})
     with pytest.raises(UserError, match="rank 2 of 2"):
         find_place({**TORCHRUN, "RANK": "2"})
