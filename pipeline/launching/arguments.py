@@ -1,5 +1,6 @@
 """The command line of launch.py: its own arguments, and the overrides of a run's config."""
 
+import dataclasses
 import re
 import shlex
 from collections.abc import Callable, Sequence
@@ -9,7 +10,9 @@ from typing import Any
 from pipeline.config.overrides import top_level
 from pipeline.errors import UserError, unknown_name
 
-ACTIONS = ("submit", "plan", "status", "logs", "cancel", "retry", "rehearse", "calibrate", "clean", "doctor")
+ACTIONS = (
+    "submit", "plan", "status", "watch", "logs", "cancel", "retry", "rehearse", "calibrate", "clean", "doctor"
+)  # fmt: skip
 AUTO = "auto"  # as seeds: so many of each cell that the paper's gaps are found
 SEEDS = r"\d{1,9}(\.\.\d{1,9})?"
 NUMBER = r"\d*\.?\d+(e-?\d+)?"
@@ -26,6 +29,7 @@ def _seeds(text: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(found))
 
 
+SWITCHES = ("fresh", "html", "json", "watch", "yes")
 # The launcher's own words: the form of the value, an example, and what reads it.
 OWN: dict[str, tuple[str, str, Callable[[str], Any]]] = {
     "ablation": (".*", "se", str),
@@ -42,7 +46,8 @@ OWN: dict[str, tuple[str, str, Callable[[str], Any]]] = {
     "max_gpu_hours": (NUMBER, "100", float),
     "cost.images_per_second": (NUMBER, "300", float),
     "cost.seconds": (NUMBER, "60", float),
-    **dict.fromkeys(("fresh", "json", "watch", "yes"), ("true|false", "true", lambda text: text == "true")),
+    "port": (r"\d{1,5}", "8765", int),
+    **dict.fromkeys(SWITCHES, ("true|false", "true", lambda text: text == "true")),
 }
 
 
@@ -61,6 +66,8 @@ class LaunchRequest:
     images_per_second: float | None = None  # of one device, as told
     seconds: float = 60.0  # that a calibration trains
     fresh: bool = False
+    html: bool = False  # as a page
+    port: int | None = None  # of that page; it asks for one too
     json: bool = False
     watch: bool = False
     yes: bool = False
@@ -104,6 +111,10 @@ def parse(argv: Sequence[str]) -> LaunchRequest:
         raise UserError(f"fresh=true starts runs anew; action={request.action} does not: leave one out")
     if request.cells and not request.ablation:
         raise UserError("cells= chooses rows of a table; say of which with ablation=")
+    if request.action == "watch":
+        request = dataclasses.replace(request, action="status", watch=True)
+    if (request.html or request.port is not None) and (request.action, request.watch) != ("status", True):
+        raise UserError("html= and port= are for the page of runs that go on: action=watch html=true")
     return request
 
 
