@@ -1,8 +1,8 @@
 """What an ablation is: rows of a table, each a few settings, and what the paper reports for it.
 
 A file of this folder, or of `ablations/` in the working directory, that defines `ABLATION = Ablation(…)` is
-an ablation; its name is the file's, as in `python pipeline/launch.py ablation=inner_heads`. Nothing here needs
-torch.
+an ablation; its name is the file's, as in `python pipeline/launch.py ablation=inner_heads`. Nothing here
+needs torch.
 """
 
 import dataclasses

@@ -19,6 +19,8 @@ action=submit        start what is not done (the default); after that the comman
        doctor        look at the cluster: what runs would meet there, and a profile to begin with
 seeds=0,1,2          of each cell, or seeds=0..9; cells=a,b takes some of them
 seeds=auto power=0.8 so many of each cell that the paper's gaps would be found in 80 % of cases, up to ten
+until=decided        add seeds where they can still decide a pair of rows; called again, it goes on with what
+                     is recorded; max_gpu_hours=N then counts what the table's runs have taken, too
 confirm_above=24     ask before runs start that may take more device-hours; yes=true answers
 max_gpu_hours=N      refuse to start what may take more than that, or what nothing was measured for
 cost.images_per_second=N   of one device: count by this; cost.seconds=60: what a calibration trains
@@ -43,6 +45,7 @@ except ModuleNotFoundError:
     sys.exit("error: not installed for this Python; `make demo` installs into .venv: activate that")
 
 from ablations import spec
+from ablations.reporting import batches
 from ablations.reporting.judging import power
 from pipeline.config.overrides import compose, groups_help
 from pipeline.errors import UserError, command
@@ -70,7 +73,12 @@ def main(argv: Sequence[str]) -> int:
     if not argv:
         raise UserError("say what to run, as in ablation=inner_heads action=plan; --help says more")
     request = parse(argv)
-    runs = planned(requested_runs(request))
+    if request.until:
+        return batches.until_decided(request, act)
+    return act(request, planned(requested_runs(request)))
+
+
+def act(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
     check_access(runs, writing=request.action not in ("plan", "status", "logs"))
     actions = (plan, status, overview.logs, cancel, rehearse, calibrate, clean, doctor)
     return {action.__name__: action for action in actions}.get(request.action, start)(request, runs)
@@ -95,7 +103,7 @@ def plan(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
         print(json.dumps(overview.for_programs(runs, found, costs)))
     else:
         show_table(*overview.plan_table(runs, found, costs))
-        if request.ablation and any(run.config.scale == "paper" for run in runs):
+        if request.ablation and not request.until and any(run.config.scale == "paper" for run in runs):
             print(*power.lines(spec.load(request.ablation), len(request.seeds) or 1, request.power), sep="\n")
     check_budget(request.max_gpu_hours, costs)
     return 0

@@ -17,7 +17,9 @@ from tnt.config import VARIANTS, get_config
 from tnt.model import TNT
 from tnt.own.files import is_own
 from tnt.own.weights import open_own
+from tnt.untrusted.arguments import option
 from tnt.untrusted.showing import shown
+from tnt.untrusted.utf8 import use_utf8
 from tnt.weights.models import name_of, open_model
 
 
@@ -57,12 +59,12 @@ def add_model_options(
         group.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, …")
     group.add_argument(
         "--size",
-        type=int,
+        type=option(1),
         default=size,
         metavar="PIXELS",
         help=f"edge of the input (default: {size or default})",
     )
-    group.add_argument("--seed", type=int, default=0, help="of everything random (default: 0)")
+    group.add_argument("--seed", type=option(0), default=0, help="of everything random (default: 0)")
 
 
 def choose_model(options: argparse.Namespace, resize: bool = True, takes_others: bool = False) -> ChosenModel:
@@ -107,6 +109,7 @@ def choose_model(options: argparse.Namespace, resize: bool = True, takes_others:
 
 def run(command: str, work: Callable[[], int]) -> int:
     """The exit status of a command; what a user can cause ends in one line, not in a stack trace."""
+    use_utf8()
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"PIL\.")  # of odd files, which are named if unusable

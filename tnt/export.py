@@ -32,6 +32,7 @@ from tnt.images import RGB
 from tnt.model import TNT
 from tnt.model_card import check_record, model_card, read_record
 from tnt.predict import class_names
+from tnt.untrusted.arguments import Parser
 from tnt.untrusted.writing import storing
 
 TOLERANCE = 1e-4
@@ -229,7 +230,7 @@ def _images(config: TNTConfig, batch: int) -> Tensor:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tnt.export", description="Export a model.")
+    parser = Parser(prog="python -m tnt.export", description="Export a model.")
     parser.add_argument(
         "out", type=Path, metavar="OUT", help="a file (.onnx, .pt2, .safetensors) or a folder"
     )

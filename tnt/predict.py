@@ -22,6 +22,7 @@ from torch import Tensor
 from tnt.commandline import add_model_options, choose_model, print_table, progress, run
 from tnt.images import RGB, Item, batches, find_images
 from tnt.model import TNT
+from tnt.untrusted.arguments import Parser, option
 from tnt.untrusted.reading import read_text
 from tnt.untrusted.showing import shown
 
@@ -124,16 +125,20 @@ def class_names(model: TNT, path: str | Path | None = None) -> list[str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tnt.predict", description="Classify images.")
+    parser = Parser(prog="python -m tnt.predict", description="Classify images.")
     parser.add_argument(
         "images", nargs="+", metavar="IMAGE|FOLDER|-", help="files, folders, or - for paths on standard input"
     )
-    parser.add_argument("--top", type=int, default=5, metavar="K", help="classes per image (default: 5)")
+    parser.add_argument(
+        "--top", type=option(1), default=5, metavar="K", help="classes per image (default: 5)"
+    )
     parser.add_argument(
         "--classes", metavar="FILE", help="names, one a line (default: ImageNet's for 1000 classes)"
     )
     parser.add_argument("--format", choices=sorted(WRITERS), default="table")
-    parser.add_argument("--batch", type=int, default=32, metavar="B", help="images at a time (default: 32)")
+    parser.add_argument(
+        "--batch", type=option(1), default=32, metavar="B", help="images at a time (default: 32)"
+    )
     parser.add_argument(
         "--drop-alpha", action="store_true", help="ignore transparency instead of refusing it"
     )

@@ -61,6 +61,7 @@ def complete(
         seed=config.seed,
         ablation=config.about.ablation,
         cell=config.about.cell,
+        until_decided=config.about.until_decided,
         raw=measured["raw"],
         ema=measured.get("ema"),
         raw_fp32=measured.get("raw_fp32"),

@@ -19,6 +19,7 @@ from pipeline.launching.slurm import launches, queue
 from pipeline.processes.place import find_place, requeue
 from pipeline.runs import attempts, records
 from pipeline.runs.directory import CONFIG, WEIGHTS, run_directory
+from tnt.untrusted.reading import whole_number
 
 
 def main(argv: Sequence[str]) -> int:
@@ -35,7 +36,8 @@ def main(argv: Sequence[str]) -> int:
             f"{launch.directory.name} was to start {launch.starts} times, which it has; this one does nothing"
         )
         return 0
-    config = configs.read(launch.directory.parents[1] / launch.runs[int(task)] / CONFIG)
+    id = launch.runs[whole_number(task, 0, len(launch.runs) - 1, "SLURM_ARRAY_TASK_ID")]
+    config = configs.read(launch.directory.parents[1] / id / CONFIG)
     if launch.calibration:
         calibration.measure(config, launch.calibration)
         return 0

@@ -17,7 +17,7 @@ from pipeline.launching.slurm import launches
 from pipeline.launching.slurm.launches import Launch
 from pipeline.runs import attempts, records
 from pipeline.runs.directory import CONFIG
-from tnt.untrusted.reading import read_text
+from tnt.untrusted.reading import MOST_OPTION, read_text, whole_number
 
 ADDRESS, TOLD = "notify", "told"  # in the launch's directory
 BY_SIGNAL = 128 + 15  # somebody ended the job, or it is queued again
@@ -91,7 +91,8 @@ def main(argv: Sequence[str]) -> int:
 
     post = Apprise()
     post.add(read_text(launch.directory / ADDRESS))
-    for title, text in events(launch, launch.runs[int(argv[1])], int(argv[2])):
+    task, status = whole_number(argv[1], 0, len(launch.runs) - 1), whole_number(argv[2], 0, MOST_OPTION)
+    for title, text in events(launch, launch.runs[task], status):
         if not post.notify(title=title, body=text):
             print(f"warning: {title!r} could not be told", file=sys.stderr)
     return 0

@@ -111,8 +111,12 @@ def jobs(runs: Path, ids: Iterable[str], listed: Mapping[str, Job]) -> dict[str,
     for id, noted in known.items():
         found = [states[job] for job, *who in noted if job in states and _is(states[job], *who)]
         if found:  # Slurm numbers its jobs in their order
-            chosen[id] = max(found, key=lambda job: (job.live, [int(part) for part in job.id.split("_")]))
+            chosen[id] = max(found, key=_newest)
     return chosen
+
+
+def _newest(job: Job) -> tuple[bool, list[str]]:
+    return job.live, [part.zfill(10) for part in job.id.split("_")]
 
 
 def _is(job: Job, name: str, cluster: str) -> bool:

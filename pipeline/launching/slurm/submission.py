@@ -22,6 +22,7 @@ from pipeline.launching.slurm.queue import Queue
 from pipeline.runs import attempts, records
 from pipeline.runs.directory import write_config
 from tnt.own.files import find, is_own
+from tnt.untrusted.reading import MOST_OPTION, whole_number
 
 # Paths go into lines of the batch script, where % and \\ have a meaning for Slurm.
 PATH = re.compile(r"[^\x00-\x1f\x7f%\\'\"`$]+")
@@ -76,7 +77,7 @@ def submit(
         jobs = dict(at_work)
         if missing:
             settings = preflight.check(missing)
-            largest = int(settings.get("MaxArraySize", "1001"))
+            largest = whole_number(settings.get("MaxArraySize", "1001"), 0, MOST_OPTION, "MaxArraySize")
             about = {"cluster": settings["ClusterName"], "calibration": calibration, "starts": starts}
             _submit(directory, groups(missing, largest), about, ending, jobs, notify)
     return [Submitted(id, jobs[id], id not in at_work) for id in ids if id in jobs]
