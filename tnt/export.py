@@ -28,6 +28,7 @@ from torch import Tensor
 from tnt import weights
 from tnt.commandline import add_model_options, choose_model, run
 from tnt.config import TNTConfig
+from tnt.images import RGB
 from tnt.model import TNT
 from tnt.model_card import check_record, model_card, read_record
 from tnt.predict import class_names
@@ -224,7 +225,7 @@ def _published(path: Path) -> Iterator[Path]:
 
 
 def _images(config: TNTConfig, batch: int) -> Tensor:
-    shape = (batch, config.channels, config.image_size, config.image_size)
+    shape = (batch, getattr(config, "channels", RGB), config.image_size, config.image_size)
     return torch.randn(shape, generator=torch.Generator().manual_seed(batch))
 
 
@@ -252,7 +253,7 @@ def _main(options: argparse.Namespace) -> int:
     if options.out.suffix not in suffix:
         raise ValueError(f"{options.out}: a name for {options.to} ends in {' or '.join(suffix)}")
     record = read_record(options.record) if options.record else None
-    chosen = choose_model(options)
+    chosen = choose_model(options, takes_others=options.to in ("onnx", "torch-export"))
     if chosen.random:
         print("tnt.export: the weights are random", file=sys.stderr)
     if record:

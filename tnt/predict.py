@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from tnt.commandline import add_model_options, choose_model, print_table, progress, run
-from tnt.images import Item, batches, find_images
+from tnt.images import RGB, Item, batches, find_images
 from tnt.model import TNT
 from tnt.untrusted.arguments import Parser, option
 from tnt.untrusted.reading import read_text
@@ -84,9 +84,10 @@ def stream(
         )
     if top < 1:
         raise ValueError(f"top={top}; give 1 or more")
-    device = model.class_token.device
+    device = next(model.parameters()).device
     model.eval()
-    for batch in batches(items, config.image_size, batch_size, config.channels, drop_alpha):
+    channels = getattr(config, "channels", RGB)
+    for batch in batches(items, config.image_size, batch_size, channels, drop_alpha):
         found = _best(model, batch.images.to(device), min(top, config.classes))
         for item, error in zip(batch.items, batch.errors, strict=True):
             if error:
@@ -150,7 +151,7 @@ def _predict(options: argparse.Namespace) -> int:
     items = find_images(_sources(options.images))
     if not items:
         raise ValueError("no paths on standard input")
-    chosen = choose_model(options)
+    chosen = choose_model(options, takes_others=True)
     if chosen.random:
         print("tnt.predict: the weights are random, so the answers mean nothing", file=sys.stderr)
     names = class_names(chosen.model, options.classes)

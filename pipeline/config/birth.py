@@ -9,7 +9,6 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.config.science import TIMM
 from pipeline.config.typed import flattened
 
 BIRTH: dict[str, Any] = json.loads(Path(__file__).with_name("birth.json").read_text())
@@ -20,11 +19,11 @@ def filled(values: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
     """What an earlier code wrote, flattened, in the words of this one, which has the settings `names`."""
     today = {born: name for name, born in RENAMED.items()}
     held = {today.get(name, name): value for name, value in flattened(values)}
-    of_timm = str(held.get("model.name", "")).startswith(TIMM)
+    theirs = of_others(str(held.get("model.name", "")))
     lacking = {
         name: BIRTH[born]
         for name in names
-        if (born := RENAMED.get(name, name)) in BIRTH and not (of_timm and name.startswith("model."))
+        if (born := RENAMED.get(name, name)) in BIRTH and not (theirs and name.startswith("model."))
     }
     gone = {
         name
@@ -32,6 +31,11 @@ def filled(values: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
         if name not in names and name in BIRTH and canonical(value) == canonical(BIRTH[name])
     }
     return {name: value for name, value in (lacking | held).items() if name not in gone}
+
+
+def of_others(name: str) -> bool:
+    """Whether a network is timm's or the user's own: its settings were not born here."""
+    return ":" in name
 
 
 def canonical(value: Any) -> Any:

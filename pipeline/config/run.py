@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.config.birth import filled
 from pipeline.config.machine import About, ClusterConfig, EngineConfig, LoggingConfig, Paths
-from pipeline.config.science import TIMM, ModelConfig, Recipe, TimmConfig
+from pipeline.config.science import ModelConfig, Recipe, network_kind
 from pipeline.config.typed import build, flattened, listed, nested, typed
 from pipeline.data.settings import DataConfig
 from pipeline.errors import UserError, unknown_name
@@ -44,6 +44,9 @@ class RunConfig:
             raise UserError(f"seed is {self.seed}; it must not be negative")
         if isinstance(self.model.network, TNTConfig) and self.model.network.channels != CHANNELS:
             raise UserError(f"model.channels is {self.model.network.channels}; images have {CHANNELS}, RGB")
+        names = {field.name for field in dataclasses.fields(self.model.network)}
+        if self.recipe.drop_path and "drop_path" not in names:
+            raise UserError(f"{self.model.name} has no setting drop_path; train it with recipe.drop_path=0")
         readers = {
             "model.image_size": (self.model.network.image_size, "data.image_size", self.data.image_size),
             "data.augmentation.image_size": (
@@ -77,9 +80,11 @@ def from_plain(values: dict[str, Any]) -> RunConfig:
         if not isinstance(values.get(section, {}), dict):
             raise UserError(f"{section} is {values[section]!r}, no section")
     name = values.get("model", {}).get("name", "")
-    kind: type[TNTConfig] | type[TimmConfig]
-    kind = TimmConfig if str(name).startswith(TIMM) else TNTConfig
-    network = build(kind, {k: v for k, v in values.get("model", {}).items() if k != "name"}, "model")
+    network: Any = build(
+        network_kind(str(name)),
+        {k: v for k, v in values.get("model", {}).items() if k != "name"},
+        "model",
+    )
     others = {key: value for key, value in values.items() if key != "model"}
     return build(RunConfig, others, "", model=ModelConfig(typed(str, name, "model.name"), network))
 

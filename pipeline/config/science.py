@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass, field
 
+from pipeline.config.own import OwnConfig, kind_of
 from pipeline.data.augmentation.settings import MIX_GROUPS
 from pipeline.data.loading.sampler import Sampling
 from pipeline.data.settings import DataConfig
 from pipeline.errors import Range, UserError, check_ranges, unknown_name
 from tnt.config import MOST, TNTConfig
+from tnt.own.files import is_own
 
 TIMM = "timm:"
 RATE_CHANGES = ("step", "epoch")
@@ -47,13 +49,20 @@ class TimmConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    name: str = "tnt_s"  # the variant that the network started from, or timm:<name>
-    network: TNTConfig | TimmConfig = field(default_factory=lambda: TNTConfig(drop_path=0.1))
+    name: str = "tnt_s"  # the variant that the network started from, timm:<name>, or <module>:<attribute>
+    network: TNTConfig | TimmConfig | OwnConfig = field(default_factory=lambda: TNTConfig(drop_path=0.1))
 
     @property
     def timm_name(self) -> str | None:
         """Its name in timm; None for a network of ours."""
         return self.name.removeprefix(TIMM) if self.name.startswith(TIMM) else None
+
+
+def network_kind(name: str) -> type[TNTConfig] | type[TimmConfig] | type[OwnConfig]:
+    """What the settings of the network of that name are."""
+    if name.startswith(TIMM):
+        return TimmConfig
+    return kind_of(name) if is_own(name) else TNTConfig
 
 
 @dataclass(frozen=True)

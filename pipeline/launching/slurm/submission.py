@@ -21,6 +21,7 @@ from pipeline.launching.slurm.launches import Launch
 from pipeline.launching.slurm.queue import Queue
 from pipeline.runs import attempts, records
 from pipeline.runs.directory import write_config
+from tnt.own.files import find, is_own
 from tnt.untrusted.reading import MOST_OPTION, whole_number
 
 # Paths go into lines of the batch script, where % and \\ have a meaning for Slurm.
@@ -91,7 +92,8 @@ def _submit(
     notify: str,
 ) -> None:
     """Give each group to Slurm, behind the jobs on which it waits, and add its runs' to `jobs`."""
-    code, new = snapshot.take(directory), 0
+    names = {run.config.model.name for group in waiting for run in group}
+    code, new = snapshot.take(directory, own=[find(name) for name in sorted(names) if is_own(name)]), 0
     while waiting:
         group = waiting.pop(0)
         launch = Launch.begin(

@@ -22,6 +22,7 @@ from pipeline.processes.ranks import Ranks
 from pipeline.training.parallel import deepspeed_adapter as adapter
 from pipeline.training.parallel.exchange import GradientExchange
 from tnt.block import TNTBlock
+from tnt.own.network import told
 
 FOLDER = "engine"  # in a checkpoint
 Criterion = Callable[[Tensor, Tensor], Tensor]
@@ -56,6 +57,8 @@ class Engine:
         self.ranks, self.device, self.stage, self.clip = ranks, device, config.zero_stage, clip
         self.accumulation = accumulation
         if config.grad_checkpointing:
+            if not hasattr(model, "set_grad_checkpointing"):
+                raise UserError(f"engine.grad_checkpointing: {type(model).__name__} cannot do that")
             model.set_grad_checkpointing()  # type: ignore[operator]
         settings: dict[str, Any] = {
             "train_micro_batch_size_per_gpu": micro_batch,
@@ -115,7 +118,7 @@ class Engine:
         last = self._engine.is_gradient_accumulation_boundary()
         if self._exchange and last:
             self._exchange.begin()
-        with _kernels_named(), self._alone():
+        with told(), _kernels_named(), self._alone():
             loss = criterion(self._engine(images, path_keys).float(), targets)
             # A loss that is not finite makes every gradient so, on all ranks once they are summed: then all
             # see the same norm, and all skip the step. Multiplying by 1 changes no bit.
