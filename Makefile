@@ -46,8 +46,8 @@ docs: setup  ## the pages of docs/ as a site: site/index.html
 
 setup: .venv/ready  ## what the tests need: .venv with all packages; as root on Debian, Slurm and Chromium too
 
-slurm: setup  ## a small real Slurm cluster on this machine, to try things on; Ctrl-C ends it
-	$(BIN)/python -m tests.slurm.cluster up .slurm
+slurm: setup  ## a small real Slurm cluster on this machine, accounting=1 with slurmdbd; Ctrl-C ends it
+	$(BIN)/python -m tests.slurm.$(if $(accounting),accounting,cluster) up .slurm
 
 slurm-down: setup  ## end that cluster from another shell
 	$(BIN)/python -m tests.slurm.cluster down .slurm

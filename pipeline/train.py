@@ -105,7 +105,7 @@ def train(run: Run, device: "torch.device", interrupt: Interrupt, attempt: Attem
     from pipeline.training.saving import save, settle
     from pipeline.training.trainer import Trainer
 
-    config, ranks = run.config, run.ranks
+    config, ranks = attempt.fitted(run.config, run.ranks), run.ranks
     apart = Ranks(ranks.place, timedelta(seconds=config.cluster.start_timeout))
     with contextlib.ExitStack() as stack:
         trainer = stack.enter_context(Trainer(config, ranks, device))
@@ -272,20 +272,19 @@ def opened(run: Run) -> Iterator[AttemptLog]:
             kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
             rank = f"rank {run.ranks.rank}: " if run.ranks.world > 1 else ""
             try:
-                attempt.fail(f"{rank}{kind}{error}")
+                attempt.fail(f"{rank}{kind}{error}", error)
             except OSError as second:  # a full disk may be what has failed
                 print(f"error: {run.directory}: {second.strerror}", file=sys.stderr)
             raise
 
 
 def give_up(place: Place, interrupt: Interrupt, attempt: AttemptLog | None) -> None:
-    """No step ended in time, and the scheduler is about to kill the job: requeue it, note that, and exit.
-
-    The note comes last: what keeps the step from ending may be the file system that it is written to.
-    """
+    """No step ended in time, and the scheduler is about to kill the job: requeue it and exit. The note comes
+    last: what keeps the step from ending may be the file system that it is written to."""
     print("error: no step ended in time; the last checkpoint is where the run goes on", file=sys.stderr)
     asked = interrupt.received.name if interrupt.received else ""
-    if place.rank == 0 and (asked in REQUEUING or preempted(place)):
+    again = asked in REQUEUING or preempted(place)
+    if place.rank == 0 and again:
         requeue(place)
     try:
         if place.rank == 0 and attempt and asked:
@@ -293,7 +292,7 @@ def give_up(place: Place, interrupt: Interrupt, attempt: AttemptLog | None) -> N
     except OSError as error:
         print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
     finally:
-        os._exit(1)
+        os._exit(attempts.AGAIN if again else 1)
 
 
 if __name__ == "__main__":

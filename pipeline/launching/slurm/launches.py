@@ -40,6 +40,7 @@ class Launch:
     cluster: str = ""  # its name; "" where an older version of the code noted it
     starts: int = 0  # its jobs may be started so often; 0: without a bound
     code: str = ""  # the copy of the code that they run
+    pack: int = 1  # runs of each of its jobs
 
     @classmethod
     def begin(
@@ -52,11 +53,12 @@ class Launch:
         calibration: float = 0.0,
         starts: int = 0,
         code: str = "",
+        pack: int = 1,
     ) -> "Launch":
         """`title`: what the job's name begins with, letters that `squeue` shows."""
         directory = runs_directory / FOLDER / f"{title}-{secrets.token_hex(5)}"
         directory.mkdir(parents=True, mode=0o700)
-        launch = cls(directory, tuple(runs), calibration, cluster, starts, code)
+        launch = cls(directory, tuple(runs), calibration, cluster, starts, code, pack)
         said = {name: value for name, value in asdict(launch).items() if name != "directory"}
         publish_bytes(directory / LAUNCH, (json.dumps(said) + "\n").encode())
         return launch
@@ -85,7 +87,10 @@ class Launch:
 
     def task(self, id: str) -> str:
         """The job of one of its runs."""
-        return f"{self.job}_{self.runs.index(id)}" if self.job else ""
+        return f"{self.job}_{self.runs.index(id) // self.pack}" if self.job else ""
+
+    def runs_of(self, task: int) -> tuple[str, ...]:
+        return self.runs[task * self.pack : (task + 1) * self.pack]
 
 
 @contextmanager

@@ -127,7 +127,7 @@ def beyond(config: RunConfig, partitions: Sequence[dict[str, str]]) -> list[str]
     if wanted and site.lead >= 60 * wanted:
         problems.append(f"cluster.lead={site.lead} seconds leaves nothing of cluster.time={site.time}")
     known = {one["PartitionName"]: one for one in partitions}
-    names = site.partition.split(",") if site.partition else []
+    names = site.partition.strip("[]").split(",") if site.partition else []
     if wrong := [name for name in names if name not in known]:
         return [*problems, str(unknown_name("cluster.partition", wrong[0], known))]
     ours = [one for name, one in known.items() if name in names or (not names and one["Default"] == "YES")]
