@@ -4,7 +4,7 @@ BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast fuzz lint docs setup slurm slurm-down clean
+.PHONY: help demo test test-fast test-cluster fuzz lint docs setup slurm slurm-down clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/make \1	\2/' | expand -t 17
@@ -32,6 +32,9 @@ test: setup lint  ## ruff, mypy and all tests
 
 test-fast: setup  ## the tests that take no more than a few seconds each, and need neither Slurm nor a browser
 	$(PYTEST) -m "not slow and not slurm and not browser"
+
+test-cluster: setup  ## the long tests on a real Slurm: other sites, a lost node, accounting; a quarter of an hour
+	$(BIN)/pytest -m nightly tests/slurm --timeout 1200
 
 fuzz: setup  ## damages sound files in thousands of ways, and asks each reader what it says: half an hour
 	FUZZ=3000 $(BIN)/pytest tests/faults/test_fuzz.py --timeout 0

@@ -1,6 +1,6 @@
 """The same cluster with accounting: MariaDB and slurmdbd of its own, one account, one user, a few limits.
 
-    python -m tests.slurm.accounting up|down|status FOLDER
+python -m tests.slurm.accounting up|down|status FOLDER
 """
 
 import shutil
@@ -32,6 +32,7 @@ SETTINGS = """\
 AccountingStorageType=accounting_storage/slurmdbd
 AccountingStorageHost=127.0.0.1
 AccountingStoragePort={port}
+AccountingStoragePass={folder}/munge.socket
 AccountingStorageEnforce=associations,limits,qos
 AccountingStorageTRES=gres/gpu
 JobAcctGatherType=jobacct_gather/linux
@@ -61,7 +62,7 @@ class AccountedCluster(Cluster):
     def _configure(self) -> None:
         super()._configure()
         path = self.folder / "slurm.conf"
-        ours = SETTINGS.format(port=self._accounting)
+        ours = SETTINGS.format(port=self._accounting, folder=self.folder)
         path.write_text(path.read_text().replace("AccountingStorageType=accounting_storage/none\n", ours))
 
     def _start_database(self) -> None:

@@ -194,6 +194,10 @@ class Cluster:
         self._configure()
         self.run("scontrol", "reconfigure")
 
+    def preempts(self, mode: str, grace: int) -> None:
+        """How the partition main gives way from now on."""
+        self.run("scontrol", "update", "partitionname=main", f"preemptmode={mode}", f"gracetime={grace}")
+
     def restore(self) -> None:
         """As it was at first: no job, every node, the job's own signal."""
         if "slurmctld" not in self._daemons:
