@@ -19,6 +19,7 @@ action=submit        start what is not done (the default); after that the comman
        doctor        look at the cluster: what runs would meet there, and a profile to begin with
 seeds=0,1,2          of each cell, or seeds=0..9; cells=a,b takes some of them
 seeds=auto power=0.8 so many of each cell that the paper's gaps would be found in 80 % of cases, up to ten
+when=true            with action=plan: when Slurm would start them; cost.per_gpu_hour=N: and what they cost
 confirm_above=24     ask before runs start that may take more device-hours; yes=true answers
 max_gpu_hours=N      refuse to start what may take more than that, or what nothing was measured for
 cost.images_per_second=N   of one device: count by this; cost.seconds=60: what a calibration trains
@@ -95,6 +96,8 @@ def plan(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
         print(json.dumps(overview.for_programs(runs, found, costs)))
     else:
         show_table(*overview.plan_table(runs, found, costs))
+        if request.when and slurm.used:
+            print(*overview.expected(runs, found), sep="\n")
         if request.ablation and any(run.config.scale == "paper" for run in runs):
             print(*power.lines(spec.load(request.ablation), len(request.seeds) or 1, request.power), sep="\n")
     check_budget(request.max_gpu_hours, costs)

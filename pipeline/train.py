@@ -162,7 +162,7 @@ def begin(
     trainer.state.events += changed
     hosts = tuple(sorted(set(ranks.gather(socket.gethostname()))))
     attempt.step = step
-    ranks.lead(lambda: attempt.begin(ranks.world, hosts, ranks.place))
+    changed += ranks.lead(lambda: attempt.begin(ranks.world, hosts, ranks.place, device_name(trainer.device)))
     for line in (*(found.passed_over if found else ()), *changed):
         journal.note(line)
     if found:

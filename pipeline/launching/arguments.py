@@ -11,6 +11,7 @@ from pipeline.errors import UserError, unknown_name
 
 ACTIONS = ("submit", "plan", "status", "logs", "cancel", "retry", "rehearse", "calibrate", "clean", "doctor")
 AUTO = "auto"  # as seeds: so many of each cell that the paper's gaps are found
+FLAGS = ("fresh", "json", "watch", "when", "yes")
 SEEDS = r"\d{1,9}(\.\.\d{1,9})?"
 NUMBER = r"\d*\.?\d+(e-?\d+)?"
 
@@ -41,8 +42,11 @@ OWN: dict[str, tuple[str, str, Callable[[str], Any]]] = {
     "confirm_above": (NUMBER, "24", float),
     "max_gpu_hours": (NUMBER, "100", float),
     "cost.images_per_second": (NUMBER, "300", float),
+    "cost.per_gpu_hour": (NUMBER, "2.5", str),
     "cost.seconds": (NUMBER, "60", float),
-    **dict.fromkeys(("fresh", "json", "watch", "yes"), ("true|false", "true", lambda text: text == "true")),
+    **dict.fromkeys(
+        ("fresh", "json", "watch", "when", "yes"), ("true|false", "true", lambda text: text == "true")
+    ),
 }
 
 
@@ -63,6 +67,7 @@ class LaunchRequest:
     fresh: bool = False
     json: bool = False
     watch: bool = False
+    when: bool = False  # ask the scheduler when it would start them
     yes: bool = False
     overrides: tuple[str, ...] = ()
 
@@ -93,6 +98,8 @@ def parse(argv: Sequence[str]) -> LaunchRequest:
             raise UserError(f"seeds={AUTO} counts with the paper's data; for another scale= say seeds=0,1,2")
     elif "power" in own:
         raise UserError(f"power= goes with seeds={AUTO}")
+    if price := own.pop("cost.per_gpu_hour", ""):  # which a site's profile may have as well
+        overrides.append(f"cluster.per_gpu_hour={price}")
     names = {name: value for name, value in own.items() if not name.startswith("cost.")}
     rates = {name.removeprefix("cost."): own[name] for name in own.keys() - names.keys()}
     request = LaunchRequest(overrides=tuple(overrides), **names, **rates)

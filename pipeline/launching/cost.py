@@ -83,9 +83,13 @@ def cost(
 
 
 def costs_of(
-    runs: Sequence[PlannedRun], found: Sequence[RunStatus], slurm: bool, told: float | None = None
+    runs: Sequence[PlannedRun],
+    found: Sequence[RunStatus],
+    slurm: bool,
+    told: float | None = None,
+    kind: str = "",
 ) -> list[Cost]:
-    """The cost of each run; nothing for one that is done."""
+    """The cost of each run, on GPUs of a kind if one is given; nothing for one that is done."""
     known: list[Measurement] = []
     for paths in dict.fromkeys(run.config.paths for run in runs):
         recorded, problems = records.read_all(paths.records)
@@ -94,7 +98,7 @@ def costs_of(
     costs = []
     for run, at in zip(runs, found, strict=True):
         devices = resources.allocation(run.config).world if slurm else run.config.cluster.gpus or 1
-        device = "" if slurm and resources.on_gpus(run.config) else local_device(run.config)
+        device = kind if slurm and resources.on_gpus(run.config) else local_device(run.config)
         share = run.config.cluster.pack if slurm and resources.on_gpus(run.config) else 1
         done = at.state == "done"
         costs.append(Cost.none("done") if done else cost(run, known, device, devices, told, share))

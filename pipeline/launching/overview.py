@@ -17,7 +17,7 @@ from typing import Any
 from pipeline.config.machine import Paths
 from pipeline.config.run import RunConfig
 from pipeline.launching.arguments import LaunchRequest
-from pipeline.launching.cost import Cost
+from pipeline.launching.cost import Cost, costs_of
 from pipeline.launching.local import LocalRuns, name
 from pipeline.launching.plan import PlannedRun
 from pipeline.launching.slurm import launches
@@ -85,6 +85,17 @@ def _priced(kwh: Iterable[float | None], money: Iterable[float | None], source: 
     said = [f"{sum(energy):,.3g} kWh by {source}"] if energy else []
     said += [f"{sum(paid):,.2f} at cluster.per_gpu_hour"] if paid else []
     return f"\n{', '.join(said)}" if said else ""
+
+
+def expected(runs: Sequence[PlannedRun], found: Sequence[RunStatus]) -> Iterator[str]:
+    """For each partition that the first of them may be in, when it would start, and what all would take."""
+    from pipeline.launching.slurm import preflight
+
+    for partition, kind, start in preflight.outlook(runs[0].config):
+        ranges = [one.hours for one in costs_of(runs, found, True, kind=kind) if one.hours]
+        total = hours((sum(low for low, _ in ranges), sum(high for _, high in ranges)))
+        gpu = f", {total} device-hours on {kind}" if kind else ""
+        yield f"partition {partition or 'by default'}: would start {start or 'nobody knows when'}{gpu}"
 
 
 def free_space(folder: Path) -> int:

@@ -8,6 +8,7 @@ An attempt without a line for its end, where nobody holds the run, was killed: i
 """
 
 import dataclasses
+import itertools
 import json
 import os
 import socket
@@ -65,6 +66,7 @@ class Attempt:
     number: int = 0  # from 1 on; 0 where an older version of the code noted it
     job_name: str = ""  # a scheduler that lost its state gives the same numbers to others
     cluster: str = ""
+    device: str = ""  # its kind
 
 
 @dataclass(frozen=True)
@@ -110,10 +112,13 @@ class AttemptLog:
         engine = dataclasses.replace(config.engine, micro_batch=self._micro_batch, evaluation_batch=measured)
         return dataclasses.replace(config, engine=engine)
 
-    def begin(self, world: int, hosts: tuple[str, ...], place: Place) -> None:
+    def begin(self, world: int, hosts: tuple[str, ...], place: Place, device: str = "") -> list[str]:
+        """What is to be said of where it begins."""
         attempt = Attempt(self.step, now(), world, hosts, place.job, place.restarts, self.number)
-        whose = {"job_name": place.job_name, "cluster": place.cluster}
+        whose = {"job_name": place.job_name, "cluster": place.cluster, "device": device}
+        before = len(_moves(self._path.parent))
         append_row(self._path, asdict(attempt) | whose)
+        return _moves(self._path.parent)[before:]
 
     def end(self, end: str, reason: str = "", preempted: bool = False) -> None:
         append_row(self._path, asdict(Ending(self.number, end, self.step, now(), reason, preempted)))
@@ -236,7 +241,18 @@ def failures(directory: Path) -> list[Ending]:
 def remarks(directory: Path) -> list[str]:
     """What was put right after failures: for the record."""
     short = {end.micro_batch: end for end in failures(directory) if end.micro_batch}
-    return [f"step {end.step}: out of memory with a micro-batch of {size}" for size, end in short.items()]
+    said = [f"step {end.step}: out of memory with a micro-batch of {size}" for size, end in short.items()]
+    return said + _moves(directory)
+
+
+def _moves(directory: Path) -> list[str]:
+    """Starts on another kind of device than the one before."""
+    known = [attempt for attempt in attempts(directory) if attempt.device]
+    return [
+        f"from step {now.step} on {now.device}, before on {before.device}"
+        for before, now in itertools.pairwise(known)
+        if now.device != before.device
+    ]
 
 
 def _memory_limit(directory: Path) -> int:

@@ -148,8 +148,8 @@ def fields(line: str) -> dict[str, str]:
     return dict(re.findall(r"(?:^|\s)([A-Z][\w:/]*)=(.*?)(?=\s+[A-Z][\w:/]*=|\s*$)", line))
 
 
-def ask(*command: str, said: str | None = None) -> str:
-    """Standard output of one of Slurm's commands."""
+def ask(*command: str, said: str | None = None, complaints: bool = False) -> str:
+    """Standard output of one of Slurm's commands; with `complaints` its standard error."""
     deadline = time.monotonic() + PATIENCE
     while True:
         try:
@@ -160,7 +160,7 @@ def ask(*command: str, said: str | None = None) -> str:
             complaint, passing = f"no answer within {PATIENCE:g} s", True
         else:
             if done.returncode == 0:
-                return done.stdout
+                return done.stderr if complaints else done.stdout
             complaint = last_line(done.stderr) or last_line(done.stdout) or f"status {done.returncode}"
             if NO_CLUSTER in complaint.lower():
                 raise NoCluster(f"no cluster is set up here ({complaint}); {ELSEWHERE}")

@@ -41,6 +41,7 @@ class Launch:
     starts: int = 0  # its jobs may be started so often; 0: without a bound
     code: str = ""  # the copy of the code that they run
     pack: int = 1  # runs of each of its jobs
+    partition: str = ""  # in which they are; "" where the site or the scheduler chooses
 
     @classmethod
     def begin(
@@ -54,11 +55,12 @@ class Launch:
         starts: int = 0,
         code: str = "",
         pack: int = 1,
+        partition: str = "",
     ) -> "Launch":
         """`title`: what the job's name begins with, letters that `squeue` shows."""
         directory = runs_directory / FOLDER / f"{title}-{secrets.token_hex(5)}"
         directory.mkdir(parents=True, mode=0o700)
-        launch = cls(directory, tuple(runs), calibration, cluster, starts, code, pack)
+        launch = cls(directory, tuple(runs), calibration, cluster, starts, code, pack, partition)
         said = {name: value for name, value in asdict(launch).items() if name != "directory"}
         publish_bytes(directory / LAUNCH, (json.dumps(said) + "\n").encode())
         return launch

@@ -8,7 +8,7 @@ import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -95,13 +95,14 @@ def _submit(
     """Give each group to Slurm, behind the jobs on which it waits, and add its runs' to `jobs`."""
     code, new = snapshot.take(directory), 0
     while waiting:
-        group = waiting.pop(0)
+        group = on_one_kind(waiting.pop(0), directory)
         launch = Launch.begin(
             directory,
             [run.id for run in group],
             title=title(group),
             code=code.name,
             pack=group[0].config.cluster.pack,
+            partition=group[0].config.cluster.partition,
             **about,
         )
         if notify:
@@ -122,6 +123,21 @@ def _submit(
             ) from error
         new += len(group)
         jobs |= {run.id: launch.task(run.id) for run in group}
+
+
+def on_one_kind(runs: list[PlannedRun], directory: Path) -> list[PlannedRun]:
+    """Runs of a table in one of their partitions, as those of earlier launches: their GPUs may differ."""
+    site = runs[0].config.cluster
+    if site.mixed or "," not in site.partition:
+        return runs
+    name = f"{title(runs)}-"
+    earlier = [one for one in launches.read_all(directory) if one.directory.name.startswith(name)]
+    before = next((one.partition for one in reversed(earlier) if one.partition), "")
+    chosen = preflight.one_partition(runs[0].config, before)
+    why = "as earlier runs of the table" if chosen == before else "where they would start first"
+    print(f"partition {chosen}, {why}; cluster.mixed=true lets runs of a table use several", file=sys.stderr)
+    site = replace(site, partition=chosen)
+    return [replace(run, config=replace(run.config, cluster=site)) for run in runs]
 
 
 def cancel(runs: Path, ids: Sequence[str], earlier: Queue | None = None) -> list[str]:
