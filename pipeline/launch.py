@@ -52,7 +52,7 @@ from pipeline.launching import local, overview
 from pipeline.launching.arguments import LaunchRequest, again, parse
 from pipeline.launching.cost import Cost, check_budget, costs_of
 from pipeline.launching.plan import PlannedRun, RequestedRun, planned
-from pipeline.launching.slurm import commands, queue
+from pipeline.launching.slurm import commands, launches, queue
 from pipeline.launching.slurm.queue import Outlook
 from pipeline.launching.status import RunStatus, check_access, statuses
 from pipeline.runs import answers
@@ -236,6 +236,8 @@ def cancel(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
         return 0
     for at in alive:
         print(f"{', '.join(at.labels)} ({at.id}): {at.state}, {at.where}")
+    for id in launches.beside(Path(runs[0].config.paths.runs), [at.id for at in alive]):
+        print(f"run {id} shares a job with these and ends too, unless it is done; launched again, it goes on")
     if not request.yes and not confirmed(f"end {len(alive)} runs?"):
         print("nothing was done")
         return 1

@@ -32,7 +32,7 @@ from pipeline.config.overrides import from_command_line
 from pipeline.config.run import RunConfig
 from pipeline.data import dataset
 from pipeline.errors import UserError, WorkFailed, command
-from pipeline.files import check_writable
+from pipeline.files import check_writable, umask_for
 from pipeline.processes.device import device_name, find_device
 from pipeline.processes.interrupt import Interrupt
 from pipeline.processes.place import Place, find_place, preempted, requeue
@@ -80,7 +80,7 @@ def main(argv: Sequence[str], config: RunConfig | None = None) -> int:
         engine = config.engine
         device = find_device(engine.device, place, engine.threads, engine.deterministic)
         with joined(place, device, config.cluster.start_timeout) as ranks:
-            umask = os.umask(0o077)  # what a run writes is its owner's alone
+            umask = os.umask(umask_for(Path(config.paths.runs)))  # what a run writes is not for others
             run = Run(config, id, fingerprint, run_directory(config, id), ranks, umask)
             if not ranks.share(records.exists(config.paths.records, id)):
                 try:

@@ -19,7 +19,7 @@ from types import FrameType
 
 from pipeline.config.run import RunConfig
 from pipeline.errors import UserError
-from pipeline.files import PACKAGE
+from pipeline.files import PACKAGE, umask_for
 from pipeline.launching.plan import PlannedRun
 from pipeline.processes import scheduler
 from pipeline.processes.device import cores, gpus
@@ -145,8 +145,8 @@ def start(
     command += [*program, "--config", str(path)]
     # Inside of a job it is no part of that: to cancel the run must not end a session on a node.
     env = {**scheduler.environment(), **space.environment(slot), **(environ or {})}
-    attempt = attempts.next_number(path.parent)
-    with open(path.parent / OUTPUT, "ab", opener=lambda name, flags: os.open(name, flags, 0o600)) as output:
+    attempt, mode = attempts.next_number(path.parent), 0o666 & ~umask_for(path.parent.parent)
+    with open(path.parent / OUTPUT, "ab", opener=lambda name, flags: os.open(name, flags, mode)) as output:
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,

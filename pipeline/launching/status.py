@@ -67,7 +67,8 @@ def check_access(runs: Iterable[PlannedRun], writing: bool = True) -> None:
             if os.statvfs(place).f_flag & os.ST_RDONLY:
                 raise WorkFailed(f"{place} is on a read-only file system: choose another by paths.runs=…")
             raise UserError(
-                f"{place} is {place.owner()}'s, who alone may use it: choose your own with paths.runs=…; "
+                f"{place} is {place.owner()}'s, who alone may use it: choose your own with paths.runs=…, "
+                f"or share it from the start: chmod 2770 {place}, and umask 002 for both; "
                 "records may be shared (paths.records), and finished runs are not trained again"
             )
 
