@@ -82,3 +82,27 @@ def test_output_into_a_closed_pipe_leaves_no_trace():
     ran = subprocess.run(line, shell=True, env=environment, capture_output=True, text=True)
     assert ran.stdout == "line\n"
     assert ran.stderr == ""
+
+
+def test_a_path_is_the_same_bytes_in_a_shell_of_another_encoding(tmp_path):
+    """Some libraries write UTF-8 whatever the locale says."""
+    done = subprocess.run(["localedef", "-i", "en_US", "-f", "ISO-8859-1", tmp_path / "en_US.ISO-8859-1"])
+    if done.returncode > 1:  # 1: it warned
+        pytest.skip("no definitions of locales here")
+    script = tmp_path / "say.py"
+    script.write_text(
+        "import os, sys; from pipeline.errors import command\n"
+        "command(lambda argv: print(sys.getfilesystemencoding(), argv[0].encode() == os.fsencode(argv[0])))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, script, "bü"],
+        env={
+            "PATH": "/usr/bin",
+            "PYTHONPATH": str(ROOT),
+            "LOCPATH": str(tmp_path),
+            "LC_ALL": "en_US.ISO-8859-1",
+        },
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "utf-8 True\n", done.stderr

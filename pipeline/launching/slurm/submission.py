@@ -206,7 +206,7 @@ def batch(
     )
     return (
         executor,
-        f"sh {resources.RANK} -m pipeline.launching.slurm.job {shlex.quote(str(launch.directory))}",
+        f"exec sh {resources.RANK} -m pipeline.launching.slurm.job {shlex.quote(str(launch.directory))}",
     )
 
 

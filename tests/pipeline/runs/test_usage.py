@@ -9,6 +9,7 @@ from pipeline.processes import accounting
 from pipeline.runs import usage
 from pipeline.runs.log import spent
 
+H100 = "NVIDIA H100 80GB HBM3"
 # As sacct of Slurm 22.05 said of a requeued job of two GPUs.
 SACCT = """\
 17_3|REQUEUED|None|tnt|tnt-1|3600|60|billing=2,cpu=2,gres/gpu=2,mem=64G,node=1||
@@ -41,7 +42,7 @@ def test_a_run_is_charged_its_share_of_what_was_allocated():
 
 
 def test_without_accounts_the_steps_count_and_the_data_sheet():
-    found = usage.told(compose([]), [], 3.0, device="NVIDIA H100 80GB HBM3")
+    found = usage.told(compose([]), [], 3.0, device=H100)
     assert (found.gpu_hours, found.hours_by, found.kwh) == (3.0, "steps", pytest.approx(2.1))
     assert found.energy_by == "data sheet of H100"
     unknown = usage.told(compose([]), [], 3.0, device="CPU of some kind")
