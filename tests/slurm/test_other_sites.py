@@ -1,6 +1,10 @@
 """launch.py where sites differ: several partitions, or no requeue; and where there is nothing to do."""
 
 import json
+import os
+import sys
+
+import pytest
 
 from pipeline import launch
 from tests.slurm.laboratory import PATIENCE
@@ -47,3 +51,35 @@ def test_a_site_that_lets_no_job_requeue_gets_a_new_one_behind_it(slurm, ask, tm
     jobs = json.loads(record.read_text())["jobs"]
     assert jobs[0] == one["job"]
     assert len(jobs) == 2
+
+
+# Neither Apptainer nor an image can be had here: this stands for it, takes its command line apart, and runs
+# the rest with a Python that it alone has.
+APPTAINER = """#!/bin/sh
+echo "$@" >> {folder}/called
+while [ "$1" != lab.sif ]; do shift; done
+shift
+PATH={folder}/inside:$PATH INSIDE=1 exec "$@"
+"""
+
+
+@pytest.mark.nightly
+def test_a_run_in_an_image_is_interrupted_and_goes_on(slurm, ask, tmp_path, monkeypatch):
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    (inside / "scontrol").write_text("#!/bin/sh\nexit 1\n")  # what an image does not have
+    (inside / "python3").write_text(f'#!/bin/sh\n[ "$INSIDE" = 1 ] && exec {sys.executable} "$@"\n')
+    (tmp_path / "apptainer").write_text(APPTAINER.format(folder=tmp_path))
+    for path in (tmp_path / "apptainer", *inside.iterdir()):
+        path.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    [one] = ask(*ONE, "cluster.container=lab.sif")[0]["submitted"]
+    slurm.wait(lambda: list(tmp_path.glob(f"runs/{one['id']}/checkpoints/step-*")), PATIENCE, "a checkpoint")
+    slurm.run("scancel", "--signal=USR1", one["job"])
+    record = tmp_path / f"records/{one['id']}.json"
+    slurm.wait(record.exists, 2 * PATIENCE, "the record")
+    found = json.loads(record.read_text())
+    assert (found["attempts"], found["jobs"], slurm.restarts(one["job"])) == (2, [one["job"]], 1)
+    called = (tmp_path / "called").read_text().splitlines()
+    assert len(called) == 2
+    assert f"--bind {tmp_path / 'runs'}" in called[0]

@@ -1,20 +1,24 @@
 """Which ends of ranks are followed by another start in the same job. tests/slurm has real ones."""
 
 import itertools
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 from pipeline.config.overrides import compose
 from pipeline.errors import UserError, WorkFailed
-from pipeline.launching.slurm import containers, nodes, supervision
+from pipeline.launching.slurm import containers, job, launches, nodes, supervision
+from pipeline.launching.slurm.launches import Launch
 from pipeline.launching.slurm.supervision import RankStep, judge
 from pipeline.processes.place import Place
 from pipeline.processes.ranks import Ranks
 from pipeline.runs import attempts
 from pipeline.runs.attempts import AttemptLog, cause_of
+from pipeline.runs.directory import write_config
 
 ALONE = Ranks(Place("plain"))
 
@@ -130,3 +134,52 @@ def test_a_run_in_an_image_finds_its_files_at_their_own_paths(tmp_path, monkeypa
 def test_an_images_name_is_no_command(image):
     with pytest.raises(UserError, match=r"cluster\.container"):
         compose([f"cluster.container='{image}'"])
+
+
+def test_a_start_on_another_kind_of_device_is_said_in_log_and_record(run):
+    said = [
+        AttemptLog(run, number).begin(1, ("n",), Place("plain"), device)
+        for number, device in enumerate(("A100", "A100", "H100", "H100"), 1)
+    ]
+    assert said == [[], [], ["from step 0 on H100, before on A100"], []]
+    assert attempts.remarks(run) == ["from step 0 on H100, before on A100"]
+
+
+def test_gpus_are_shared_by_mps_for_as_long_as_runs_are_trained(tmp_path, monkeypatch):
+    """There is no GPU here: what NVIDIA's program would be told is kept."""
+    program = tmp_path / job.MPS
+    program.write_text(f'#!/bin/sh\necho "$@" $(cat) >> {tmp_path}/told\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    with job.shared_gpus(True) as variables:
+        assert Path(variables["CUDA_MPS_PIPE_DIRECTORY"]).is_dir()
+        assert (tmp_path / "told").read_text().split() == ["-d"]
+    assert (tmp_path / "told").read_text().split() == ["-d", "quit"]
+    assert not Path(variables["CUDA_MPS_PIPE_DIRECTORY"]).exists()
+    with job.shared_gpus(False) as variables:
+        assert variables == {}
+
+
+def test_who_shares_a_job_is_known(tmp_path):
+    launch = Launch.begin(tmp_path, [letter * 12 for letter in "abcde"], pack=2)
+    launch.settle("17")
+    assert [launch.task(id) for id in launch.runs] == ["17_0", "17_0", "17_1", "17_1", "17_2"]
+    assert launch.runs_of(2) == ("e" * 12,)
+    assert launches.beside(tmp_path, ["b" * 12, "e" * 12]) == ["a" * 12]
+
+
+@pytest.mark.parametrize(("mode", "file"), [(0o700, 0o600), (0o2770, 0o660)])
+def test_what_runs_leave_is_their_owners_or_their_groups(tmp_path, mode, file):
+    folder = tmp_path / "of-a-group"
+    folder.mkdir()
+    folder.chmod(mode)
+    before = os.umask(0o002)
+    try:
+        path = write_config(compose([f"paths.runs={folder}"]), "a" * 12)
+        AttemptLog(path.parent, 1).end(attempts.STOPPED)
+        Launch.begin(folder, ["a" * 12])
+    finally:
+        os.umask(before)
+    found = {each.stat().st_mode & 0o777 for each in (path.parent, folder / launches.FOLDER)}
+    assert found == {mode & 0o777}
+    assert (path.parent / "attempts.jsonl").stat().st_mode & 0o777 == file
