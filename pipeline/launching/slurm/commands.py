@@ -126,10 +126,15 @@ def signal(id: str, name: str) -> None:
     ask("scancel", f"--signal={name}", _checked(id))
 
 
+def hosts_of(job: str) -> tuple[str, list[str]]:
+    """Where a running job's batch script is, and the nodes that it has now: lost ones are gone, if it goes on
+    without them."""
+    said = ask("squeue", "--noheader", "--format=%B %N", f"--jobs={_checked(job)}").split()
+    return (said[0], ask("scontrol", "show", "hostnames", said[1]).split()) if len(said) == 2 else ("", [])
+
+
 def nodes_of(job: str) -> list[str]:
-    """Those that a running job has now: lost ones are gone, if it goes on without them."""
-    short = ask("squeue", "--noheader", "--format=%N", f"--jobs={_checked(job)}").strip()
-    return ask("scontrol", "show", "hostnames", short).split()
+    return hosts_of(job)[1]
 
 
 @functools.cache
