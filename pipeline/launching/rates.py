@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from pipeline.config import composition
+from pipeline.config.birth import of_others
 from pipeline.config.identity import science
 from pipeline.config.own import kind_of
 from pipeline.config.run import RunConfig
@@ -104,7 +106,7 @@ def rate(config: RunConfig, device: str, known: Sequence[Measurement], told: flo
         one
         for one in sorted(known, key=lambda one: one.ended, reverse=True)
         if one.precision == config.precision and one.images_per_second
-        if (one.device == device if device else not is_cpu(one.device))
+        if (re.search(rf"\b{re.escape(device)}(?!\w)", one.device) if device else not is_cpu(one.device))
     ]
     for one in comparable:
         if bare(one.model) == bare(model) and one.layout in (None, layout(config)):
