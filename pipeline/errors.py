@@ -14,6 +14,7 @@ from typing import NoReturn
 
 from tnt.untrusted.reading import UserError as UserError
 from tnt.untrusted.showing import shown
+from tnt.untrusted.utf8 import use_utf8
 
 OURS = ("tnt", "pipeline", "ablations")
 
@@ -77,6 +78,7 @@ def command(
     stopped: str = "stopped",
 ) -> NoReturn:
     """Run a command line's main and leave the process; `stopped` is what Ctrl-C says."""
+    use_utf8()
     try:
         status = main(sys.argv[1:] if argv is None else argv)
         sys.stdout.flush()

@@ -28,8 +28,10 @@ from torch import Tensor
 from tnt import weights
 from tnt.commandline import add_model_options, choose_model, run
 from tnt.config import PyramidConfig
+from tnt.images import RGB
 from tnt.model_card import check_record, model_card, read_record
 from tnt.predict import class_names
+from tnt.untrusted.arguments import Parser
 from tnt.untrusted.writing import storing
 from tnt.weights.networks import Config, Network
 
@@ -225,12 +227,12 @@ def _published(path: Path) -> Iterator[Path]:
 
 
 def _images(config: Config, batch: int) -> Tensor:
-    shape = (batch, config.channels, config.image_size, config.image_size)
+    shape = (batch, getattr(config, "channels", RGB), config.image_size, config.image_size)
     return torch.randn(shape, generator=torch.Generator().manual_seed(batch))
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tnt.export", description="Export a model.")
+    parser = Parser(prog="python -m tnt.export", description="Export a model.")
     parser.add_argument(
         "out", type=Path, metavar="OUT", help="a file (.onnx, .pt2, .safetensors) or a folder"
     )
@@ -253,7 +255,7 @@ def _main(options: argparse.Namespace) -> int:
     if options.out.suffix not in suffix:
         raise ValueError(f"{options.out}: a name for {options.to} ends in {' or '.join(suffix)}")
     record = read_record(options.record) if options.record else None
-    chosen = choose_model(options)
+    chosen = choose_model(options, takes_others=options.to in ("onnx", "torch-export"))
     if chosen.random:
         print("tnt.export: the weights are random", file=sys.stderr)
     if record:

@@ -26,7 +26,8 @@ from tnt.embed import patch_map, word_map
 from tnt.feature_store import FeatureStore
 from tnt.images import Item, batches, find_images
 from tnt.shard_images import find_shards, shard_items
-from tnt.untrusted.reading import open_regular
+from tnt.untrusted.arguments import Parser, option
+from tnt.untrusted.reading import open_regular, whole_number
 from tnt.untrusted.showing import shown
 from tnt.weights.networks import Config, Network
 
@@ -76,8 +77,7 @@ def extract(
     A PyramidTNT's depths are its stages; in place of a class token it has the mean of the patches.
     """
     _check_kinds(kinds)
-    last = model.config.depth
-    numbers = {depth: last if depth == FINAL else int(depth) for depth in depths}
+    numbers = {depth: _number(depth, model.config) for depth in depths}
     _check_depths(list(numbers.values()), model.config)
     taken = model.forward_intermediates(images, numbers.values())
     pyramid = isinstance(model.config, PyramidConfig)
@@ -99,7 +99,7 @@ def feature_shapes(
     """The shapes of `extract`'s features, of one image."""
     found: dict[str, tuple[int, ...]] = {}
     for depth in depths:
-        n, d, c, _ = _sizes(config, config.depth if depth == FINAL else int(depth))
+        n, d, c, _ = _sizes(config, _number(depth, config))
         shapes = {"class": (d,), "patches": (n, d), "words": (n, config.words, c)}
         found |= {f"{_depth_name(depth)}.{kind}": shapes[kind] for kind in kinds}
     return found
@@ -121,7 +121,11 @@ def _sizes(config: Config, depth: int) -> _Sizes:
 
 
 def _depth_name(depth: int | str) -> str:
-    return FINAL if depth == FINAL else f"depth{int(depth):02d}"
+    return FINAL if depth == FINAL else f"depth{depth:02}"
+
+
+def _number(depth: int | str, config: Config) -> int:
+    return config.depth if isinstance(depth, str) else depth
 
 
 def _check_depths(depths: Sequence[int], config: Config) -> None:
@@ -141,7 +145,7 @@ def _check_kinds(kinds: Sequence[str]) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tnt.features", description="Features of many images.")
+    parser = Parser(prog="python -m tnt.features", description="Features of many images.")
     parser.add_argument("sources", nargs="+", metavar="FOLDER|IMAGE|SHARD.tar", help="not both kinds at once")
     parser.add_argument("out", type=Path, metavar="OUT", help="features.npz or features.safetensors")
     parser.add_argument(
@@ -151,7 +155,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--kinds", default="class", help=f"some of {','.join(KINDS)} (default: class)")
     parser.add_argument("--half", action="store_true", help="store 16-bit numbers")
-    parser.add_argument("--batch", type=int, default=32, metavar="B", help="images at a time (default: 32)")
+    parser.add_argument(
+        "--batch", type=option(1), default=32, metavar="B", help="images at a time (default: 32)"
+    )
     parser.add_argument(
         "--drop-alpha", action="store_true", help="ignore transparency instead of refusing it"
     )
@@ -161,12 +167,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _extract_all(options: argparse.Namespace) -> int:
-    depths, kinds = _parse_depths(options.depths), options.kinds.split(",")
+    kinds = options.kinds.split(",")
     _check_kinds(kinds)
     shards, items = _find(options.sources)
     chosen = choose_model(options)
     config = chosen.model.config
-    _check_depths([config.depth if depth == FINAL else int(depth) for depth in depths], config)
+    depths = _parse_depths(options.depths, config)
     request = {
         "sources": _fingerprint(shards or [item.content for item in items]),
         "weights": chosen.origin if chosen.random else _digest(options.weights),
@@ -214,11 +220,9 @@ def _status(skipped: Sequence[str]) -> int:
     return 1 if skipped else 0
 
 
-def _parse_depths(text: str) -> list[int | str]:
-    try:
-        return [depth if depth == FINAL else int(depth) for depth in dict.fromkeys(text.split(","))]
-    except ValueError:
-        raise ValueError(f"--depths {text}: give block numbers, as 0,6,12, or {FINAL}") from None
+def _parse_depths(text: str, config: Config) -> list[int | str]:
+    parts = dict.fromkeys(text.split(","))
+    return [part if part == FINAL else whole_number(part, 0, config.depth, "--depths") for part in parts]
 
 
 def _find(sources: Iterable[str]) -> tuple[list[Path], list[Item]]:

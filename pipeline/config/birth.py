@@ -10,7 +10,6 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.config.science import TIMM
 from pipeline.config.typed import flattened
 from tnt.config import PYRAMID, PyramidConfig
 
@@ -25,8 +24,8 @@ def filled(values: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
     """
     today = {born: name for name, born in RENAMED.items()}
     held = {today.get(name, name): value for name, value in flattened(values)}
-    of_timm, pyramid = str(held.get("model.name", "")).startswith(TIMM), held.get("model.form") == PYRAMID
-    if of_timm or pyramid:
+    theirs, pyramid = of_others(str(held.get("model.name", ""))), held.get("model.form") == PYRAMID
+    if theirs or pyramid:
         own = [f"model.{field.name}" for field in dataclasses.fields(PyramidConfig)] if pyramid else []
         names = [*(name for name in names if not name.startswith("model.")), *own]
     lacking = {name: BIRTH[born] for name in names if (born := RENAMED.get(name, name)) in BIRTH}
@@ -36,6 +35,11 @@ def filled(values: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
         if name not in names and name in BIRTH and canonical(value) == canonical(BIRTH[name])
     }
     return {name: value for name, value in (lacking | held).items() if name not in gone}
+
+
+def of_others(name: str) -> bool:
+    """Whether a network is timm's or the user's own: its settings were not born here."""
+    return ":" in name
 
 
 def canonical(value: Any) -> Any:

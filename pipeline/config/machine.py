@@ -13,12 +13,19 @@ GPU_REQUESTS = ("gres", "gpus-per-node", "none")
 NAME = re.compile(r"(?:[A-Za-z0-9_.,:@+=/][A-Za-z0-9_.,:@+=/-]*)?")
 TEXT = r"A-Za-z0-9_.,:@+=/&|*()\[\]"
 FORMS = {
-    "partition": (NAME, "gpu or gpu,long"),
+    "partition": (re.compile(rf"{NAME.pattern}|\[{NAME.pattern}\]"), "gpu or [gpu,long]"),
     "account": (NAME, "my_project"),
     "qos": (NAME, "normal"),
     "constraint": (re.compile(rf"([{TEXT}][{TEXT}-]*)?"), "a100, a100&nvlink or [rack1|rack2]"),
     "mem": (re.compile(r"(\d+[KMGT]?)?"), "64G"),
-    "time": (re.compile(r"(\d+|\d+:\d\d(:\d\d)?|\d+-\d+(:\d\d){0,2})?"), "12:00:00 or 1-12:00:00"),
+    "time": (
+        re.compile(r"(\d{1,9}(:\d\d){0,2}|\d{1,9}-\d{1,9}(:\d\d){0,2})?"),
+        "12:00:00 or 1-12:00:00",
+    ),
+    "container": (
+        re.compile(r"((docker://)?[A-Za-z0-9_.,:@+=/-]+)?"),
+        "image.sif, image.sqsh or docker://user/image",
+    ),
     "modules": (re.compile(NAME.pattern.removesuffix("?")), "cuda/12.4"),
     "extra": (re.compile(rf"--[a-z][a-z-]*(=[{TEXT}% -]+)?"), "--exclude=node[7-9]"),
 }
@@ -35,6 +42,9 @@ ENGINE_RANGES = {
 }
 CLUSTER_RANGES = {
     **dict.fromkeys(("jobs", "nodes", "gpus", "cpus", "lead", "max_parallel"), NUMBERS),
+    "spare": Range(0, 1000),
+    "pack": Range(1, 64),
+    "per_gpu_hour": NUMBERS,
     **dict.fromkeys(("start_timeout", "timeout"), COUNTS),  # seconds
 }
 
@@ -65,8 +75,8 @@ class EngineConfig:
         if self.zero_stage not in (0, 1, 2, 3):
             raise UserError(f"engine.zero_stage is {self.zero_stage}; valid: 0, 1, 2, 3")
         check_ranges(self, ENGINE_RANGES, "engine")
-        steps = re.fullmatch(r"([1-9]\d*)-(\d+)", self.profile)
-        if self.profile and not (steps and int(steps[1]) <= int(steps[2])):
+        steps = re.fullmatch(r"([1-9]\d{0,8})-(\d{1,9})", self.profile)
+        if self.profile and not (steps and int(steps[1]) <= int(steps[2])):  # type: ignore[text-number]
             raise UserError(f"engine.profile is {self.profile!r}; it must look like 10-20")
         if self.keep < 2:
             raise UserError(
@@ -110,12 +120,18 @@ class ClusterConfig:
     gpu_request: str = "gres"  # how GPUs are asked for, gres or gpus-per-node; none = processes without one
     nodes: int = 0  # of a run; 0 = as the model needs
     gpus: int = 0  # of a node, one process each; 0 = as the model needs
-    cpus: int = 0  # of a process; 0 = as the loader's workers need
+    cpus: int = 0  # of a process, which data.loading.workers follow; 0 = one more than these, or 5
     mem: str = ""  # of a node, as 64G
     time: str = ""  # at a stretch, as 1-12:00:00; a run longer than this is requeued and goes on
     lead: int = 120  # seconds from the signal to the end of the time: the step and its checkpoint fit in them
     modules: tuple[str, ...] = ()  # loaded before a run starts
     extra: tuple[str, ...] = ()  # further options of sbatch, as --exclude=node[7-9]
+    container: str = ""  # image.sif or docker://… for Apptainer, image.sqsh for Pyxis; "" = none
+    spare: int = 0  # nodes that a run's job has beside those that it needs, to go on when one is lost
+    check: bool = False  # look at GPU, network, disk and clock of each node before a run starts on it
+    pack: int = 1  # runs that one job trains side by side, on the same GPUs and on cores of their own
+    mixed: bool = False  # whether the runs of a table may be on several of the partitions, so on several GPUs
+    per_gpu_hour: float = 0.0  # what an hour of a GPU, or of a process without one, costs; 0 = not known
     probe: bool = False  # before anything is submitted, see in a small job what a node lacks
     max_parallel: int = 0  # runs of an array at a time; 0 = no bound but the scheduler's
 
@@ -125,6 +141,10 @@ class ClusterConfig:
         if self.gpu_request not in GPU_REQUESTS:
             raise unknown_name("cluster.gpu_request", self.gpu_request, GPU_REQUESTS)
         check_ranges(self, CLUSTER_RANGES, "cluster")
+        if self.pack > 1 and max(self.nodes, 1) + self.spare > 1:
+            raise UserError(
+                f"cluster.pack={self.pack} runs of one job are trained on one node; leave out others"
+            )
         for name, (form, example) in FORMS.items():
             value = getattr(self, name)
             for text in (value,) if isinstance(value, str) else value:
@@ -138,3 +158,4 @@ class About:
 
     ablation: str = ""  # its name
     cell: str = ""  # its row
+    until_decided: bool = False  # it was added after a look at the results of others

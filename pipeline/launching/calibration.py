@@ -37,7 +37,7 @@ from pipeline.processes.place import find_place
 from pipeline.processes.ranks import joined
 from pipeline.runs.directory import OUTPUT, run_directory
 from pipeline.runs.log import printed_error, tail
-from tnt.untrusted.reading import read_json
+from tnt.untrusted.reading import number, read_json
 
 if TYPE_CHECKING:
     from pipeline.training.trainer import Trainer
@@ -55,7 +55,7 @@ def copies(runs: Sequence[PlannedRun], seconds: float) -> list[PlannedRun]:
             run.config,
             recipe=dataclasses.replace(run.config.recipe, init=""),
             paths=dataclasses.replace(run.config.paths, runs=str(folder), records=str(folder / "records")),
-            cluster=dataclasses.replace(run.config.cluster, time=str(LIMIT + round(seconds / 60))),
+            cluster=dataclasses.replace(run.config.cluster, pack=1, time=str(LIMIT + round(seconds / 60))),
         )
         found.setdefault(_key(config), PlannedRun(config, _key(config), run.labels))
     return list(found.values())
@@ -143,7 +143,7 @@ def _key(config: RunConfig) -> str:
 
 def main(argv: Sequence[str]) -> int:
     seconds, _, path = argv
-    measure(configs.read(Path(path)), float(seconds))
+    measure(configs.read(Path(path)), number(seconds, 0, 1e9, "seconds"))
     return 0
 
 

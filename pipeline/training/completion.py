@@ -13,16 +13,15 @@ from pipeline.config.identity import science
 from pipeline.config.run import RunConfig
 from pipeline.files import publish_bytes, sha256
 from pipeline.processes.device import processor
+from pipeline.processes.place import find_place
 from pipeline.runs import answers, attempts, records
 from pipeline.runs.directory import run_directory
 from pipeline.runs.log import metrics, spent
 from pipeline.runs.provenance import code, packages, packages_hash, versions
 from pipeline.runs.records import Measures, Record, RunLayout
+from pipeline.runs.usage import usage
 from pipeline.training import models
 from pipeline.training.trainer import Trainer, TrainingState
-from tnt.complexity.count import count_macs
-from tnt.complexity.formulas import model_macs
-from tnt.config import PyramidConfig, TNTConfig
 
 DRIVER = Path("/proc/driver/nvidia/version")
 
@@ -54,6 +53,7 @@ def complete(
     answers_path = answers.path_of(config.paths.records, id)
     if not records.exists(config.paths.records, id):
         answers.publish(answered, answers_path)
+    params, macs, uncounted = models.count(config.model)
     took, starts, made_by = spent(directory), attempts.attempts(directory), code()
     record = Record(
         id=id,
@@ -63,14 +63,15 @@ def complete(
         seed=config.seed,
         ablation=config.about.ablation,
         cell=config.about.cell,
+        until_decided=config.about.until_decided,
         raw=measured["raw"],
         ema=measured.get("ema"),
         raw_fp32=measured.get("raw_fp32"),
         ema_fp32=measured.get("ema_fp32"),
         exported=kind,
         weights_sha256=sha256(path),
-        params=_params(config),
-        macs=_macs(config),
+        params=params,
+        macs=None if uncounted else macs,
         steps=state.step,
         images_per_second=round(took.images_per_second, 2),
         device_hours=round(took.device_hours, 5),
@@ -86,13 +87,14 @@ def complete(
         ended=_utc(time.time()),
         skipped_steps=state.skipped,
         damaged_samples=damaged_samples,
-        events=tuple(state.events),
+        events=(*state.events, *attempts.remarks(directory)),
         layout=layout,
         first_step=next(
             ((row["loss"], row["grad_norm"]) for row in metrics(directory) if row["step"] == 1), None
         ),
         answers_sha256=sha256(answers_path),
         right=answers.as_text(answers.right(answered[kind])),
+        usage=usage(config, directory, device, find_place().sharing),
     )
     records.publish(record, config.paths.records)
     publish_bytes(records.packages_path(config.paths.records, layout), packages().encode())
@@ -116,21 +118,6 @@ def run_layout(trainer: Trainer) -> RunLayout:
         cudnn=str(torch.backends.cudnn.version()) if on_gpu else "",
         packages=packages_hash(),
     )
-
-
-def _params(config: RunConfig) -> int:
-    with torch.device("meta"):
-        return models.count_parameters(models.create(config.model))
-
-
-def _macs(config: RunConfig) -> int | None:
-    network = config.model.network
-    if isinstance(network, TNTConfig | PyramidConfig):
-        return model_macs(network)
-    with torch.device("meta"):
-        model = models.create(config.model)
-    count = count_macs(model, 3, network.image_size)
-    return None if count.uncounted else count.matrix
 
 
 def _utc(seconds: float) -> str:

@@ -1,3 +1,5 @@
+import os
+import shutil
 import subprocess
 import sys
 
@@ -82,3 +84,22 @@ def test_output_into_a_closed_pipe_leaves_no_trace():
     ran = subprocess.run(line, shell=True, env=environment, capture_output=True, text=True)
     assert ran.stdout == "line\n"
     assert ran.stderr == ""
+
+
+@pytest.fixture
+def latin1(tmp_path):
+    """The environment of a shell with a German locale of old."""
+    made = subprocess.run(["localedef", "-i", "de_DE", "-f", "ISO-8859-1", tmp_path / "de_DE.ISO-8859-1"])
+    assert made.returncode == 0
+    return os.environ | {"LOCPATH": str(tmp_path), "LC_ALL": "de_DE.ISO-8859-1"}
+
+
+@pytest.mark.skipif(not shutil.which("localedef"), reason="no localedef: all locales here are UTF-8")
+def test_in_a_latin_1_shell_names_are_utf_8_and_what_it_cannot_show_is_replaced(latin1, tmp_path):
+    script = tmp_path / "say.py"
+    script.write_text(
+        "import os, sys; from pipeline.errors import command\n"
+        "command(lambda argv: print(argv[0].encode() == os.fsencode(argv[0]), argv[0]))\n"
+    )
+    done = subprocess.run([sys.executable, script, "größe–1"], env=latin1, capture_output=True)
+    assert done.stdout == "True größe?1\n".encode("latin-1"), done.stderr

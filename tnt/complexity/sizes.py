@@ -8,7 +8,6 @@ c wide, MLP ratio r.
 
 from __future__ import annotations
 
-import argparse
 import functools
 import json
 import sys
@@ -20,6 +19,7 @@ from tnt.complexity.count import Count, count_macs, quiet_tracer
 from tnt.complexity.formulas import eq15_flops, eq16_params, eq17_flops, eq18_params, model_macs
 from tnt.complexity.paper import BASELINES, ROWS, Baseline, Row
 from tnt.config import TNTConfig, get_config
+from tnt.untrusted.arguments import Parser
 from tnt.weights.networks import Config, network
 
 NORMS = ("layer_norm", "batch_norm")
@@ -149,7 +149,7 @@ def explain_section_2_3() -> dict[str, float]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tnt.complexity", description=__doc__.splitlines()[0])
+    parser = Parser(prog="python -m tnt.complexity", description=__doc__.splitlines()[0])
     parser.add_argument("--json", action="store_true", help="for machines")
     options = parser.parse_args(arguments)
     try:

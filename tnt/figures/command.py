@@ -21,6 +21,8 @@ from tnt.figures import canvas, data
 from tnt.figures.attention import draw_attention, draw_class_activation
 from tnt.figures.paper import draw_figure_4, draw_figure_5
 from tnt.predict import class_names
+from tnt.untrusted.arguments import Parser, option
+from tnt.untrusted.reading import MOST_OPTION, whole_number
 
 if TYPE_CHECKING:
     from tnt.figures.canvas import Figure
@@ -107,7 +109,7 @@ FIGURES: dict[str, tuple[Callable[[ChosenModel, Tensor, argparse.Namespace], Fig
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tnt.figures", description="Pictures of a TNT at work.")
+    parser = Parser(prog="python -m tnt.figures", description="Pictures of a TNT at work.")
     subparsers = parser.add_subparsers(dest="figure", required=True, metavar="|".join(FIGURES))
     for name, (_, size, shows) in FIGURES.items():
         figure = subparsers.add_parser(name, help=shows, description=f"Draw {shows}.")
@@ -115,7 +117,7 @@ def main(arguments: list[str] | None = None) -> int:
         figure.add_argument("--image", type=Path, help="default: a sample image of scikit-learn's")
         figure.add_argument("--drop-alpha", action="store_true", help="of the image")
         figure.add_argument("--depths", metavar="1,6,12", help="blocks to show")
-        figure.add_argument("--dpi", type=_positive, default=200, help="of a PNG (default: 200)")
+        figure.add_argument("--dpi", type=option(1, 10_000), default=200, help="of a PNG (default: 200)")
         add_model_options(figure, refuse_random=False, size=size)
         OPTIONS[name](figure)
     options = parser.parse_args(arguments)
@@ -144,7 +146,7 @@ def _draw(options: argparse.Namespace) -> int:
 
 def _fig4_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--peer-weights", type=Path, metavar="FILE", help="of timm's deit_small_patch16_224")
-    parser.add_argument("--maps", type=_positive, default=12, help="channels per block (default: 12)")
+    parser.add_argument("--maps", type=option(1), default=12, help="channels per block (default: 12)")
 
 
 def _attention_options(parser: argparse.ArgumentParser) -> None:
@@ -155,7 +157,9 @@ def _attention_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _cam_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--label", type=int, action="append", help="a class by its label (default: best 3)")
+    parser.add_argument(
+        "--label", type=option(0), action="append", help="a class by its label (default: best 3)"
+    )
     parser.add_argument("--classes", metavar="FILE", help="names, one a line")
 
 
@@ -169,7 +173,7 @@ OPTIONS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
 
 def _place(text: str) -> tuple[int, int]:
     try:
-        row, column = map(int, text.split(","))
+        row, column = (whole_number(part, 0, MOST_OPTION) for part in text.split(","))
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r}: give ROW,COLUMN, counted from 0") from None
     return row, column
@@ -179,20 +183,11 @@ def _place_or_class(text: str) -> tuple[int, int] | str:
     return CLASS if text == CLASS else _place(text)
 
 
-def _positive(text: str) -> int:
-    if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text!r}: give a number of 1 or more")
-    return int(text)
-
-
 def _depths(text: str | None, chosen: ChosenModel, first: int, default: list[int]) -> list[int]:
     if text is None:
         return default
     last = chosen.model.config.depth
-    depths = [int(part) if part.isdecimal() else -1 for part in text.split(",")]
-    if not all(first <= depth <= last for depth in depths):
-        raise ValueError(f"--depths {text}: give numbers of {first} to {last}, as {first},{last}")
-    return sorted(set(depths))
+    return sorted({whole_number(part, first, last, "--depths") for part in text.split(",")})
 
 
 def _thirds(chosen: ChosenModel) -> list[int]:

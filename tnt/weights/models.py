@@ -7,7 +7,6 @@ Reading never runs code that a file brings: pickles are opened with `weights_onl
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import sys
@@ -18,6 +17,7 @@ from typing import Any
 import torch
 
 from tnt.config import TNTConfig, from_fields, get_config
+from tnt.untrusted.arguments import Parser
 from tnt.untrusted.reading import json_of
 from tnt.untrusted.showing import shown
 from tnt.weights.networks import (
@@ -184,9 +184,7 @@ def _with_zero_positions(state: State, config: TNTConfig) -> State:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m tnt.weights", description="Translate the weights of a TNT."
-    )
+    parser = Parser(prog="python -m tnt.weights", description="Translate the weights of a TNT.")
     parser.add_argument(
         "source", metavar="IN", type=Path, help="official, timm, mmpretrain or our own weights"
     )

@@ -1,19 +1,15 @@
 """Messages to whoever submitted runs: that one failed, and that all of an array have ended.
 
-    python -m pipeline.launching.slurm.notices <a launch's directory> <task> <status>
-
-The batch script calls this when a job has ended, whatever became of its ranks. An address may hold a
-password: it is kept in the launch's own file, and stands in no config, record, log or message.
+An address may hold a password: it is kept in the launch's own file, and stands in no config, record, log or
+message.
 """
 
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from pipeline.config import run as configs
-from pipeline.errors import UserError, command
-from pipeline.launching.slurm import launches
+from pipeline.errors import UserError
 from pipeline.launching.slurm.launches import Launch
 from pipeline.runs import attempts, records
 from pipeline.runs.directory import CONFIG
@@ -85,17 +81,14 @@ def _first(launch: Launch) -> bool:
     return True
 
 
-def main(argv: Sequence[str]) -> int:
-    launch = launches.read(Path(argv[0]))
+def tell(launch: Launch, ids: Sequence[str], status: int) -> None:
+    """A job of these runs has ended."""
+    if not (launch.directory / ADDRESS).exists():
+        return
     from apprise import Apprise
 
     post = Apprise()
     post.add(read_text(launch.directory / ADDRESS))
-    for title, text in events(launch, launch.runs[int(argv[1])], int(argv[2])):
+    for title, text in (event for id in ids for event in events(launch, id, status)):
         if not post.notify(title=title, body=text):
             print(f"warning: {title!r} could not be told", file=sys.stderr)
-    return 0
-
-
-if __name__ == "__main__":
-    command(main)

@@ -8,7 +8,9 @@ from pipeline.config.science import sampling
 from pipeline.data.loading.sampler import Sampling
 from pipeline.errors import UserError
 
+RANK = "pipeline/launching/slurm/rank.sh"  # in the folder of the code
 OF_A_NODE = 8  # GPUs, unless the profile says otherwise
+CORES = 5  # of a rank: with three views of an image they feed a GPU at 3,900 images/s
 # Options that a profile may not set.
 RESERVED = ("array", "job-name", "output", "error", "open-mode", "dependency", "wrap", "chdir", "test-only")
 NODE = ("partition", "account", "qos", "constraint")  # which nodes, and for whom
@@ -36,9 +38,13 @@ def allocation(config: RunConfig) -> Allocation:
         tasks = tasks if on_gpus(config) else 1
         while tasks > 1 and not _divides(order, nodes * tasks):
             tasks -= 1
-    found = Allocation(nodes, max(tasks, 1), site.cpus or config.data.loading.workers + 1)
+    found = Allocation(nodes, max(tasks, 1), site.cpus or _cores(config.data.loading.workers))
     order.check_world(found.world)
     return found
+
+
+def _cores(workers: int) -> int:
+    return CORES if workers < 0 else workers + 1
 
 
 def on_gpus(config: RunConfig) -> bool:
@@ -56,12 +62,15 @@ def _divides(order: Sampling, world: int) -> bool:
 def parameters(config: RunConfig) -> dict[str, Any]:
     """Options of sbatch by name; a config holds no value whose characters could mean anything else."""
     site, needed = config.cluster, allocation(config)
+    packed = site.pack > 1  # the batch script's children, which Slurm does not know
     chosen = {
-        "nodes": needed.nodes,
+        "nodes": needed.nodes + site.spare,
+        **({"no-kill": True} if site.spare else {}),  # a lost node ends the ranks, and not the job
         "ntasks-per-node": needed.tasks,
-        "cpus-per-task": needed.cpus,
+        "cpus-per-task": needed.cpus * site.pack,
         **{name: getattr(site, name) for name in (*NODE, "mem", "time")},
-        "signal": f"{SIGNAL}@{site.lead}",
+        "partition": site.partition.strip("[]"),
+        "signal": f"{'B:' if packed else ''}{SIGNAL}@{site.lead}",
         "requeue": True,
     }
     if on_gpus(config):
