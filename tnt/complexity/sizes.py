@@ -12,6 +12,7 @@ import argparse
 import functools
 import json
 import sys
+import zlib
 from dataclasses import asdict, dataclass
 
 import torch
@@ -103,6 +104,27 @@ def _count_tnt(config: TNTConfig) -> tuple[int, Count]:
     with torch.device("meta"):
         model = TNT(config)
     return _params(model), count_macs(model, config.channels, config.image_size)
+
+
+def first_step(config: TNTConfig, images: int = 2) -> tuple[float, float]:
+    """Loss and gradient norm of random images, with weights that depend on their names and shapes alone.
+
+    So two networks that differ in a switch have all other weights in common.
+    """
+    network = TNT(config.replace(drop_path=0.0))
+    for name, tensor in network.named_parameters():
+        draws = torch.Generator().manual_seed(zlib.crc32(name.encode()))
+        scale = "norm" in name and name.endswith("weight")
+        torch.nn.init.normal_(tensor, float(scale), 0.3, generator=draws)
+    draws = torch.Generator().manual_seed(0)
+    size = config.image_size
+    batch = torch.randn(images, config.channels, size, size, generator=draws)
+    loss = torch.nn.functional.cross_entropy(network(batch), torch.arange(images) % config.classes)
+    loss.backward()
+    norm = torch.nn.utils.get_total_norm(
+        [each.grad for each in network.parameters() if each.grad is not None]
+    )
+    return round(loss.item(), 5), round(norm.item(), 5)
 
 
 def params_of(config: TNTConfig) -> int:
