@@ -31,7 +31,8 @@ def write(folder: Path, tables: Sequence[Table], settings: Sequence[Grid]) -> li
     for table in tables:
         shown, name = grids(table), file_name(table)
         files |= {f"{name}.md": markdown(shown), f"{name}.tex": "\n".join(map(latex, shown))}
-        files[f"{name}.csv"] = csv_of(frame(table))
+        if table.rows:
+            files[f"{name}.csv"] = csv_of(frame(table))
         if table.effects:
             files[f"{name}{EFFECTS}"] = csv_of(effect_frame(table))
     for lines in settings:

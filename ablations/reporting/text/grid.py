@@ -58,7 +58,9 @@ def grid(table: Table) -> Grid:
 
 
 def grids(table: Table) -> list[Grid]:
-    """The rows, and below them effects and controls where there are any."""
+    """The rows, and below them effects and controls where there are any; anchors are controls alone."""
+    if not table.rows:
+        return [dataclasses.replace(check_grid(table), title=shown(heading(table)), why=table.why)]
     return [grid(table), *(below for below in (effect_grid(table), check_grid(table)) if below.lines)]
 
 
