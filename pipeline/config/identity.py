@@ -45,7 +45,9 @@ def science(config: RunConfig) -> dict[str, Any]:
         values[f"revisions.{name}"] = revision if concerns(config) else 1
     if isinstance(config.model.network, OwnConfig):
         values["model.source"] = config.model.network.source
-    return nested(_deciding(values | {"recipe.init": _origin(config.recipe.init)}))
+    for name in ("recipe.init", "recipe.teacher"):
+        values[name] = _origin(name, values[name])
+    return nested(_deciding(values))
 
 
 def completed(science: Mapping[str, Any]) -> dict[str, Any]:
@@ -124,13 +126,13 @@ def _bilinear_policy(augmentation: Augmentation) -> bool:
     return augmentation.interpolation == "bilinear" and augmentation.randaugment != ""
 
 
-def _origin(init: str) -> str:
+def _origin(name: str, init: str) -> str:
     if not init or is_run_id(init):
         return init
     try:
         return "sha256:" + sha256(Path(init))
     except OSError as error:
         raise UserError(
-            f"recipe.init={init!r} is neither a run's id (12 hex digits) nor a file that can be read "
+            f"{name}={init!r} is neither a run's id (12 hex digits) nor a file that can be read "
             f"({error.strerror})"
         ) from None

@@ -60,6 +60,8 @@ class RunConfig:
         for name, (value, source, wanted) in readers.items():
             if value != wanted:
                 raise UserError(f"{name} is {value} but {source} is {wanted}; give {source} alone")
+        if self.recipe.optimizer == "lamb" and self.engine.zero_stage:
+            raise UserError("recipe.optimizer=lamb scales whole layers, which ZeRO cuts: engine.zero_stage=0")
         if self.cluster.timeout <= self.data.loading.timeout:
             raise UserError(
                 f"cluster.timeout is {self.cluster.timeout} seconds; it must be above data.loading.timeout, "
