@@ -9,7 +9,8 @@
 ablation=NAME|all    one of those below; controls: control, switches and repeats
 action=submit        start what is not done (the default); after that the command says how to go on
        plan          the runs, their state, device-hours, wall time and disk; nothing is started
-       status        their state; watch=true until all are done
+       status        their state
+       watch         the same until all are done; html=true as a page in your browser (port=8765)
        logs          what they printed
        cancel        end those at work, with a checkpoint
        retry         start those again that broke
@@ -33,7 +34,6 @@ a.b=c                any setting of a run; cluster=slurm|local|auto, or a profil
 import contextlib
 import dataclasses
 import json
-import math
 import sys
 import time
 from collections.abc import Sequence
@@ -57,13 +57,14 @@ from pipeline.launching.plan import PlannedRun, RequestedRun, planned
 from pipeline.launching.slurm import commands, queue
 from pipeline.launching.slurm.queue import Outlook
 from pipeline.launching.status import RunStatus, check_access, statuses
+from pipeline.launching.view.looks import AT_WORK, Looks
 from pipeline.runs import answers
 from pipeline.runs.directory import run_directory
 from pipeline.runs.records import record_path
-from pipeline.terminal import confirmed, live_table, show_table
+from pipeline.terminal import can_redraw, confirmed, live_table, show_table
 
-WATCH_EVERY, ASK_EVERY = 2.0, 30.0  # seconds between two looks at files, and two questions to the scheduler
-AT_WORK, ENDED = ("running", "pending", "unknown"), ("done", "stopped", "broken")
+WATCH_EVERY = 2.0  # seconds
+ENDED = ("done", "stopped", "broken")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -110,18 +111,19 @@ def plan(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
 
 
 def status(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
+    looks = Looks(runs, again=request.watch)
+    if request.html or request.port is not None:
+        from pipeline.launching.view import server
+
+        return server.serve(request.port or 0, lambda: looks.for_programs(looks.found()))
     with contextlib.ExitStack() as stack:
         draw = show_table
-        if request.watch and not request.json and sys.stdout.isatty():
+        if request.watch and not request.json and can_redraw(sys.stdout):
             draw = stack.enter_context(live_table(sys.stdout)).draw
-        asked = -math.inf
         while True:
-            if time.monotonic() - asked >= ASK_EVERY:  # in between, the runs' own files say how they go on
-                age = ASK_EVERY if request.watch else 0.0
-                slurm, asked = queue.outlook(runs, age=age), time.monotonic()
-            found = statuses(runs, slurm.jobs)
+            found = looks.found()
             if request.json:
-                print(json.dumps(overview.for_programs(runs, found)), flush=True)
+                print(json.dumps(looks.for_programs(found)), flush=True)
             else:
                 draw(*overview.status_table(runs, found))
             if not request.watch or not any(at.state in AT_WORK for at in found):

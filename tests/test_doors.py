@@ -20,6 +20,7 @@ ALLOWED = {
     ("pipeline.config.birth", "read_text"),
     ("pipeline.config.composition", "read_text"),
     ("pipeline.launching.snapshot", "read_bytes"),
+    ("pipeline.launching.view.server", "read_bytes"),
     ("ablations.reporting.page.render", "read_text"),
     ("ablations.reporting.sizes", "read_bytes"),
     # Files that this process has just written or is about to write, and compares or hashes.

@@ -13,21 +13,21 @@ from typing import cast
 
 import torch
 
-from tnt.config import VARIANTS, get_config
-from tnt.model import TNT
+from tnt.config import NETWORKS, get_config
 from tnt.own.files import is_own
 from tnt.own.weights import open_own
 from tnt.untrusted.arguments import option
 from tnt.untrusted.showing import shown
 from tnt.untrusted.utf8 import use_utf8
-from tnt.weights.models import name_of, open_model
+from tnt.weights.models import open_model
+from tnt.weights.networks import Network, name_of, network
 
 
 @dataclass(frozen=True)
 class ChosenModel:
     """A model, ready for inference, and where its weights come from."""
 
-    model: TNT  # or, where the command takes it, a network of one's own with a `config`
+    model: Network  # or, where the command takes it, a network of one's own with a `config`
     name: str
     random: bool
     origin: str  # the weights' file, or how the random ones were drawn
@@ -49,7 +49,7 @@ def add_model_options(
     group.add_argument(
         "--model",
         metavar="NAME",
-        help=f"refuse weights of another variant: {', '.join(VARIANTS)}, or of module:attribute",
+        help=f"refuse weights of another variant: {', '.join(NETWORKS)}, or of module:attribute",
     )
     group.add_argument("--raw", action="store_true", help="the trained weights, not their moving average")
     if refuse_random:
@@ -83,7 +83,7 @@ def choose_model(options: argparse.Namespace, resize: bool = True, takes_others:
         if not takes_others:
             raise ValueError(f"{options.model} is no TNT; only predict and export take other networks")
         torch.manual_seed(options.seed)
-        model = cast(TNT, open_own(options.model, options.weights, not options.raw, size))
+        model = cast(Network, open_own(options.model, options.weights, not options.raw, size))
         origin = str(options.weights) if options.weights else f"random weights, seed {options.seed}"
     elif options.weights:
         model, held = open_model(options.weights, name=options.model, ema=not options.raw, **size)
@@ -94,7 +94,7 @@ def choose_model(options: argparse.Namespace, resize: bool = True, takes_others:
         origin = str(options.weights)
     else:
         torch.manual_seed(options.seed)
-        model = TNT(get_config(options.model or "tnt_s", **size))
+        model = network(get_config(options.model or "tnt_s", **size))
         origin = f"random weights, seed {options.seed}"
     try:
         if torch.device(device).type == "meta":
@@ -103,7 +103,7 @@ def choose_model(options: argparse.Namespace, resize: bool = True, takes_others:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"device {device!r} cannot be used: {reason}") from error
-    name = name_of(model.config) if isinstance(model, TNT) else options.model
+    name = options.model if options.model and is_own(options.model) else name_of(model.config)
     return ChosenModel(model.eval(), name, not options.weights, origin)
 
 

@@ -21,10 +21,10 @@ from torch import Tensor
 
 from tnt.commandline import add_model_options, choose_model, print_table, progress, run
 from tnt.images import RGB, Item, batches, find_images
-from tnt.model import TNT
 from tnt.untrusted.arguments import Parser, option
 from tnt.untrusted.reading import read_text
 from tnt.untrusted.showing import shown
+from tnt.weights.networks import Network
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Prediction:
 
 
 def predict(
-    model: TNT,
+    model: Network,
     images: str | Path | Iterable[str | Path],
     *,
     top: int = 5,
@@ -66,7 +66,7 @@ def predict(
 
 
 def stream(
-    model: TNT,
+    model: Network,
     items: Iterable[Item],
     *,
     top: int,
@@ -98,7 +98,7 @@ def stream(
                 yield Prediction(item.name, tuple(classes))
 
 
-def _best(model: TNT, images: Tensor, top: int) -> Iterator[tuple[list[int], list[float]]]:
+def _best(model: Network, images: Tensor, top: int) -> Iterator[tuple[list[int], list[float]]]:
     """For each image the best labels and their scores."""
     if len(images):
         with torch.inference_mode():
@@ -106,7 +106,7 @@ def _best(model: TNT, images: Tensor, top: int) -> Iterator[tuple[list[int], lis
         yield from zip(best.indices.tolist(), best.values.tolist(), strict=True)
 
 
-def class_names(model: TNT, path: str | Path | None = None) -> list[str]:
+def class_names(model: Network, path: str | Path | None = None) -> list[str]:
     """The names in a file, one a line in label order; else ImageNet's for 1000 of them; or numbers."""
     classes = model.config.classes
     if path is None and classes != 1000:

@@ -10,7 +10,7 @@ from ablations.spec import Ablation, Cell
 from pipeline.config.identity import science
 from pipeline.config.run import RunConfig
 from pipeline.config.typed import flattened
-from tnt.config import TNTConfig
+from tnt.config import PyramidConfig, TNTConfig
 
 # They follow from settings of another section, so they are no difference of their own.
 FOLLOWING = ("model.image_size", "model.classes", "model.drop_path", "data.augmentation.image_size")
@@ -61,10 +61,10 @@ class CellConfig:
     origin: Science | None  # of the run that it starts from
 
     @property
-    def network(self) -> TNTConfig | None:
+    def network(self) -> TNTConfig | PyramidConfig | None:
         """None for a network of timm's."""
         network = self.config.model.network
-        return network if isinstance(network, TNTConfig) else None
+        return network if isinstance(network, TNTConfig | PyramidConfig) else None
 
 
 CellConfigs = Mapping[str, tuple[Ablation, list[CellConfig]]]

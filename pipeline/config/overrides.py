@@ -18,7 +18,7 @@ from pipeline.config import composition, own
 from pipeline.config.run import RunConfig, from_plain, plain, read, yaml_text
 from pipeline.config.science import TIMM, TimmConfig
 from pipeline.errors import UserError, unknown_name
-from tnt.config import VARIANTS
+from tnt.config import NETWORKS, PYRAMIDS, TNTConfig
 from tnt.own.files import is_own
 
 GROUPS = ("model", "data", "recipe", "cluster", "scale")
@@ -77,7 +77,7 @@ def from_command_line(argv: Sequence[str], description: str) -> RunConfig | None
 def choices(group: str) -> list[str]:
     """What may stand behind `group=`."""
     names = sorted(path.stem for path in (composition.FOLDER / group).glob("*.yaml"))
-    return [*VARIANTS, f"{TIMM}<name>", "<module>:<attribute>"] if group == "model" else names
+    return [*NETWORKS, f"{TIMM}<name>", "<module>:<attribute>"] if group == "model" else names
 
 
 def top_level() -> list[str]:
@@ -108,8 +108,9 @@ def _compose(overrides: Sequence[str], resolve: bool) -> dict[str, Any]:
 
 @functools.cache
 def _grouped(groups: tuple[str, ...]) -> dict[str, Any]:
-    networks = {name: _network(name) for name in (*VARIANTS, "timm")}
-    return composition.grouped(groups, _defaults(), {"model": networks})
+    networks = {name: _network(name) for name in (*NETWORKS, "timm")}
+    sizes = {name: {"image_size": pyramid.image_size} for name, pyramid in PYRAMIDS.items()}
+    return composition.grouped(groups, _defaults(), {"model": networks, "model_data": sizes})
 
 
 def _defaults() -> dict[str, Any]:
@@ -126,9 +127,9 @@ def _network(name: str) -> dict[str, Any]:
         return {"name": name} | fields | {each: SHARED[each] for each in SHARED if each in fields}
     if name == "timm":
         return {"name": TIMM} | dataclasses.asdict(TimmConfig()) | SHARED
-    variant = VARIANTS[name]
+    variant = NETWORKS[name]
     fields = dataclasses.asdict(variant) | SHARED
-    if variant.words * variant.c == variant.patch_dim:
+    if isinstance(variant, TNTConfig) and variant.words * variant.c == variant.patch_dim:
         fields["word_dim"] = None
     return {"name": name} | fields
 
@@ -138,8 +139,10 @@ def _sorted_out(overrides: Sequence[str]) -> tuple[list[str], list[tuple[str, An
     words."""
     groups: list[str] = []
     singles: list[tuple[str, Any]] = []
-    of_timm = any(text.startswith(f"model={TIMM}") for text in overrides)
-    network = _network(_own_network(overrides) or ("timm" if of_timm else "tnt_s"))
+    chosen = [text.partition("=")[2] for text in overrides if text.startswith("model=")]
+    name = "timm" if any(each.startswith(TIMM) for each in chosen) else ["tnt_s", *chosen][-1]
+    known_name = name if name in (*NETWORKS, "timm") else "tnt_s"
+    network = _network(_own_network(overrides) or known_name)
     del network["name"]  # it comes with the choice
     known = _defaults() | {"model": network}
     for text in overrides:

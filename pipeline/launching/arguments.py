@@ -1,5 +1,6 @@
 """The command line of launch.py: its own arguments, and the overrides of a run's config."""
 
+import dataclasses
 import functools
 import re
 import shlex
@@ -11,7 +12,9 @@ from pipeline.config.overrides import top_level
 from pipeline.errors import UserError, unknown_name
 from tnt.untrusted.reading import MOST_OPTION, number, whole_number
 
-ACTIONS = ("submit", "plan", "status", "logs", "cancel", "retry", "rehearse", "calibrate", "clean", "doctor")
+ACTIONS = (
+    "submit", "plan", "status", "watch", "logs", "cancel", "retry", "rehearse", "calibrate", "clean", "doctor"
+)  # fmt: skip
 AUTO = "auto"  # as seeds: so many of each cell that the paper's gaps are found
 MOST_SEEDS = 10_000  # of a row a..b
 SEEDS = r"\d{1,9}(\.\.\d{1,9})?"
@@ -31,6 +34,7 @@ def _seeds(text: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(found))
 
 
+SWITCHES = ("fresh", "html", "json", "watch", "yes")
 # The launcher's own words: the form of the value, an example, and what reads it.
 OWN: dict[str, tuple[str, str, Callable[[str], Any]]] = {
     "ablation": (".*", "se", str),
@@ -53,7 +57,8 @@ OWN: dict[str, tuple[str, str, Callable[[str], Any]]] = {
             ("cost.seconds", "60", 1e-9),
         )
     },
-    **dict.fromkeys(("fresh", "json", "watch", "yes"), ("true|false", "true", lambda text: text == "true")),
+    "port": (r"\d{1,5}", "8765", functools.partial(whole_number, least=0, most=65_535, what="port")),
+    **dict.fromkeys(SWITCHES, ("true|false", "true", lambda text: text == "true")),
 }
 
 
@@ -73,6 +78,8 @@ class LaunchRequest:
     images_per_second: float | None = None  # of one device, as told
     seconds: float = 60.0  # that a calibration trains
     fresh: bool = False
+    html: bool = False  # as a page
+    port: int | None = None  # of that page; it asks for one too
     json: bool = False
     watch: bool = False
     yes: bool = False
@@ -121,6 +128,10 @@ def parse(argv: Sequence[str]) -> LaunchRequest:
         )
     if request.cells and not request.ablation:
         raise UserError("cells= chooses rows of a table; say of which with ablation=")
+    if request.action == "watch":
+        request = dataclasses.replace(request, action="status", watch=True)
+    if (request.html or request.port is not None) and (request.action, request.watch) != ("status", True):
+        raise UserError("html= and port= are for the page of runs that go on: action=watch html=true")
     return request
 
 

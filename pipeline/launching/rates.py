@@ -29,7 +29,8 @@ from pipeline.files import PACKAGE
 from pipeline.processes.device import cores, gpus, processor
 from pipeline.runs.records import Record
 from tnt.complexity.formulas import eq18_params, model_macs
-from tnt.config import TNTConfig
+from tnt.complexity.pyramid import pyramid_params
+from tnt.config import PYRAMID, PyramidConfig, TNTConfig
 from tnt.own.files import is_own
 
 # Of data sheets, by a part of the device's name: dense bf16 (V100: fp16) TFLOP/s, and its memory's TB/s.
@@ -121,9 +122,11 @@ def rate(config: RunConfig, device: str, known: Sequence[Measurement], told: flo
 
 def size(model: dict[str, Any]) -> tuple[int, int]:
     """Parameters of a network, and the multiply-adds of one image."""
-    network = _tnt(model)
+    network = _ours(model)
     if network is None:
         return _counted(model)
+    if isinstance(network, PyramidConfig):
+        return pyramid_params(network), model_macs(network)
     n, m, c, d = network.patches, network.words, network.c, network.patch_dim
     params = network.depth * eq18_params(m, c, d) + (m * c + network.classes + n + 1) * d
     return params, model_macs(network)
@@ -147,14 +150,14 @@ def local_device(config: RunConfig) -> str:
 
 def _seconds(model: dict[str, Any], config: RunConfig, device: str) -> tuple[float, float, str]:
     """Of one image in training, by the estimate; the factor that it may be off, and what it is taken from."""
-    network, (_, macs) = _tnt(model), size(model)
+    network, (_, macs) = _ours(model), size(model)
     if is_cpu(device):
         threads = config.engine.threads or cores()
         basis = f"{CORE / 1e9:g} G multiply-adds/s on each of {threads} cores"
         return TRAINING * macs / (CORE * threads), ON_CORES, basis
     name = next((name for name in GPUS if name in device), UNKNOWN_GPU)
     flops, memory = GPUS[name]
-    words = network.depth * network.patches * network.words * network.c if network else 0
+    words = _values_of_words(network) if network else 0
     seconds = TRAINING * 2 * macs / (SHARE * flops * 1e12) + WORD_BYTES * words / (memory * 1e12)
     seconds *= 1 if config.precision == "bf16" else 2
     sure = name in device
@@ -162,12 +165,20 @@ def _seconds(model: dict[str, Any], config: RunConfig, device: str) -> tuple[flo
     return seconds, ESTIMATED if sure else ASSUMED, basis
 
 
-def _tnt(model: dict[str, Any]) -> TNTConfig | None:
+def _ours(model: dict[str, Any]) -> TNTConfig | PyramidConfig | None:
     """Also of a record of other code, which may lack a field, or have one more."""
     if of_others(str(model.get("name", ""))):
         return None
-    known = {field.name for field in dataclasses.fields(TNTConfig)} & model.keys()
-    return TNTConfig(**{name: model[name] for name in known})
+    kind = PyramidConfig if model.get("form") == PYRAMID else TNTConfig
+    known = {field.name for field in dataclasses.fields(kind)} & model.keys()
+    return kind(**{name: model[name] for name in known})
+
+
+def _values_of_words(network: TNTConfig | PyramidConfig) -> int:
+    """Of all words of an image, in all blocks that have an inner transformer."""
+    if isinstance(network, PyramidConfig):
+        return sum(each.with_words * each.edge**2 * network.words * each.c for each in network.stages)
+    return network.depth * network.patches * network.words * network.c
 
 
 def _counted(model: dict[str, Any]) -> tuple[int, int]:
@@ -208,7 +219,9 @@ def main(argv: Sequence[str]) -> int:
 
     settings = json.loads(argv[0])
     name = settings.pop("name")
-    params, macs, _ = models.count(ModelConfig(name, build(network_kind(name), settings, "model")))
+    params, macs, _ = models.count(
+        ModelConfig(name, build(network_kind({"name": name, **settings}), settings, "model"))
+    )
     print(json.dumps({"params": params, "macs": macs}))
     return 0
 

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 import tnt.weights
 from pipeline.config.identity import is_run_id
+from pipeline.config.overrides import compose
 from pipeline.config.own import OwnConfig
 from pipeline.config.run import RunConfig, read
-from pipeline.config.science import ModelConfig, TimmConfig, network_kind
-from pipeline.config.typed import build
+from pipeline.config.science import ModelConfig, TimmConfig
 from pipeline.data.augmentation.settings import Augmentation
 from pipeline.errors import UserError, WorkFailed
 from pipeline.files import publish_bytes
@@ -29,16 +29,17 @@ from pipeline.runs.directory import CONFIG, WEIGHTS, WEIGHTS_CONFIG
 from pipeline.training.drop_path import key_drop_paths, set_uniform
 from tnt.complexity.count import count_macs
 from tnt.complexity.formulas import model_macs
-from tnt.config import TNTConfig, get_config
+from tnt.config import PyramidConfig, TNTConfig
 from tnt.model import TNT
 from tnt.own import network as own
+from tnt.pyramid.model import PyramidTNT
 from tnt.weights.tensors import read_tensors, write_tensors
 
 
 def create(model: ModelConfig) -> nn.Module:
     """The network with random weights, from torch's global generator."""
-    if isinstance(model.network, TNTConfig):
-        return TNT(model.network)
+    if isinstance(model.network, TNTConfig | PyramidConfig):
+        return tnt.weights.network(model.network)
     if isinstance(model.network, TimmConfig):
         return key_drop_paths(_create_timm(model))
     network = own.make(model.name, dataclasses.asdict(model.network))
@@ -67,11 +68,9 @@ def teacher(config: RunConfig, device: torch.device) -> nn.Module | None:
     if is_run_id(said):
         model = read(path.with_name(CONFIG)).model
     elif name:
-        sizes = {"image_size": config.data.image_size, "classes": config.data.classes}
-        kind = network_kind(name)
-        model = ModelConfig(
-            name, get_config(name, **sizes) if kind is TNTConfig else build(kind, sizes, name)
-        )
+        data = config.data
+        sizes = f"data.image_size={data.image_size}", f"data.classes={data.classes}", "recipe.drop_path=0"
+        model = compose([f"scale={config.scale}", f"model={name}", *sizes]).model
     else:
         raise UserError(f"recipe.teacher={said}: say which network that is by recipe.teacher_network=")
     if model.network.classes != config.data.classes:
@@ -94,8 +93,8 @@ def load(model: nn.Module, path: Path, *, new_head: bool = True) -> str:
     refused with `new_head=False`.
     """
     try:
-        if isinstance(model, TNT):
-            return _load_tnt(model, path, new_head)
+        if isinstance(model, TNT | PyramidTNT):
+            return _load_ours(model, path, new_head)
         return _load_by_name(model, path, new_head)
     except UserError:
         raise
@@ -110,8 +109,8 @@ def export(
     path = directory / WEIGHTS
     timm_name, settings = config.model.timm_name, config.model.network
     described: dict[str, Any] = {"network": dataclasses.asdict(settings)}
-    if isinstance(settings, TNTConfig):
-        network = TNT(settings)
+    if isinstance(settings, TNTConfig | PyramidConfig):
+        network = tnt.weights.network(settings)
         network.load_state_dict(state)
         tnt.weights.save(network, path)
     else:
@@ -154,11 +153,11 @@ def _preprocessing(aug: Augmentation, classes: int) -> dict[str, Any]:
     }
 
 
-def _load_tnt(model: TNT, path: Path, new_head: bool) -> str:
+def _load_ours(model: TNT | PyramidTNT, path: Path, new_head: bool) -> str:
     held = tnt.weights.read(path).config
     new_head = new_head and held.classes != model.config.classes
     weights = tnt.weights.load(model, path, new_head=new_head)
-    resized = held.image_size != model.config.image_size and model.config.patch_position
+    resized = held.image_size != model.config.image_size and getattr(model.config, "patch_position", True)
     return _said(
         path, f"{weights.format} format", new_head, f"positions {held.image_size} → {model.config.image_size}"
         if resized else "",

@@ -112,7 +112,7 @@ def _row(table: Table, label: str, cells: Sequence[CellConfig], held: CellRecord
         params, macs = (known.params, known.flops) if known else (None, None)
     else:
         size = sizes.of(network)
-        params, macs = printed(table.number, network)
+        params, macs = printed(table.number or table.ablation, network)
     if not is_papers_table(table):
         params = macs = None
     name, column = cells[0].cell.name, cells[0].cell.column

@@ -166,7 +166,11 @@ class Engine:
             )
 
     def buffers(self) -> dict[str, Tensor]:
-        """Copies of what the next forward pass changes (BatchNorm's statistics); a TNT has none."""
+        """Copies of what the next forward pass changes (BatchNorm's statistics); a TNT has none.
+
+        They become the mean over the ranks, so that all ranks measure, store and go on with the same network.
+        """
+        self.ranks.average([tensor for tensor in self._buffers.values() if tensor.is_floating_point()])
         return {name: tensor.clone() for name, tensor in self._buffers.items()}
 
     def copy(self) -> dict[str, memoryview]:
