@@ -4,7 +4,7 @@ BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast fuzz lint docs setup slurm slurm-down clean
+.PHONY: help demo test test-fast test-cluster fuzz lint docs setup slurm slurm-down clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/make \1	\2/' | expand -t 17
@@ -33,6 +33,9 @@ test: setup lint  ## ruff, mypy and all tests
 test-fast: setup  ## the tests that take no more than a few seconds each, and need neither Slurm nor a browser
 	$(PYTEST) -m "not slow and not slurm and not browser"
 
+test-cluster: setup  ## the long tests on a real Slurm: other sites, a lost node, accounting; a quarter of an hour
+	$(BIN)/pytest -m nightly tests/slurm --timeout 1200
+
 fuzz: setup  ## damages sound files in thousands of ways, and asks each reader what it says: half an hour
 	FUZZ=3000 $(BIN)/pytest tests/faults/test_fuzz.py --timeout 0
 
@@ -46,8 +49,8 @@ docs: setup  ## the pages of docs/ as a site: site/index.html
 
 setup: .venv/ready  ## what the tests need: .venv with all packages; as root on Debian, Slurm and Chromium too
 
-slurm: setup  ## a small real Slurm cluster on this machine, to try things on; Ctrl-C ends it
-	$(BIN)/python -m tests.slurm.cluster up .slurm
+slurm: setup  ## a small real Slurm cluster on this machine, accounting=1 with slurmdbd; Ctrl-C ends it
+	$(BIN)/python -m tests.slurm.$(if $(accounting),accounting,cluster) up .slurm
 
 slurm-down: setup  ## end that cluster from another shell
 	$(BIN)/python -m tests.slurm.cluster down .slurm

@@ -13,6 +13,7 @@ import fcntl
 import hashlib
 import json
 import os
+import stat
 import struct
 import tempfile
 import threading
@@ -90,6 +91,13 @@ def flush_directory(path: Path) -> None:
 def publish_bytes(path: Path, data: bytes | memoryview) -> None:
     with published(path, len(data)) as file:
         file.write(data)
+
+
+def umask_for(folder: Path) -> int:
+    """Of files in a folder of runs: they are their owner's, or its group's where it hands its group down."""
+    known = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    mode = known.stat().st_mode
+    return 0o007 if mode & stat.S_ISGID and mode & stat.S_IWGRP else 0o077
 
 
 def check_writable(folder: Path, setting: str) -> None:
@@ -237,4 +245,4 @@ def to_add(path: str, flags: int, mode: int = 0o666) -> int:
 
 
 def _private(path: str, flags: int) -> int:
-    return to_add(path, flags, 0o600)
+    return to_add(path, flags, 0o666 & ~umask_for(Path(path).parent))

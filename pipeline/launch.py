@@ -22,6 +22,7 @@ seeds=0,1,2          of each cell, or seeds=0..9; cells=a,b takes some of them
 seeds=auto power=0.8 so many of each cell that the paper's gaps would be found in 80 % of cases, up to ten
 until=decided        add seeds where they can still decide a pair of rows; called again, it goes on with what
                      is recorded; max_gpu_hours=N then counts what the table's runs have taken, too
+when=true            with action=plan: when Slurm would start them; cost.per_gpu_hour=N: and what they cost
 confirm_above=24     ask before runs start that may take more device-hours; yes=true answers
 max_gpu_hours=N      refuse to start what may take more than that, or what nothing was measured for
 cost.images_per_second=N   of one device: count by this; cost.seconds=60: what a calibration trains
@@ -54,7 +55,7 @@ from pipeline.launching import local, overview
 from pipeline.launching.arguments import LaunchRequest, again, parse
 from pipeline.launching.cost import Cost, check_budget, costs_of
 from pipeline.launching.plan import PlannedRun, RequestedRun, planned
-from pipeline.launching.slurm import commands, queue
+from pipeline.launching.slurm import commands, launches, queue
 from pipeline.launching.slurm.queue import Outlook
 from pipeline.launching.status import RunStatus, check_access, statuses
 from pipeline.launching.view.looks import AT_WORK, Looks
@@ -104,6 +105,8 @@ def plan(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
         print(json.dumps(overview.for_programs(runs, found, costs)))
     else:
         show_table(*overview.plan_table(runs, found, costs))
+        if request.when and slurm.used:
+            print(*overview.expected(runs, found), sep="\n")
         if request.ablation and not request.until and any(run.config.scale == "paper" for run in runs):
             print(*power.lines(spec.load(request.ablation), len(request.seeds) or 1, request.power), sep="\n")
     check_budget(request.max_gpu_hours, costs)
@@ -243,6 +246,8 @@ def cancel(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
         return 0
     for at in alive:
         print(f"{', '.join(at.labels)} ({at.id}): {at.state}, {at.where}")
+    for id in launches.beside(Path(runs[0].config.paths.runs), [at.id for at in alive]):
+        print(f"run {id} shares a job with these and ends too, unless it is done; launched again, it goes on")
     if not request.yes and not confirmed(f"end {len(alive)} runs?"):
         print("nothing was done")
         return 1

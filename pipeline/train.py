@@ -32,7 +32,7 @@ from pipeline.config.overrides import from_command_line
 from pipeline.config.run import RunConfig
 from pipeline.data import dataset
 from pipeline.errors import UserError, WorkFailed, command
-from pipeline.files import check_writable
+from pipeline.files import check_writable, umask_for
 from pipeline.processes.device import device_name, find_device
 from pipeline.processes.interrupt import Interrupt
 from pipeline.processes.place import Place, find_place, preempted, requeue
@@ -80,7 +80,7 @@ def main(argv: Sequence[str], config: RunConfig | None = None) -> int:
         engine = config.engine
         device = find_device(engine.device, place, engine.threads, engine.deterministic)
         with joined(place, device, config.cluster.start_timeout) as ranks:
-            umask = os.umask(0o077)  # what a run writes is its owner's alone
+            umask = os.umask(umask_for(Path(config.paths.runs)))  # what a run writes is not for others
             run = Run(config, id, fingerprint, run_directory(config, id), ranks, umask)
             if not ranks.share(records.exists(config.paths.records, id)):
                 try:
@@ -105,7 +105,7 @@ def train(run: Run, device: "torch.device", interrupt: Interrupt, attempt: Attem
     from pipeline.training.saving import save, settle
     from pipeline.training.trainer import Trainer
 
-    config, ranks = run.config, run.ranks
+    config, ranks = attempt.fitted(run.config, run.ranks), run.ranks
     apart = Ranks(ranks.place, timedelta(seconds=config.cluster.start_timeout))
     with contextlib.ExitStack() as stack:
         trainer = stack.enter_context(Trainer(config, ranks, device))
@@ -162,7 +162,7 @@ def begin(
     trainer.state.events += changed
     hosts = tuple(sorted(set(ranks.gather(socket.gethostname()))))
     attempt.step = step
-    ranks.lead(lambda: attempt.begin(ranks.world, hosts, ranks.place))
+    changed += ranks.lead(lambda: attempt.begin(ranks.world, hosts, ranks.place, device_name(trainer.device)))
     for line in (*(found.passed_over if found else ()), *changed):
         journal.note(line)
     if found:
@@ -272,20 +272,19 @@ def opened(run: Run) -> Iterator[AttemptLog]:
             kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
             rank = f"rank {run.ranks.rank}: " if run.ranks.world > 1 else ""
             try:
-                attempt.fail(f"{rank}{kind}{error}")
+                attempt.fail(f"{rank}{kind}{error}", error)
             except OSError as second:  # a full disk may be what has failed
                 print(f"error: {run.directory}: {second.strerror}", file=sys.stderr)
             raise
 
 
 def give_up(place: Place, interrupt: Interrupt, attempt: AttemptLog | None) -> None:
-    """No step ended in time, and the scheduler is about to kill the job: requeue it, note that, and exit.
-
-    The note comes last: what keeps the step from ending may be the file system that it is written to.
-    """
+    """No step ended in time, and the scheduler is about to kill the job: requeue it and exit. The note comes
+    last: what keeps the step from ending may be the file system that it is written to."""
     print("error: no step ended in time; the last checkpoint is where the run goes on", file=sys.stderr)
     asked = interrupt.received.name if interrupt.received else ""
-    if place.rank == 0 and (asked in REQUEUING or preempted(place)):
+    again = asked in REQUEUING or preempted(place)
+    if place.rank == 0 and again:
         requeue(place)
     try:
         if place.rank == 0 and attempt and asked:
@@ -293,7 +292,7 @@ def give_up(place: Place, interrupt: Interrupt, attempt: AttemptLog | None) -> N
     except OSError as error:
         print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
     finally:
-        os._exit(1)
+        os._exit(attempts.AGAIN if again else 1)
 
 
 if __name__ == "__main__":

@@ -17,5 +17,5 @@
 set -eu
 cd "$(scontrol show job "$SLURM_JOB_ID" | sed -n 's|^ *Command=\(.*\)/slurm/[a-z_]*\.sh.*|\1|p')"
 
-srun --kill-on-bad-exit=1 --export=ALL --cpus-per-task="$SLURM_CPUS_PER_TASK" \
-    sh pipeline/launching/slurm/rank.sh pipeline/train.py recipe=finetune_384 "$@"
+sh pipeline/launching/slurm/rank.sh -m pipeline.launching.slurm.supervision pipeline/train.py \
+    recipe=finetune_384 "$@"

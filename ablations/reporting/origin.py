@@ -24,6 +24,7 @@ from pipeline.config.identity import science
 from pipeline.config.overrides import compose
 from pipeline.errors import UserError, unknown_name
 from pipeline.runs.records import Measures, Record
+from pipeline.runs.usage import Usage
 
 LAUNCH = "python pipeline/launch.py"
 
@@ -87,6 +88,7 @@ def provenance(record: Record) -> list[tuple[str, str]]:
         ("jobs", f"{', '.join(record.jobs) or 'none'}; attempts {record.attempts}"),
         ("devices", f"{record.world} × {record.device}; hosts {', '.join(record.hosts)}"),
         ("time", f"{record.started} to {record.ended}; {record.device_hours:g} device-hours"),
+        *([("used", _used(record.usage))] if record.usage else []),
         ("speed", f"{record.steps:,} steps, {record.images_per_second:,.0f} images/s"),
         ("versions", ", ".join(f"{name} {value}" for name, value in sorted(record.versions.items()))),
     ]
@@ -177,6 +179,13 @@ def _origins(report: Report, table: Table, row: TableRow, key: str, head: str) -
 def _aligned(lines: Sequence[tuple[str, str]]) -> Iterator[str]:
     width = max(len(name) for name, _ in lines)
     return (f"  {name.ljust(width)}  {value}" for name, value in lines)
+
+
+def _used(usage: Usage) -> str:
+    said = [f"{usage.gpu_hours:.4g} device-hours by {usage.hours_by}"]
+    said += [f"{usage.kwh:.4g} kWh by {usage.energy_by}"] if usage.kwh is not None else []
+    said += [f"{usage.cost:,.2f} at the price of that time"] if usage.cost is not None else []
+    return ", ".join(said)
 
 
 def _measured(record: Record) -> Iterator[str]:

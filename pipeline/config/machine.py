@@ -13,7 +13,7 @@ GPU_REQUESTS = ("gres", "gpus-per-node", "none")
 NAME = re.compile(r"(?:[A-Za-z0-9_.,:@+=/][A-Za-z0-9_.,:@+=/-]*)?")
 TEXT = r"A-Za-z0-9_.,:@+=/&|*()\[\]"
 FORMS = {
-    "partition": (NAME, "gpu or gpu,long"),
+    "partition": (re.compile(rf"{NAME.pattern}|\[{NAME.pattern}\]"), "gpu or [gpu,long]"),
     "account": (NAME, "my_project"),
     "qos": (NAME, "normal"),
     "constraint": (re.compile(rf"([{TEXT}][{TEXT}-]*)?"), "a100, a100&nvlink or [rack1|rack2]"),
@@ -21,6 +21,10 @@ FORMS = {
     "time": (
         re.compile(r"(\d{1,9}(:\d\d){0,2}|\d{1,9}-\d{1,9}(:\d\d){0,2})?"),
         "12:00:00 or 1-12:00:00",
+    ),
+    "container": (
+        re.compile(r"((docker://)?[A-Za-z0-9_.,:@+=/-]+)?"),
+        "image.sif, image.sqsh or docker://user/image",
     ),
     "modules": (re.compile(NAME.pattern.removesuffix("?")), "cuda/12.4"),
     "extra": (re.compile(rf"--[a-z][a-z-]*(=[{TEXT}% -]+)?"), "--exclude=node[7-9]"),
@@ -38,6 +42,9 @@ ENGINE_RANGES = {
 }
 CLUSTER_RANGES = {
     **dict.fromkeys(("jobs", "nodes", "gpus", "cpus", "lead", "max_parallel"), NUMBERS),
+    "spare": Range(0, 1000),
+    "pack": Range(1, 64),
+    "per_gpu_hour": NUMBERS,
     **dict.fromkeys(("start_timeout", "timeout"), COUNTS),  # seconds
 }
 
@@ -119,6 +126,12 @@ class ClusterConfig:
     lead: int = 120  # seconds from the signal to the end of the time: the step and its checkpoint fit in them
     modules: tuple[str, ...] = ()  # loaded before a run starts
     extra: tuple[str, ...] = ()  # further options of sbatch, as --exclude=node[7-9]
+    container: str = ""  # image.sif or docker://… for Apptainer, image.sqsh for Pyxis; "" = none
+    spare: int = 0  # nodes that a run's job has beside those that it needs, to go on when one is lost
+    check: bool = False  # look at GPU, network, disk and clock of each node before a run starts on it
+    pack: int = 1  # runs that one job trains side by side, on the same GPUs and on cores of their own
+    mixed: bool = False  # whether the runs of a table may be on several of the partitions, so on several GPUs
+    per_gpu_hour: float = 0.0  # what an hour of a GPU, or of a process without one, costs; 0 = not known
     probe: bool = False  # before anything is submitted, see in a small job what a node lacks
     max_parallel: int = 0  # runs of an array at a time; 0 = no bound but the scheduler's
 
@@ -128,6 +141,10 @@ class ClusterConfig:
         if self.gpu_request not in GPU_REQUESTS:
             raise unknown_name("cluster.gpu_request", self.gpu_request, GPU_REQUESTS)
         check_ranges(self, CLUSTER_RANGES, "cluster")
+        if self.pack > 1 and max(self.nodes, 1) + self.spare > 1:
+            raise UserError(
+                f"cluster.pack={self.pack} runs of one job are trained on one node; leave out others"
+            )
         for name, (form, example) in FORMS.items():
             value = getattr(self, name)
             for text in (value,) if isinstance(value, str) else value:

@@ -57,6 +57,7 @@ OWN: dict[str, tuple[str, str, Callable[[str], Any]]] = {
             ("cost.seconds", "60", 1e-9),
         )
     },
+    "cost.per_gpu_hour": (NUMBER, "2.5", str),
     "port": (r"\d{1,5}", "8765", functools.partial(whole_number, least=0, most=65_535, what="port")),
     **dict.fromkeys(SWITCHES, ("true|false", "true", lambda text: text == "true")),
 }
@@ -82,6 +83,7 @@ class LaunchRequest:
     port: int | None = None  # of that page; it asks for one too
     json: bool = False
     watch: bool = False
+    when: bool = False  # ask the scheduler when it would start them
     yes: bool = False
     overrides: tuple[str, ...] = ()
 
@@ -112,6 +114,8 @@ def parse(argv: Sequence[str]) -> LaunchRequest:
             raise UserError(f"seeds={AUTO} counts with the paper's data; for another scale= say seeds=0,1,2")
     elif "power" in own:
         raise UserError(f"power= goes with seeds={AUTO}")
+    if price := own.pop("cost.per_gpu_hour", ""):  # which a site's profile may have as well
+        overrides.append(f"cluster.per_gpu_hour={price}")
     names = {name: value for name, value in own.items() if not name.startswith("cost.")}
     rates = {name.removeprefix("cost."): own[name] for name in own.keys() - names.keys()}
     request = LaunchRequest(overrides=tuple(overrides), **names, **rates)

@@ -55,7 +55,7 @@ def copies(runs: Sequence[PlannedRun], seconds: float) -> list[PlannedRun]:
             run.config,
             recipe=dataclasses.replace(run.config.recipe, init=""),
             paths=dataclasses.replace(run.config.paths, runs=str(folder), records=str(folder / "records")),
-            cluster=dataclasses.replace(run.config.cluster, time=str(LIMIT + round(seconds / 60))),
+            cluster=dataclasses.replace(run.config.cluster, pack=1, time=str(LIMIT + round(seconds / 60))),
         )
         found.setdefault(_key(config), PlannedRun(config, _key(config), run.labels))
     return list(found.values())

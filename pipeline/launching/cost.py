@@ -14,10 +14,19 @@ from pipeline.data.shards.manifest import manifest_path
 from pipeline.errors import UserError
 from pipeline.launching import calibration
 from pipeline.launching.plan import PlannedRun
-from pipeline.launching.rates import TRAINING, Measurement, NotCounted, local_device, rate, size
+from pipeline.launching.rates import (
+    TRAINING,
+    UNKNOWN_GPU,
+    Measurement,
+    NotCounted,
+    local_device,
+    rate,
+    size,
+)
 from pipeline.launching.slurm import resources
 from pipeline.launching.status import RunStatus
 from pipeline.runs import records
+from pipeline.runs.usage import energy
 from tnt.untrusted.reading import BadFile, read_json
 
 STATE = 16  # bytes a parameter in a checkpoint: weights, their average, two moments
@@ -31,8 +40,11 @@ class Cost:
     devices: int
     disk: int  # bytes at most
     factor: float  # hours and seconds are expected between this part and this multiple of what is said
+    share: int  # so many runs share each of the devices, and the time
     known: bool  # from a rate that was told, or measured on such a device
     basis: str
+    kwh: float | None = None  # by the power on a data sheet
+    money: float | None = None  # at cluster.per_gpu_hour
 
     @property
     def hours(self) -> tuple[float, float] | None:
@@ -42,11 +54,16 @@ class Cost:
 
     @classmethod
     def none(cls, why: str) -> "Cost":
-        return cls(0, 0.0, 0.0, 0, 0, 1.0, True, why)
+        return cls(0, 0.0, 0.0, 0, 0, 1.0, 1, True, why)
 
 
 def cost(
-    run: PlannedRun, known: Sequence[Measurement], device: str, devices: int, told: float | None = None
+    run: PlannedRun,
+    known: Sequence[Measurement],
+    device: str,
+    devices: int,
+    told: float | None = None,
+    share: int = 1,
 ) -> Cost:
     """`device`: as records name them, "" where a scheduler will choose a GPU; `told`: images/s of one."""
     config = run.config
@@ -54,22 +71,36 @@ def cost(
         images, found = work(config), rate(config, device, known, told)
         params, _ = size(science(config)["model"])
     except NotCounted as error:
-        return Cost(None, None, None, devices, 0, 1.0, False, str(error))
+        return Cost(None, None, None, devices, 0, 1.0, share, False, str(error))
     kept = config.engine.keep + config.engine.keep_for_audit
     disk = params * (STATE * (kept + 2) + 8)  # the kept, the best, the next; the weights
     if images is None:
         why = "the size of its data is not known"
-        return Cost(None, None, None, devices, disk, found.factor, found.known, why)
-    seconds = images / found.images_per_second
+        return Cost(None, None, None, devices, disk, found.factor, share, found.known, why)
+    hours = images / found.images_per_second / 3600
     return Cost(
-        images, seconds / 3600, seconds / devices, devices, disk, found.factor, found.known, found.basis
+        images,
+        hours,
+        3600 * hours / devices * share,
+        devices,
+        disk,
+        found.factor,
+        share,
+        found.known,
+        found.basis,
+        energy(hours, device or UNKNOWN_GPU)[0],
+        hours * config.cluster.per_gpu_hour or None,
     )
 
 
 def costs_of(
-    runs: Sequence[PlannedRun], found: Sequence[RunStatus], slurm: bool, told: float | None = None
+    runs: Sequence[PlannedRun],
+    found: Sequence[RunStatus],
+    slurm: bool,
+    told: float | None = None,
+    kind: str = "",
 ) -> list[Cost]:
-    """The cost of each run; nothing for one that is done."""
+    """The cost of each run, on GPUs of a kind if one is given; nothing for one that is done."""
     known: list[Measurement] = []
     for paths in dict.fromkeys(run.config.paths for run in runs):
         recorded, problems = records.read_all(paths.records)
@@ -78,9 +109,10 @@ def costs_of(
     costs = []
     for run, at in zip(runs, found, strict=True):
         devices = resources.allocation(run.config).world if slurm else run.config.cluster.gpus or 1
-        device = "" if slurm and resources.on_gpus(run.config) else local_device(run.config)
+        device = kind if slurm and resources.on_gpus(run.config) else local_device(run.config)
+        share = run.config.cluster.pack if slurm and resources.on_gpus(run.config) else 1
         done = at.state == "done"
-        costs.append(Cost.none("done") if done else cost(run, known, device, devices, told))
+        costs.append(Cost.none("done") if done else cost(run, known, device, devices, told, share))
     return costs
 
 

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +19,7 @@ from types import FrameType
 
 from pipeline.config.run import RunConfig
 from pipeline.errors import UserError
-from pipeline.files import PACKAGE
+from pipeline.files import PACKAGE, umask_for
 from pipeline.launching.plan import PlannedRun
 from pipeline.processes import scheduler
 from pipeline.processes.device import cores, gpus
@@ -27,6 +27,7 @@ from pipeline.runs import attempts, records
 from pipeline.runs.directory import OUTPUT, run_directory, write_config
 from pipeline.runs.log import printed_error
 
+PROGRAM = PACKAGE / "train.py"
 LOOK_EVERY = 0.2  # seconds between two looks at the processes
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -130,7 +131,11 @@ def ask_to_end(directory: Path) -> str:
 
 
 def start(
-    run: PlannedRun, space: Capacity, slot: int, program: Sequence[str] = (str(PACKAGE / "train.py"),)
+    run: PlannedRun,
+    space: Capacity,
+    slot: int,
+    program: Sequence[str] = (str(PROGRAM),),
+    environ: Mapping[str, str] | None = None,
 ) -> RunProcess:
     """Start its process in a new session: Ctrl-C at the terminal does not reach it, and is passed on."""
     path = write_config(run.config, run.id)
@@ -139,8 +144,9 @@ def start(
         command += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={space.ranks}"]
     command += [*program, "--config", str(path)]
     # Inside of a job it is no part of that: to cancel the run must not end a session on a node.
-    env, attempt = {**scheduler.environment(), **space.environment(slot)}, attempts.next_number(path.parent)
-    with open(path.parent / OUTPUT, "ab", opener=lambda name, flags: os.open(name, flags, 0o600)) as output:
+    env = {**scheduler.environment(), **space.environment(slot), **(environ or {})}
+    attempt, mode = attempts.next_number(path.parent), 0o666 & ~umask_for(path.parent.parent)
+    with open(path.parent / OUTPUT, "ab", opener=lambda name, flags: os.open(name, flags, mode)) as output:
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,

@@ -9,7 +9,7 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from statistics import fmean
@@ -18,13 +18,14 @@ from typing import Any
 from pipeline.config.machine import Paths
 from pipeline.config.run import RunConfig
 from pipeline.launching.arguments import LaunchRequest
-from pipeline.launching.cost import Cost
+from pipeline.launching.cost import Cost, costs_of
 from pipeline.launching.local import LocalRuns, name
 from pipeline.launching.plan import PlannedRun
 from pipeline.launching.slurm import launches
 from pipeline.launching.status import RunStatus, counted, status_of
 from pipeline.runs.directory import LOG, OUTPUT, run_directory
 from pipeline.runs.log import tail
+from pipeline.runs.usage import Usage
 from pipeline.terminal import can_redraw, clock, live_table
 
 LINES = 20  # of each log
@@ -56,7 +57,7 @@ def plan_table(runs: Sequence[PlannedRun], found: Sequence[RunStatus], costs: Se
             "state": at.state,
             "images": "" if cost.images is None else f"{cost.images:,}",
             "device-hours": hours(cost.hours),
-            "time": f"{clock(cost.seconds)} on {cost.devices}" if cost.seconds else "",
+            "time": f"{clock(cost.seconds)} on {_devices(cost)}" if cost.seconds else "",
             "disk": size(cost.disk),
             "known from": cost.basis if at.state == "no data" else at.error or at.where or cost.basis,
         }
@@ -69,11 +70,35 @@ def plan_table(runs: Sequence[PlannedRun], found: Sequence[RunStatus], costs: Se
     disk = size(wanted) or "no"
     short = f", where {size(free)} are free" if wanted > free else ""
     below = f"{total} device-hours{more} and {disk} disk to go{short}; {summary(found)}"
+    below += _priced((cost.kwh for cost in costs), (cost.money for cost in costs), "a data sheet")
     bases = {row["known from"] for row in rows}
     if len(bases) == 1:  # said once
         below += "".join(f"\nknown from: {basis}" for basis in bases if basis)
         rows = [{name: text for name, text in row.items() if name != "known from"} for row in rows]
     return _table(rows, below)
+
+
+def _devices(cost: Cost) -> str:
+    return f"{cost.devices}/{cost.share}" if cost.share > 1 else str(cost.devices)
+
+
+def _priced(kwh: Iterable[float | None], money: Iterable[float | None], source: str) -> str:
+    """A line for energy and money, where they are known of any run."""
+    energy, paid = ([value for value in values if value] for values in (kwh, money))
+    said = [f"{sum(energy):,.3g} kWh by {source}"] if energy else []
+    said += [f"{sum(paid):,.2f} at cluster.per_gpu_hour"] if paid else []
+    return f"\n{', '.join(said)}" if said else ""
+
+
+def expected(runs: Sequence[PlannedRun], found: Sequence[RunStatus]) -> Iterator[str]:
+    """For each partition that the first of them may be in, when it would start, and what all would take."""
+    from pipeline.launching.slurm import preflight
+
+    for partition, kind, start in preflight.outlook(runs[0].config):
+        ranges = [one.hours for one in costs_of(runs, found, True, kind=kind) if one.hours]
+        total = hours((sum(low for low, _ in ranges), sum(high for _, high in ranges)))
+        gpu = f", {total} device-hours on {kind}" if kind else ""
+        yield f"partition {partition or 'by default'}: would start {start or 'nobody knows when'}{gpu}"
 
 
 def free_space(folder: Path) -> int:
@@ -87,10 +112,17 @@ def status_table(runs: Sequence[PlannedRun], found: Sequence[RunStatus]) -> Tabl
     quiet = ("done", "pending", "missing") if len(runs) > MANY else ()
     shown = [(run, at) for run, at in zip(runs, found, strict=True) if at.state not in quiet]
     below = summary(found) + _of_all(found)
+    if used := [at.usage for at in found if at.usage]:
+        below += f"\nused so far: {sum(one.gpu_hours for one in used):,.3g} device-hours"
+        sources = " and ".join(sorted({one.energy_by for one in used if one.energy_by}))
+        below += _priced((one.kwh for one in used), (one.cost for one in used), sources)
     if len(shown) < len(runs):
         below += f"\nonly those that run, or do not go on, are shown; json=true has all {len(runs)}"
     below += "".join(f"\n{name(run)}: {at.error}" for run, at in shown if at.error and at.state != "no data")
-    return _table([_status_row(run, at) for run, at in shown], below)
+    rows = [_status_row(run, at) for run, at in shown]
+    for row in rows if not any(row["used"] for row in rows) else ():
+        del row["used"]
+    return _table(rows, below)
 
 
 def _status_row(run: PlannedRun, at: RunStatus) -> dict[str, str]:
@@ -105,6 +137,7 @@ def _status_row(run: PlannedRun, at: RunStatus) -> dict[str, str]:
         "top-1": "" if at.top1 is None else f"{at.top1:.2f}",
         "epoch": "" if at.epoch is None else f"{at.epoch:g}",
         "attempts": str(at.attempts or ""),
+        "used": _used(at.usage),
         "where": at.where,
     }
 
@@ -126,6 +159,14 @@ def left_of_all(found: Sequence[RunStatus], waiting: int = 0) -> float | None:
 def _of_all(found: Sequence[RunStatus], waiting: int = 0) -> str:
     left = left_of_all(found, waiting)
     return "" if left is None else f"; about {clock(left)} left of all"
+
+
+def _used(usage: Usage | None) -> str:
+    """Of what was asked for, time at a stretch and memory."""
+    if usage is None or usage.hours is None:
+        return ""
+    time = f"{usage.hours:.3g} h" + (f" of {usage.requested_hours:.3g}" if usage.requested_hours else "")
+    return time + (f", {usage.memory_gb:.3g} GB" if usage.memory_gb else "")
 
 
 def _table(rows: Sequence[dict[str, str]], below: str) -> Table:

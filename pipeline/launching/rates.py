@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -105,7 +106,7 @@ def rate(config: RunConfig, device: str, known: Sequence[Measurement], told: flo
         one
         for one in sorted(known, key=lambda one: one.ended, reverse=True)
         if one.precision == config.precision and one.images_per_second
-        if (one.device == device if device else not is_cpu(one.device))
+        if (re.search(rf"\b{re.escape(device)}(?!\w)", one.device) if device else not is_cpu(one.device))
     ]
     for one in comparable:
         if bare(one.model) == bare(model) and one.layout in (None, layout(config)):

@@ -128,7 +128,7 @@ def _copied(run: PlannedRun, folder: Path) -> PlannedRun:
     )
     site = run.config.cluster
     shorter = site.time and (preflight.minutes(site.time) or LIMIT) < LIMIT
-    cluster = site if shorter else dataclasses.replace(site, time=str(LIMIT))
+    cluster = dataclasses.replace(site, pack=1, time=site.time if shorter else str(LIMIT))
     config = dataclasses.replace(run.config, paths=paths, logging=logging, engine=engine, cluster=cluster)
     return dataclasses.replace(run, config=config)
 

@@ -26,6 +26,7 @@ from pipeline.runs import attempts, records
 from pipeline.runs import state as states
 from pipeline.runs.directory import LOG, OUTPUT, run_directory
 from pipeline.runs.log import printed_error, tail
+from pipeline.runs.usage import Usage, told
 
 STATES = ("done", "running", "pending", "stopped", "broken", "missing", "unknown", "no data")
 # Ends that a run may have had no time to note, by Slurm's word for them.
@@ -54,6 +55,7 @@ class RunStatus:
     attempts: int = 0
     where: str = ""  # who holds it, or its job; of one that is done, where and when
     error: str = ""  # the last one, of a run that is not done
+    usage: Usage | None = None  # what it took so far, where that is known
 
 
 def check_access(runs: Iterable[PlannedRun], writing: bool = True) -> None:
@@ -66,7 +68,8 @@ def check_access(runs: Iterable[PlannedRun], writing: bool = True) -> None:
             if os.statvfs(place).f_flag & os.ST_RDONLY:
                 raise WorkFailed(f"{place} is on a read-only file system: choose another by paths.runs=…")
             raise UserError(
-                f"{place} is {place.owner()}'s, who alone may use it: choose your own with paths.runs=…; "
+                f"{place} is {place.owner()}'s, who alone may use it: choose your own with paths.runs=…, "
+                f"or share it from the start: chmod 2770 {place}, and umask 002 for both; "
                 "records may be shared (paths.records), and finished runs are not trained again"
             )
 
@@ -90,7 +93,9 @@ def status_of(run: PlannedRun, job: Job | None = None, asked: bool = True) -> Ru
     come = _progress(run.config, directory)
     if state != "running":
         come.pop("seconds_left", None)
-    return RunStatus(run.id, run.labels, state, attempts=starts, where=where, error=error, **come)
+    jobs = job.used if job else ()
+    took = told(run.config, jobs, sharing=run.config.cluster.pack) if jobs else None
+    return RunStatus(run.id, run.labels, state, attempts=starts, where=where, error=error, usage=took, **come)
 
 
 def _ended(directory: Path, job: Job | None) -> tuple[str, str]:
@@ -132,6 +137,7 @@ def _finished(run: PlannedRun) -> RunStatus:
         seconds_left=0.0,
         device_hours=record.device_hours,
         attempts=record.attempts,
+        usage=record.usage,
         where=f"{', '.join(record.hosts)}, {record.ended[:10]}",
     )
 

@@ -19,6 +19,7 @@ from tnt.untrusted.reading import MOST_OPTION, whole_number
 # Below the range from which the kernel deals out ports of outgoing connections (32768 on Linux).
 PORTS = range(20000, 32000)
 JOB = r"\d+(_\d+)?"
+SUPERVISED = "TNT_SUPERVISED"  # how many runs of its job a process watches: it has the job queued again
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class Place:
     job_name: str = ""
     cluster: str = ""  # whose job it is
     restarts: int = 0  # how often the scheduler has started this job again
+    sharing: int = 1  # runs of this job
+    supervised: bool = False  # by a process that has the job queued again where that is wanted
 
     def __post_init__(self) -> None:
         if not 0 <= self.rank < self.world:
@@ -89,6 +92,8 @@ def _job(env: Mapping[str, str]) -> dict[str, Any]:
         "job_name": env.get("SLURM_JOB_NAME", ""),
         "cluster": env.get("SLURM_CLUSTER_NAME", ""),
         "restarts": _number(env, "SLURM_RESTART_COUNT", "0"),
+        "sharing": _number(env, SUPERVISED, "1"),
+        "supervised": SUPERVISED in env,
     }
 
 
@@ -128,6 +133,8 @@ def _reachable(name: str, address: str) -> str:
 
 def requeue(place: Place) -> str:
     """Ask Slurm to start this job again; "" where it will, else why it will not."""
+    if place.supervised:
+        return ""
     if not re.fullmatch(JOB, place.job):
         return f"{place.job!r} is no job of Slurm"
     try:

@@ -7,15 +7,19 @@
 An attempt without a line for its end, where nobody holds the run, was killed: it had no time to write one.
 """
 
+import dataclasses
+import itertools
 import json
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from pipeline.config.run import RunConfig
 from pipeline.config.typed import build
 from pipeline.errors import UserError, WorkFailed
 from pipeline.files import LockedElsewhere, append_row, locked, locked_by, publish_bytes, rows
@@ -24,9 +28,15 @@ from pipeline.runs.directory import ATTEMPTS, LEASE, LOG, RUN, WEIGHTS
 from pipeline.runs.log import error_line
 from tnt.untrusted.reading import BadFile, json_of, read_json
 
+if TYPE_CHECKING:
+    from pipeline.processes.ranks import Ranks
+
 FRUITLESS = 3  # attempts in a row without a new checkpoint: another would bring none either
 REQUEUING = ("SIGUSR1", "SIGUSR2")  # what schedulers send first; SIGTERM: a preemption, or somebody cancelled
 FINISHED, STOPPED, FAILED = "finished", "stopped", "failed"
+MEMORY, INPUT = "memory", "input"  # causes of a failure: it ran out of memory; a setting or a file is wrong
+AGAIN = 75  # status of a process whose run is to be continued by its job's next start
+CPU_MEMORY = "DefaultCPUAllocator"  # torch has no error of its own for it
 KILLED = "it ended without a word: killed, or out of memory"
 UNKNOWN = "an older version of the code, which did not note how it ended, trained it last; see its log"
 
@@ -56,6 +66,7 @@ class Attempt:
     number: int = 0  # from 1 on; 0 where an older version of the code noted it
     job_name: str = ""  # a scheduler that lost its state gives the same numbers to others
     cluster: str = ""
+    device: str = ""  # its kind
 
 
 @dataclass(frozen=True)
@@ -68,6 +79,8 @@ class Ending:
     time: float
     reason: str = ""  # of the failure, or the name of the signal
     preempted: bool = False  # for another job of the scheduler's
+    cause: str = ""  # of the failure: MEMORY, INPUT, or what the reason says
+    micro_batch: int = 0  # views that a rank held at most, where it ran out of memory
 
     @property
     def again(self) -> bool:
@@ -86,20 +99,46 @@ class AttemptLog:
 
     def __init__(self, directory: Path, number: int) -> None:
         self._path, self.number, self.step = directory / ATTEMPTS, number, 0
+        self._micro_batch = 0
 
-    def begin(self, world: int, hosts: tuple[str, ...], place: Place) -> None:
+    def fitted(self, config: RunConfig, ranks: "Ranks") -> RunConfig:
+        """With half the micro-batch with which an earlier attempt ran out of memory, if there was one."""
+        limit = ranks.share(_memory_limit(self._path.parent))
+        share = config.recipe.global_batch // ranks.world
+        self._micro_batch = max(1, min(config.engine.micro_batch, share, limit))
+        if limit >= min(config.engine.micro_batch, share):
+            return config
+        measured = min(config.engine.evaluation_batch, limit)
+        engine = dataclasses.replace(config.engine, micro_batch=self._micro_batch, evaluation_batch=measured)
+        return dataclasses.replace(config, engine=engine)
+
+    def begin(self, world: int, hosts: tuple[str, ...], place: Place, device: str = "") -> list[str]:
+        """What is to be said of where it begins."""
         attempt = Attempt(self.step, now(), world, hosts, place.job, place.restarts, self.number)
-        whose = {"job_name": place.job_name, "cluster": place.cluster}
+        whose = {"job_name": place.job_name, "cluster": place.cluster, "device": device}
+        before = len(_moves(self._path.parent))
         append_row(self._path, asdict(attempt) | whose)
+        return _moves(self._path.parent)[before:]
 
     def end(self, end: str, reason: str = "", preempted: bool = False) -> None:
         append_row(self._path, asdict(Ending(self.number, end, self.step, now(), reason, preempted)))
 
-    def fail(self, reason: str) -> None:
+    def fail(self, reason: str, error: Exception | None = None) -> None:
         """Any rank may say what it died of, in the log too."""
-        line = " ".join(reason.split())
-        self.end(FAILED, line)
+        line, cause = " ".join(reason.split()), cause_of(error)
+        about = {"cause": cause, "micro_batch": self._micro_batch if cause == MEMORY else 0}
+        append_row(self._path, asdict(Ending(self.number, FAILED, self.step, now(), line)) | about)
         error_line(self._path.parent, line)
+
+
+def cause_of(error: Exception | None) -> str:
+    if (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or CPU_MEMORY in str(error)
+    ):
+        return MEMORY
+    return INPUT if isinstance(error, UserError) and not isinstance(error, WorkFailed) else ""
 
 
 class HeldByEarlierStart(WorkFailed):
@@ -189,8 +228,42 @@ def ending(directory: Path, first: int = 0) -> Ending | None:
     """
     found = [line for line in _noted(directory) if line.number >= first]
     newest = max((line.number for line in found), default=0)
-    ends = [line for line in found if isinstance(line, Ending) and line.number == newest]
-    return next((end for end in ends if end.end == FAILED), ends[0] if ends else None)
+    return _ending_of(newest, found)
+
+
+def failures(directory: Path) -> list[Ending]:
+    """Those of all attempts that failed, oldest first."""
+    found = _noted(directory)
+    ends = (_ending_of(number, found) for number in sorted({line.number for line in found}))
+    return [end for end in ends if end and end.end == FAILED]
+
+
+def remarks(directory: Path) -> list[str]:
+    """What was put right after failures: for the record."""
+    short = {end.micro_batch: end for end in failures(directory) if end.micro_batch}
+    said = [f"step {end.step}: out of memory with a micro-batch of {size}" for size, end in short.items()]
+    return said + _moves(directory)
+
+
+def _moves(directory: Path) -> list[str]:
+    """Starts on another kind of device than the one before."""
+    known = [attempt for attempt in attempts(directory) if attempt.device]
+    return [
+        f"from step {now.step} on {now.device}, before on {before.device}"
+        for before, now in itertools.pairwise(known)
+        if now.device != before.device
+    ]
+
+
+def _memory_limit(directory: Path) -> int:
+    sizes = [end.micro_batch for end in failures(directory) if end.micro_batch]
+    return min(sizes) // 2 if sizes else 1 << 30
+
+
+def _ending_of(number: int, lines: Sequence["Attempt | Ending"]) -> Ending | None:
+    ends = [line for line in lines if isinstance(line, Ending) and line.number == number]
+    first = next((end for end in ends if end.cause == MEMORY), None)  # another rank missed that one sooner
+    return first or next((end for end in ends if end.end == FAILED), ends[0] if ends else None)
 
 
 def fruitless(directory: Path, step: int) -> bool:

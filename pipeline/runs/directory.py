@@ -22,6 +22,7 @@ from pathlib import Path
 from pipeline.config import run as configs
 from pipeline.config.identity import is_run_id
 from pipeline.config.run import RunConfig
+from pipeline.files import umask_for
 
 CONFIG, LEASE, CHECKPOINTS = "config.yaml", "lease", "checkpoints"
 WEIGHTS, WEIGHTS_CONFIG = "model.safetensors", "config.json"
@@ -38,7 +39,7 @@ def write_config(config: RunConfig, id: str) -> Path:
     """Write the run's config, with whole paths, unless the file already says the same; returns the file."""
     config = with_whole_paths(config)
     path = run_directory(config, id) / CONFIG
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o777 & ~umask_for(path.parent.parent))
     if not path.exists() or path.read_bytes() != configs.yaml_text(configs.plain(config)).encode():
         configs.write(config, path)
     return path

@@ -15,7 +15,7 @@ from tnt.untrusted.showing import shown
 from tnt.untrusted.writing import storing
 
 NUMBERS = ("time", "start", "steps", "images", "images_per_second", "epoch", "evaluated", "loss", "grad_norm",
-           "top1", "ema_top1")  # fmt: skip
+           "top1", "ema_top1", "joules")  # fmt: skip
 TAIL = 1 << 16  # bytes of a log's end that are read: hundreds of lines
 
 
@@ -51,6 +51,7 @@ class Spent:
     images_per_second: float  # the median of the measured intervals, without evaluation and checkpoints
     device_hours: float
     attempts: int
+    joules: float = 0.0  # of all devices, if each drew what rank 0's did; 0 where nothing measures it
 
 
 def metrics(directory: Path) -> list[dict[str, Any]]:
@@ -61,15 +62,20 @@ def metrics(directory: Path) -> list[dict[str, Any]]:
 def spent(directory: Path) -> Spent:
     """What the attempts took so far: each from its start to the last line that it wrote."""
     rates, hours, attempts = [], 0.0, 0
-    before = devices = 0.0
+    before = devices = joules = 0.0
+    counter: float | None = None
     for _, row in _rows(directory / TIMING):
         if not other_than(row, {"time": float, "start": float}):
             devices, attempts, before = row["start"], attempts + 1, row["time"]
+            counter = row.get("joules")
         elif not other_than(row, {"time": float, "images_per_second": float}):
             hours += max(0.0, row["time"] - before) * devices / 3600
             before = row["time"]
+            if counter is not None and row.get("joules") is not None:
+                joules += max(0.0, row["joules"] - counter) * devices
+            counter = row.get("joules")
             rates.append(row["images_per_second"])
-    return Spent(statistics.median(rates) if rates else 0.0, hours, attempts)
+    return Spent(statistics.median(rates) if rates else 0.0, hours, attempts, joules)
 
 
 def error_line(directory: Path, text: str) -> None:

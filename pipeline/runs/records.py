@@ -28,6 +28,7 @@ from pipeline.config.typed import build, listed, typed
 from pipeline.errors import UserError, WorkFailed, command
 from pipeline.files import flush_directory, partial_name, publish_bytes
 from pipeline.runs import answers
+from pipeline.runs.usage import Usage
 from tnt.untrusted.reading import BadFile, read_json
 
 SCHEMA = 2  # 1: ids named every setting, whether or not it differed from its birth value
@@ -108,6 +109,7 @@ class Record:
         None  # its loss and gradient norm; None: not kept by earlier code
     )
     until_decided: bool = False  # asked for after a look at the results: the judge must know
+    usage: Usage | None = None  # None: not kept by earlier code
     right: str = ""  # for which images the exported weights were right: `answers.from_text`
 
     def __post_init__(self) -> None:

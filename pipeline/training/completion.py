@@ -13,11 +13,13 @@ from pipeline.config.identity import science
 from pipeline.config.run import RunConfig
 from pipeline.files import publish_bytes, sha256
 from pipeline.processes.device import processor
+from pipeline.processes.place import find_place
 from pipeline.runs import answers, attempts, records
 from pipeline.runs.directory import run_directory
 from pipeline.runs.log import metrics, spent
 from pipeline.runs.provenance import code, packages, packages_hash, versions
 from pipeline.runs.records import Measures, Record, RunLayout
+from pipeline.runs.usage import usage
 from pipeline.training import models
 from pipeline.training.trainer import Trainer, TrainingState
 
@@ -85,13 +87,14 @@ def complete(
         ended=_utc(time.time()),
         skipped_steps=state.skipped,
         damaged_samples=damaged_samples,
-        events=tuple(state.events),
+        events=(*state.events, *attempts.remarks(directory)),
         layout=layout,
         first_step=next(
             ((row["loss"], row["grad_norm"]) for row in metrics(directory) if row["step"] == 1), None
         ),
         answers_sha256=sha256(answers_path),
         right=answers.as_text(answers.right(answered[kind])),
+        usage=usage(config, directory, device, find_place().sharing),
     )
     records.publish(record, config.paths.records)
     publish_bytes(records.packages_path(config.paths.records, layout), packages().encode())

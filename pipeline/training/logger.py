@@ -24,6 +24,7 @@ from typing import Any
 
 from pipeline.config.machine import LoggingConfig
 from pipeline.files import MOST_LINES, publish_bytes
+from pipeline.processes import energy
 from pipeline.runs import state as states
 from pipeline.runs.checkpoints import write_files
 from pipeline.runs.directory import LOG, METRICS, TIMING
@@ -96,7 +97,7 @@ class RunLogger:
         self._timing = LineFile(timing)
         self._at = step
         start = {"start": self._size.devices, "steps": self._size.steps, "images": self._size.images_per_step}
-        self._write(self._timing, {"step": step, "time": time.time(), **start})
+        self._write(self._timing, {"step": step, "time": time.time(), **start, **_joules()})
         self._trackers = open_trackers(self._config, self.directory, step, self._id, self._values)
         self._say_state()
         self._display = open_display(self._size.steps, step, self._config.seconds)
@@ -185,7 +186,7 @@ class RunLogger:
     def _write_timing(self) -> None:
         rate, share = self._interval.rate(self._size.images_per_step), self._interval.wait_share()
         row = {"images_per_second": round(rate, 2), "wait_share": round(share, 4), "memory_gb": _memory()}
-        self._write(self._timing, {"step": self._at, "time": time.time(), **row})
+        self._write(self._timing, {"step": self._at, "time": time.time(), **row, **_joules()})
         self._say_state(images_per_second=row["images_per_second"])
         self._track(self._at, row, "machine")
         self._interval = _Interval()
@@ -244,6 +245,11 @@ class _ToLog(logging.Handler):
 def _numbers(values: Mapping[str, float]) -> dict[str, float | None]:
     """JSON knows no NaN: what is not finite is null."""
     return {name: float(value) if math.isfinite(value) else None for name, value in values.items()}
+
+
+def _joules() -> dict[str, float]:
+    found = energy.joules()
+    return {} if found is None else {"joules": found}
 
 
 def _memory() -> float:

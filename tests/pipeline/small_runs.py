@@ -82,7 +82,7 @@ class Place:
 
     @property
     def directory(self) -> Path:
-        [directory] = (self.folder / "runs").iterdir()
+        [directory] = (path for path in (self.folder / "runs").iterdir() if path.name[0] != ".")
         return directory
 
     @property

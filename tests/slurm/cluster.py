@@ -4,7 +4,7 @@
 
 Nodes are daemons of this machine under other names. Their cores and memory are claims, and their GPUs are
 device files like /dev/null: Slurm deals them out as it deals out real ones, and nothing can be computed on
-them. There is no slurmdbd, so `sacct` does not answer; `scontrol` shows ended jobs for a quarter of an hour.
+them. `sacct` answers in the cluster of accounting.py; `scontrol` shows ended jobs for a quarter of an hour.
 """
 
 import os
@@ -194,6 +194,10 @@ class Cluster:
         self._configure()
         self.run("scontrol", "reconfigure")
 
+    def preempts(self, mode: str, grace: int) -> None:
+        """How the partition main gives way from now on."""
+        self.run("scontrol", "update", "partitionname=main", f"preemptmode={mode}", f"gracetime={grace}")
+
     def restore(self) -> None:
         """As it was at first: no job, every node, the job's own signal."""
         if "slurmctld" not in self._daemons:
@@ -255,11 +259,11 @@ It ends with Ctrl-C here, or with `make slurm-down`. Logs: {folder}/log
 """
 
 
-def main(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str], kind: type[Cluster] = Cluster) -> int:
     if len(argv) != 2 or argv[0] not in ("up", "down", "status"):
         print("usage: python -m tests.slurm.cluster up|down|status FOLDER", file=sys.stderr)
         return 2
-    action, cluster = argv[0], Cluster(Path(argv[1]))
+    action, cluster = argv[0], kind(Path(argv[1]))
     alive = processes(cluster.folder)
     if action == "down":
         end(cluster.folder)

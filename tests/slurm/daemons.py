@@ -125,7 +125,7 @@ def processes(folder: Path, node: str = "", daemons: bool = True) -> list[int]:
         pid = int(path.name)
         try:
             name = (path / "comm").read_text().strip()
-            if name == "munged" or name.startswith("slurm"):
+            if name in ("munged", "mariadbd") or name.startswith("slurm"):
                 ours = daemons and any(os.readlink(file) in logs for file in (path / "fd").iterdir())
             else:
                 ours = _in_job(environment(pid), folder, node)

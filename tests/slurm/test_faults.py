@@ -8,12 +8,14 @@ import json
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from pipeline.data.packing.pack import Packing, make
 from pipeline.data.packing.sources.digits import digits
+from pipeline.files import rows
 from tests.pipeline.ranks import ROOT
 from tests.pipeline.small_runs import Left, Place
 from tests.slurm.training import PATIENCE, Job
@@ -87,18 +89,55 @@ def lost_node(job):
 
 
 def killed_rank(job):
-    """The job ends at once and as failed: whoever watches it starts it again."""
+    """All ranks end at once, and are started again in the same allocation."""
+    before = len(job.starts())
     os.kill(job.ranks()[1], signal.SIGKILL)
-    ended = job.slurm.wait_for(job.id, "FAILED", seconds=PATIENCE)
-    assert ended["ExitCode"] in ("1:0", "137:0")
-    assert not job.ranks()
-    job.slurm.run("scontrol", "requeue", job.id)
+    job.slurm.wait(lambda: len(job.starts()) > before, PATIENCE, "a start in the same job")
 
 
 def controller_away(job):
     """Nothing happens to the job while the controller is down."""
     before = job.newest()
     job.slurm.restart_controller(lambda: job.newest() > before + 1, PATIENCE)
+
+
+def cancelled_by_preemption(job):
+    """The partition cancels what it preempts, without a moment's grace."""
+    slurm = job.slurm
+    slurm.preempts("CANCEL", grace=0)
+    with job.frozen():
+        slurm.run("scontrol", "update", f"jobid={job.id}", "requeue=1")
+        job.urgent()
+        slurm.wait(lambda: slurm.restarts(job.id), PATIENCE, "a job that takes itself back into the queue")
+    slurm.preempts("REQUEUE", grace=30)
+
+
+def suspended_for_longer_than_ranks_wait(job):
+    """Then some of them give the others up."""
+    job.slurm.run("scontrol", "suspend", job.id)
+    job.slurm.wait_for(job.id, "SUSPENDED")
+    clock = time.monotonic()
+    job.slurm.wait(lambda: time.monotonic() - clock > TIMEOUT + 5, PATIENCE)
+    job.slurm.run("scontrol", "resume", job.id)
+
+
+def held(job):
+    job.slurm.run("scontrol", "requeuehold", job.id)
+    job.slurm.wait_for(job.id, "REQUEUE_HOLD", "PENDING")
+    job.slurm.run("scontrol", "release", job.id)
+
+
+def maintained(job):
+    """No node is to be had until it is over."""
+    slurm = job.slurm
+    words = ("starttime=now", "duration=60", "nodes=ALL", "user=root", "flags=maint,ignore_jobs")
+    slurm.run("scontrol", "create", "reservation", "reservationname=work", *words)
+    slurm.run("scancel", "--signal=USR1", job.id)
+    try:
+        slurm.wait_for(job.id, "PENDING", seconds=PATIENCE)
+        slurm.wait(lambda: "Reserved" in slurm.job(job.id)["Reason"], PATIENCE, "a reason")
+    finally:
+        slurm.run("scontrol", "delete", "reservationname=work")
 
 
 SCHEDULER = (preemption_during_imports, signalled_preemption, preemption_by_sigterm, time_limit)
@@ -115,13 +154,88 @@ def test_a_job_ends_to_the_bit_where_it_would_have(slurm, shards, gold, tmp_path
         if fault is not preemption_during_imports:
             job.passes(2)
         fault(job)
-        if fault is not controller_away:
+        if fault not in (controller_away, killed_rank):
             restarts += 1
             job.starts_again(restarts)
     assert Left.by(job.complete()) == gold
     assert slurm.restarts(job.id) == restarts  # each fault started it once
     assert job.record["jobs"] == [job.id]
     assert job.record["events"] == []
+
+
+TIMEOUT = 25  # seconds that ranks wait for each other
+SITES = (cancelled_by_preemption, suspended_for_longer_than_ranks_wait, held, maintained)
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(1200)
+def test_a_job_ends_to_the_bit_where_it_would_have_on_other_sites_too(slurm, shards, gold, tmp_path):
+    job = Job(slurm, tmp_path, shards, *TWO_NODES)
+    job.submit(*TINY, f"cluster.timeout={TIMEOUT}", f"data.loading.timeout={TIMEOUT - 5}")
+    restarts = 0
+    for fault in SITES:
+        job.passes(2)
+        fault(job)
+        if fault is not suspended_for_longer_than_ranks_wait:
+            restarts += 1
+            job.starts_again(restarts)
+    assert Left.by(job.complete()) == gold
+    assert slurm.restarts(job.id) == restarts
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(900)
+def test_a_job_with_a_node_to_spare_goes_on_without_the_one_that_is_lost(slurm, shards, gold, tmp_path):
+    job = Job(slurm, tmp_path, shards, "--nodes=3", "--no-kill", *TWO_NODES[1:])
+    job.submit(*TINY, "cluster.spare=1", "cluster.check=true")
+    job.passes(2)
+    before = len(job.starts())
+    slurm.kill_node("n2")
+    slurm.wait(lambda: len(job.starts()) > before, PATIENCE, "a start on the nodes that are left")
+    slurm.start_node("n2")
+    job.passes(2)
+    slurm.kill_node("n1")  # its first one, on which the batch script runs
+    slurm.start_node("n1")
+    job.starts_again(1)
+    assert Left.by(job.complete()) == gold
+    [noted] = rows(job.directory.parent / ".launches/nodes.jsonl")
+    assert noted["node"] == "n2"
+
+
+# Memory that is full cannot be had on demand: here the engine says what PyTorch says then.
+FULL = """import builtins, sys
+before = builtins.__import__
+def after(*words, **more):
+    found, engine = before(*words, **more), sys.modules.get("pipeline.training.parallel.engine")
+    if hasattr(engine, "Engine") and not hasattr(engine, "full"):
+        import torch
+        engine.full, accumulate = True, engine.Engine.accumulate
+        def full(self, images, *rest):
+            if len(images) > {most}:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return accumulate(self, images, *rest)
+        engine.Engine.accumulate = full
+    return found
+builtins.__import__ = after
+"""
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("most", [24, 5])
+def test_out_of_memory_a_run_goes_on_once_with_half_of_the_micro_batch(slurm, shards, tmp_path, most):
+    (tmp_path / "sitecustomize.py").write_text(FULL.format(most=most))
+    job = Job(slurm, tmp_path, shards, *TWO_NODES, f"--export=ALL,PYTHONPATH={tmp_path}")
+    job.submit(*TINY, "recipe.epochs=1")
+    ended = slurm.wait_for(job.id, seconds=2 * PATIENCE)
+    said = [line for line in job.said().splitlines() if line.startswith("run ") and "memory" in line]
+    assert said[0].endswith("out of memory with a micro-batch of 48; it goes on with half of it")
+    if most == 24:
+        assert ended["JobState"] == "COMPLETED"
+        assert (job.record["layout"]["micro_batch"], job.record["attempts"]) == (24, 1)
+        assert job.record["events"] == ["step 0: out of memory with a micro-batch of 48"]
+    else:
+        assert ended["JobState"] == "FAILED"
+        assert "out of memory again, with a micro-batch of 24" in said[1]
 
 
 ASK = """import signal, time; from pipeline.processes.place import find_place, preempted; asked = []

@@ -5,7 +5,9 @@ import os
 import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+from pipeline.files import rows
 from tests.pipeline.ranks import ROOT
 from tests.pipeline.small_runs import Place
 from tests.slurm.cluster import Cluster
@@ -16,7 +18,7 @@ PATIENCE = 120.0  # seconds for a step or a start; only a failing test waits for
 SCRIPT = f"""#!/bin/bash
 #SBATCH --requeue --open-mode=append --signal=USR1@180 --time=60
 cd {ROOT}
-srun --kill-on-bad-exit=1 sh pipeline/launching/slurm/rank.sh pipeline/train.py "$@"
+sh pipeline/launching/slurm/rank.sh -m pipeline.launching.slurm.supervision pipeline/train.py "$@"
 """
 
 
@@ -47,6 +49,9 @@ class Job(Place):
         """How often a signal of this name has ended it."""
         return self.said().count(f"ended by {name} after step")
 
+    def starts(self) -> list[dict[str, Any]]:
+        return [row for row in rows(self.directory / "attempts.jsonl") if "world" in row]
+
     def passes(self, steps: int) -> None:
         """Wait until it has published this many checkpoints more."""
         before = self.newest()
@@ -69,7 +74,7 @@ class Job(Place):
         for pid in processes(self.slurm.folder, daemons=False):
             with contextlib.suppress(OSError):
                 command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-                if command[0].endswith(b"python") and b"pipeline/train.py" in command:
+                if command[0].endswith(b"python") and b"pipeline/train.py" in command[1:3]:
                     found[int(environment(pid)["SLURM_PROCID"])] = pid
         return found
 

@@ -13,7 +13,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pipeline.errors import WorkFailed
-from pipeline.processes import scheduler
+from pipeline.processes import accounting, scheduler
+from pipeline.processes.accounting import AccountedJob
 from pipeline.processes.scheduler import last_line
 
 ENDED = (
@@ -45,7 +46,7 @@ CURES = {
 ELSEWHERE = "go to a login node, or use cluster=local"
 JOB = re.compile(r"\d+(_\d+)?")
 # The command may hold any character, so it comes last.
-COLUMNS = ("JobArrayID", "State", "EndTime", "Cluster", "Name", "Reason", "Command")
+COLUMNS = ("JobArrayID", "State", "EndTime", "StartTime", "Cluster", "Name", "Reason", "Command")
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,8 @@ class Job:
     name: str = ""
     cluster: str = ""
     command: str = ""
+    used: tuple[AccountedJob, ...] = ()  # by the accounting: it, and other jobs of its run
+    starts: str = ""  # when Slurm expects that it will, as 2026-01-31T23:59:59
     ending: bool = False  # its processes have been told to go, and it will not start again
 
     @property
@@ -70,6 +73,7 @@ class Job:
         more = "ending" if self.ending else self.reason
         cure = next((cure for words, cure in CURES.items() if words in more.lower()), "")
         more += f": {cure.format(id=self.id)}" if cure else ""
+        more += f", expected to start {self.starts}" if self.starts else ""
         return f"job {self.id}{f' ({more})' if more else ''}"
 
 
@@ -93,33 +97,22 @@ def jobs(lines: str | None = None) -> dict[str, Job]:
     for line in (listing() if lines is None else lines).splitlines():
         values = line.rstrip("|").split("|", len(COLUMNS) - 1)
         if len(values) == len(COLUMNS):
-            id, state, end, cluster, name, reason, command = map(str.strip, values)
+            id, state, end, start, cluster, name, reason, command = map(str.strip, values)
             word = state.split()[0].lower()
             # One that is to be requeued is COMPLETING too, but has no end.
             ending = word == "completing" and end not in ("NONE", "N/A", "Unknown")
             reason = "" if reason == "None" else reason
-            found[id] = Job(id, word, reason, name, cluster, command, ending)
+            starts = start if word in WAITING and start[:1].isdigit() else ""
+            found[id] = Job(id, word, reason, name, cluster, command, starts=starts, ending=ending)
     return found
 
 
 def accounted(ids: Iterable[str]) -> dict[str, Job]:
-    """Jobs that ended earlier, where the site has accounting; else none."""
-    wanted = sorted(map(_checked, ids))
-    columns = "--format=JobID,State,Reason,Cluster,JobName"
-    if not wanted:
-        return {}
-    try:
-        done = scheduler.run(
-            "sacct", "-X", "--noheader", "--parsable2", columns, "--jobs", ",".join(wanted), timeout=PATIENCE
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return {}
-    found = {}
-    for line in done.stdout.splitlines() if not done.returncode else ():
-        id, state, reason, cluster, name = (part.strip() for part in line.split("|", 4))
-        word = state.split()[0].lower()  # of "CANCELLED by 1000"
-        found[id] = Job(id, word, "" if reason == "None" else reason, name, cluster)
-    return found
+    """Jobs that began earlier, where the site has accounting; else none."""
+    found = accounting.ask(map(_checked, ids), PATIENCE)
+    return {
+        id: Job(id, one.state, one.reason, one.name, one.cluster, used=(one,)) for id, one in found.items()
+    }
 
 
 def cancel(ids: Sequence[str]) -> None:
@@ -131,6 +124,17 @@ def cancel(ids: Sequence[str]) -> None:
 def signal(id: str, name: str) -> None:
     """Send a signal to the ranks of a job, as Slurm does before it takes the nodes away."""
     ask("scancel", f"--signal={name}", _checked(id))
+
+
+def hosts_of(job: str) -> tuple[str, list[str]]:
+    """Where a running job's batch script is, and the nodes that it has now: lost ones are gone, if it goes on
+    without them."""
+    said = ask("squeue", "--noheader", "--format=%B %N", f"--jobs={_checked(job)}").split()
+    return (said[0], ask("scontrol", "show", "hostnames", said[1]).split()) if len(said) == 2 else ("", [])
+
+
+def nodes_of(job: str) -> list[str]:
+    return hosts_of(job)[1]
 
 
 @functools.cache
@@ -149,8 +153,8 @@ def fields(line: str) -> dict[str, str]:
     return dict(re.findall(r"(?:^|\s)([A-Z][\w:/]*)=(.*?)(?=\s+[A-Z][\w:/]*=|\s*$)", line))
 
 
-def ask(*command: str, said: str | None = None) -> str:
-    """Standard output of one of Slurm's commands."""
+def ask(*command: str, said: str | None = None, complaints: bool = False) -> str:
+    """Standard output of one of Slurm's commands; with `complaints` its standard error."""
     deadline = time.monotonic() + PATIENCE
     while True:
         try:
@@ -161,7 +165,7 @@ def ask(*command: str, said: str | None = None) -> str:
             complaint, passing = f"no answer within {PATIENCE:g} s", True
         else:
             if done.returncode == 0:
-                return done.stdout
+                return done.stderr if complaints else done.stdout
             complaint = last_line(done.stderr) or last_line(done.stdout) or f"status {done.returncode}"
             if NO_CLUSTER in complaint.lower():
                 raise NoCluster(f"no cluster is set up here ({complaint}); {ELSEWHERE}")

@@ -1,25 +1,37 @@
-"""One rank of a run that launch.py has submitted to Slurm.
+"""A job that launch.py has submitted to Slurm: what its batch script starts, once, on the first node.
 
-    srun … python -m pipeline.launching.slurm.job <a launch's directory>
+    sh pipeline/launching/slurm/rank.sh -m pipeline.launching.slurm.job <a launch's directory>
 
-The launch's file names the run of each task of the array, and the run's directory has its config and its
+The launch's file names the runs of each task of the array, and a run's directory has its config and its
 checkpoints. So the command is the same however often the job is started again.
 """
 
-from collections.abc import Sequence
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline import train
 from pipeline.config import run as configs
 from pipeline.config.identity import is_run_id
 from pipeline.config.run import RunConfig
 from pipeline.errors import UserError, WorkFailed, command
-from pipeline.launching import calibration
-from pipeline.launching.slurm import launches, queue
-from pipeline.processes.place import find_place, requeue
+from pipeline.launching import local
+from pipeline.launching.plan import PlannedRun
+from pipeline.launching.slurm import launches, notices, queue, resources
+from pipeline.launching.slurm.launches import Launch
+from pipeline.launching.slurm.supervision import Asked, RankStep, asked_to_end, ranks, supervise, watched
+from pipeline.processes.place import SUPERVISED, Place, find_place, requeue
 from pipeline.runs import attempts, records
 from pipeline.runs.directory import CONFIG, WEIGHTS, run_directory
-from tnt.untrusted.reading import whole_number
+from tnt.untrusted.reading import MOST_OPTION, whole_number
+
+# By which a process knows its job.
+OF_JOB = ("JOB_ID", "ARRAY_JOB_ID", "ARRAY_TASK_ID", "JOB_NAME", "CLUSTER_NAME", "RESTART_COUNT")
+MPS = "nvidia-cuda-mps-control"  # lets processes compute on a GPU at the same time
 
 
 def main(argv: Sequence[str]) -> int:
@@ -36,15 +48,77 @@ def main(argv: Sequence[str]) -> int:
             f"{launch.directory.name} was to start {launch.starts} times, which it has; this one does nothing"
         )
         return 0
-    id = launch.runs[whole_number(task, 0, len(launch.runs) - 1, "SLURM_ARRAY_TASK_ID")]
-    config = configs.read(launch.directory.parents[1] / id / CONFIG)
-    if launch.calibration:
-        calibration.measure(config, launch.calibration)
+    status, ids = 1, launch.runs_of(whole_number(task, 0, MOST_OPTION, "SLURM_ARRAY_TASK_ID"))
+    try:
+        with asked_to_end(place) as asked:
+            status = start(launch, ids, place, asked)
+    finally:
+        notices.tell(launch, ids, status if not asked.by else notices.BY_SIGNAL)
+    return status
+
+
+def start(launch: Launch, ids: Sequence[str], place: Place, asked: Asked) -> int:
+    configured = {id: launch.directory.parents[1] / id / CONFIG for id in ids}
+    runs = [PlannedRun(configs.read(path), id) for id, path in configured.items()]
+    if any(waits_for_its_origin(run.config, place) for run in runs):
         return 0
-    return 0 if waits_for_its_origin(config) else train.main((), config)
+    if runs[0].config.cluster.pack > 1:
+        return side_by_side(runs, place, asked)
+    [run] = runs
+    program = [str(local.PROGRAM)]
+    if launch.calibration:
+        program = ["-m", "pipeline.launching.calibration", str(launch.calibration)]
+    words = [*program, "--config", str(configured[run.id])]
+    output = f"{launch.directory}/{place.job}_%t_log.out"
+    if launch.calibration:
+        return ranks(run, words, output).process.wait()
+    return watched(run, words, asked, place, output)
 
 
-def waits_for_its_origin(config: RunConfig) -> bool:
+def side_by_side(runs: Sequence[PlannedRun], place: Place, asked: Asked) -> int:
+    """Several runs, each by processes of this node, on all GPUs of the job and on as many cores."""
+    config = runs[0].config
+    needed = resources.allocation(config)
+    children: list[local.RunProcess] = []
+
+    def pass_on(number: int) -> None:
+        for child in children:
+            child.send(signal.Signals(number))
+
+    asked.pass_on = pass_on
+    with shared_gpus(resources.on_gpus(config)) as variables:
+        names = (f"SLURM_{name}" for name in OF_JOB)
+        job = {name: os.environ[name] for name in names if name in os.environ}
+        variables |= job | {SUPERVISED: str(len(runs)), "OMP_NUM_THREADS": str(needed.cpus)}
+
+        def begin(run: PlannedRun) -> RankStep:
+            number = attempts.next_number(run_directory(run.config, run.id))
+            child = local.start(run, local.Capacity(1, (), needed.tasks), 0, environ=variables)
+            children.append(child)
+            if asked.by:  # in this moment
+                child.send(signal.SIGTERM)
+            return RankStep(child.process, number)
+
+        return supervise(runs, begin, asked, place)
+
+
+@contextmanager
+def shared_gpus(used: bool) -> Iterator[dict[str, str]]:
+    """NVIDIA's MPS for the processes that are started with these variables, where it is installed."""
+    if not used or not shutil.which(MPS):
+        yield {}
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        found = {"CUDA_MPS_PIPE_DIRECTORY": folder, "CUDA_MPS_LOG_DIRECTORY": folder}
+        env = os.environ | found
+        subprocess.run([MPS, "-d"], env=env, check=False)
+        try:
+            yield found
+        finally:
+            subprocess.run([MPS], env=env, input=b"quit\n", check=False)
+
+
+def waits_for_its_origin(config: RunConfig, place: Place) -> bool:
     """Whether the run that it starts from is still being trained; then this job is queued again.
 
     It was submitted to start when that run's job has ended in any way: with a dependency on success it would
@@ -56,9 +130,6 @@ def waits_for_its_origin(config: RunConfig) -> bool:
     directory = run_directory(config, origin)
     if records.exists(config.paths.records, origin) or (directory / WEIGHTS).exists():
         return False
-    place = find_place()
-    if place.rank:
-        return True  # rank 0 queues the job again
     runs = directory.parent
     job = queue.jobs(runs, [origin], queue.look(runs).listed).get(origin)
     if not (job and job.live) and not attempts.holder(directory):

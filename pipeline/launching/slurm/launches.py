@@ -15,14 +15,14 @@ import os
 import re
 import secrets
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pipeline.config.typed import build
 from pipeline.errors import UserError
-from pipeline.files import locked, partial_name, publish_bytes
+from pipeline.files import locked, partial_name, publish_bytes, umask_for
 from tnt.untrusted.reading import read_json, read_text
 from tnt.untrusted.writing import storing
 
@@ -40,6 +40,8 @@ class Launch:
     cluster: str = ""  # its name; "" where an older version of the code noted it
     starts: int = 0  # its jobs may be started so often; 0: without a bound
     code: str = ""  # the copy of the code that they run
+    pack: int = 1  # runs of each of its jobs
+    partition: str = ""  # in which they are; "" where the site or the scheduler chooses
 
     @classmethod
     def begin(
@@ -52,11 +54,13 @@ class Launch:
         calibration: float = 0.0,
         starts: int = 0,
         code: str = "",
+        pack: int = 1,
+        partition: str = "",
     ) -> "Launch":
         """`title`: what the job's name begins with, letters that `squeue` shows."""
         directory = runs_directory / FOLDER / f"{title}-{secrets.token_hex(5)}"
-        directory.mkdir(parents=True, mode=0o700)
-        launch = cls(directory, tuple(runs), calibration, cluster, starts, code)
+        directory.mkdir(parents=True, mode=0o777 & ~umask_for(runs_directory))
+        launch = cls(directory, tuple(runs), calibration, cluster, starts, code, pack, partition)
         said = {name: value for name, value in asdict(launch).items() if name != "directory"}
         publish_bytes(directory / LAUNCH, (json.dumps(said) + "\n").encode())
         return launch
@@ -85,7 +89,10 @@ class Launch:
 
     def task(self, id: str) -> str:
         """The job of one of its runs."""
-        return f"{self.job}_{self.runs.index(id)}" if self.job else ""
+        return f"{self.job}_{self.runs.index(id) // self.pack}" if self.job else ""
+
+    def runs_of(self, task: int) -> tuple[str, ...]:
+        return self.runs[task * self.pack : (task + 1) * self.pack]
 
 
 @contextmanager
@@ -93,7 +100,7 @@ def submitting(runs: Path) -> Iterator[None]:
     """Allow one submission at a time, on all machines that share the directory."""
     folder = runs / FOLDER
     try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o777 & ~umask_for(runs))
     except OSError as error:
         raise UserError(f"{folder} cannot be made ({error.strerror}) → paths.runs says where else") from error
     said = "another launch is submitting; waiting for it"
@@ -125,6 +132,17 @@ def read_all(runs: Path) -> list[Launch]:
 @functools.cache
 def _warn(text: str) -> None:
     print(f"warning: {text}", file=sys.stderr)
+
+
+def beside(runs: Path, ids: Collection[str]) -> list[str]:
+    """The other runs of the jobs that train these."""
+    packs = [
+        launch.runs_of(launch.runs.index(id) // launch.pack)
+        for launch in read_all(runs)
+        for id in ids
+        if id in launch.runs
+    ]
+    return sorted({id for pack in packs for id in pack} - set(ids))
 
 
 def outputs(runs: Path, id: str) -> list[Path]:

@@ -1,23 +1,19 @@
 """Messages to whoever submitted runs: that one failed, and that all of an array have ended.
 
-    python -m pipeline.launching.slurm.notices <a launch's directory> <task> <status>
-
-The batch script calls this when a job has ended, whatever became of its ranks. An address may hold a
-password: it is kept in the launch's own file, and stands in no config, record, log or message.
+An address may hold a password: it is kept in the launch's own file, and stands in no config, record, log or
+message.
 """
 
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from pipeline.config import run as configs
-from pipeline.errors import UserError, command
-from pipeline.launching.slurm import launches
+from pipeline.errors import UserError
 from pipeline.launching.slurm.launches import Launch
 from pipeline.runs import attempts, records
 from pipeline.runs.directory import CONFIG
-from tnt.untrusted.reading import MOST_OPTION, read_text, whole_number
+from tnt.untrusted.reading import read_text
 
 ADDRESS, TOLD = "notify", "told"  # in the launch's directory
 BY_SIGNAL = 128 + 15  # somebody ended the job, or it is queued again
@@ -85,18 +81,14 @@ def _first(launch: Launch) -> bool:
     return True
 
 
-def main(argv: Sequence[str]) -> int:
-    launch = launches.read(Path(argv[0]))
+def tell(launch: Launch, ids: Sequence[str], status: int) -> None:
+    """A job of these runs has ended."""
+    if not (launch.directory / ADDRESS).exists():
+        return
     from apprise import Apprise
 
     post = Apprise()
     post.add(read_text(launch.directory / ADDRESS))
-    task, status = whole_number(argv[1], 0, len(launch.runs) - 1), whole_number(argv[2], 0, MOST_OPTION)
-    for title, text in events(launch, launch.runs[task], status):
+    for title, text in (event for id in ids for event in events(launch, id, status)):
         if not post.notify(title=title, body=text):
             print(f"warning: {title!r} could not be told", file=sys.stderr)
-    return 0
-
-
-if __name__ == "__main__":
-    command(main)

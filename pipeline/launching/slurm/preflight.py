@@ -10,7 +10,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipeline.config.identity import is_run_id
@@ -51,7 +51,7 @@ def check(runs: Sequence[PlannedRun]) -> dict[str, str]:
         except UserError as error:  # a world size that does not divide
             problems.append(str(error))
     for config in kinds.values():
-        problems += beyond(config, partitions)
+        problems += beyond(config, partitions) + beyond_qos(config, settings)
     problems += [said for run in runs for said in without_origin(run)]
     datas = [run.config.data for run in runs]
     for root, split in sorted(
@@ -91,12 +91,8 @@ def _preemption(settings: dict[str, str]) -> str:
 
 def refused(config: RunConfig) -> list[str]:
     """What sbatch says to the same options without submitting anything."""
-    options = [
-        f"--{name}" if value is True else f"--{name}={value}"
-        for name, value in resources.parameters(config).items()
-    ]
     try:
-        commands.ask("sbatch", "--test-only", *options, "--wrap", "true")
+        commands.ask("sbatch", "--test-only", *options_of(config), "--wrap", "true")
     except WorkFailed as error:
         said = with_cure(str(error))
         if "not available" not in said or not (away := absent_nodes()):
@@ -106,6 +102,11 @@ def refused(config: RunConfig) -> list[str]:
             file=sys.stderr,
         )
     return []
+
+
+def options_of(config: RunConfig, partition: str = "") -> list[str]:
+    chosen = resources.parameters(config) | ({"partition": partition} if partition else {})
+    return [f"--{name}" if value is True else f"--{name}={value}" for name, value in chosen.items()]
 
 
 def with_cure(said: str) -> str:
@@ -128,7 +129,7 @@ def beyond(config: RunConfig, partitions: Sequence[dict[str, str]]) -> list[str]
     if wanted and site.lead >= 60 * wanted:
         problems.append(f"cluster.lead={site.lead} seconds leaves nothing of cluster.time={site.time}")
     known = {one["PartitionName"]: one for one in partitions}
-    names = site.partition.split(",") if site.partition else []
+    names = site.partition.strip("[]").split(",") if site.partition else []
     if wrong := [name for name in names if name not in known]:
         return [*problems, str(unknown_name("cluster.partition", wrong[0], known))]
     ours = [one for name, one in known.items() if name in names or (not names and one["Default"] == "YES")]
@@ -143,6 +144,55 @@ def beyond(config: RunConfig, partitions: Sequence[dict[str, str]]) -> list[str]
     if most and len(most) == len(ours) and nodes > max(most):
         problems.append(f"cluster.nodes={nodes} is more than a job may have → cluster.nodes={max(most)}")
     return problems
+
+
+def beyond_qos(config: RunConfig, settings: Mapping[str, str]) -> list[str]:
+    """A time that its quality of service does not allow; such a job would wait for ever."""
+    site, wanted = config.cluster, minutes(config.cluster.time) or 0
+    if not wanted or "limits" not in settings.get("AccountingStorageEnforce", ""):
+        return []
+    said = commands.ask("sacctmgr", "--noheader", "--parsable2", "show", "qos", "format=Name,MaxWall")
+    limits = dict(line.split("|")[:2] for line in said.splitlines())
+    name = site.qos or "normal"
+    if wanted <= (minutes(limits.get(name, "")) or math.inf):
+        return []
+    return [
+        f"cluster.time={site.time} is longer than qos {name} allows → cluster.time={limits[name]}; "
+        "a run goes on after it"
+    ]
+
+
+def expected_start(config: RunConfig, partition: str = "") -> str:
+    """When Slurm would start such a job now, as 2026-01-31T23:59:59; "" where it does not say."""
+    try:
+        words = ("sbatch", "--test-only", *options_of(config, partition), "--wrap", "true")
+        said = commands.ask(*words, complaints=True)
+    except WorkFailed:  # it is refused; the submission says why
+        return ""
+    found = re.search(r" to start at (\S+)", said)
+    return found[1] if found else ""
+
+
+def outlook(config: RunConfig) -> list[tuple[str, str, str]]:
+    """Of each partition that its job may be in: its name, its kind of GPU if it has one, and the start."""
+    names = list(filter(None, config.cluster.partition.strip("[]").split(",")))
+    where = [f"--partition={','.join(names)}"] if names else []
+    rows = commands.ask("sinfo", "--noheader", *where, "--format=%R %G").splitlines()
+    found = []
+    for name in names or [""]:
+        kinds = [re.search(r"gpu:([A-Za-z]\w*)", row) for row in rows if row.split()[0] == name or not name]
+        kind = next((kind[1].upper() for kind in kinds if kind), "")
+        found.append((name, kind, expected_start(config, name)))
+    return found
+
+
+def one_partition(config: RunConfig, before: str = "") -> str:
+    """Of several, that which an earlier launch of the table took, else where its job would start first."""
+    names = config.cluster.partition.strip("[]").split(",")
+    if before in names:
+        return before
+    starts = {name: expected_start(config, name) for name in names} if len(names) > 1 else {}
+    return min(names, key=lambda name: (not starts.get(name), starts.get(name, "")))
 
 
 def minutes(time: str) -> float | None:

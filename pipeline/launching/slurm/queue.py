@@ -7,22 +7,26 @@ was killed in between, or sbatch submitted but could not answer.
 """
 
 import contextlib
+import re
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline.errors import WorkFailed
+from pipeline.config.overrides import compose
+from pipeline.errors import UserError, WorkFailed
 from pipeline.files import publish_bytes
-from pipeline.launching.plan import PlannedRun
+from pipeline.launching.plan import PlannedRun, RequestedRun, planned
 from pipeline.launching.slurm import commands, launches
-from pipeline.launching.slurm.batch_files import run_of
 from pipeline.launching.slurm.commands import Job, NoCluster
 from pipeline.runs.attempts import attempts
 from tnt.untrusted.reading import read_text
 
 LISTING = "queue.txt"  # among the launches: what Slurm said last
+# Jobs of the batch files in slurm/: the file and the words, and with which words each file trains.
+COMMAND = re.compile(r"(/.*/slurm/[a-z_]+\.sh)( .*|)")
+WORDS = re.compile(r'^sh \S+/rank\.sh .* pipeline/train\.py \\\n *(.*)"\$@"$', re.M)
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,7 @@ def adopt(runs: Path, listed: Mapping[str, Job]) -> list[str]:
 def jobs(runs: Path, ids: Iterable[str], listed: Mapping[str, Job]) -> dict[str, Job]:
     """The job of each run, of launches and of batch scripts: the live one, else the newest known.
 
-    Those that are not `listed` any more are looked for in the accounting.
+    Those that have begun are looked for in the accounting: what they used, and how they ended.
     """
     known = {
         id: {(one.job, one.job_name, one.cluster) for one in attempts(runs / id) if one.job_name}
@@ -105,18 +109,36 @@ def jobs(runs: Path, ids: Iterable[str], listed: Mapping[str, Job]) -> dict[str,
     for job in listed.values():
         if job.live and (id := run_of(job, runs)) in known:
             known[id].add((job.id, job.name, job.cluster))
-    forgotten = {job for noted in known.values() for job, *_ in noted if job not in listed}
-    states = {**commands.accounted(forgotten), **listed}
+    begun = {
+        job for noted in known.values() for job, *_ in noted if job not in listed or not listed[job].waiting
+    }
+    accounted = commands.accounted(begun)
+    states = {**accounted, **listed}
     chosen = {}
     for id, noted in known.items():
         found = [states[job] for job, *who in noted if job in states and _is(states[job], *who)]
         if found:  # Slurm numbers its jobs in their order
-            chosen[id] = max(found, key=_newest)
+            used = [part for one in found if one.id in accounted for part in accounted[one.id].used]
+            chosen[id] = replace(max(found, key=_newest), used=tuple(used))
     return chosen
 
 
 def _newest(job: Job) -> tuple[bool, list[str]]:
     return job.live, [part.zfill(10) for part in job.id.split("_")]
+
+
+def run_of(job: Job, runs: Path) -> str:
+    """The id of the run of this directory that a batch file's job is to train, also before it has begun."""
+    command = COMMAND.fullmatch(job.command)
+    try:
+        words = WORDS.search(read_text(Path(command[1]))) if command else None
+        if not command or not words:
+            return ""
+        config = compose([*words[1].split(), *command[2].split()])
+    except (OSError, UserError):  # another repository's, or of words that its start will refuse
+        return ""
+    [run] = planned([RequestedRun(config)])
+    return run.id if Path(config.paths.runs).absolute() == runs.absolute() else ""
 
 
 def _is(job: Job, name: str, cluster: str) -> bool:

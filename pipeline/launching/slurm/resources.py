@@ -8,6 +8,7 @@ from pipeline.config.science import sampling
 from pipeline.data.loading.sampler import Sampling
 from pipeline.errors import UserError
 
+RANK = "pipeline/launching/slurm/rank.sh"  # in the folder of the code
 OF_A_NODE = 8  # GPUs, unless the profile says otherwise
 CORES = 5  # of a rank: with three views of an image they feed a GPU at 3,900 images/s
 # Options that a profile may not set.
@@ -61,12 +62,15 @@ def _divides(order: Sampling, world: int) -> bool:
 def parameters(config: RunConfig) -> dict[str, Any]:
     """Options of sbatch by name; a config holds no value whose characters could mean anything else."""
     site, needed = config.cluster, allocation(config)
+    packed = site.pack > 1  # the batch script's children, which Slurm does not know
     chosen = {
-        "nodes": needed.nodes,
+        "nodes": needed.nodes + site.spare,
+        **({"no-kill": True} if site.spare else {}),  # a lost node ends the ranks, and not the job
         "ntasks-per-node": needed.tasks,
-        "cpus-per-task": needed.cpus,
+        "cpus-per-task": needed.cpus * site.pack,
         **{name: getattr(site, name) for name in (*NODE, "mem", "time")},
-        "signal": f"{SIGNAL}@{site.lead}",
+        "partition": site.partition.strip("[]"),
+        "signal": f"{'B:' if packed else ''}{SIGNAL}@{site.lead}",
         "requeue": True,
     }
     if on_gpus(config):

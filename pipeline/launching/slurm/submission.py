@@ -8,14 +8,14 @@ import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import UserError, WorkFailed
 from pipeline.launching import snapshot
 from pipeline.launching.plan import PlannedRun
-from pipeline.launching.slurm import commands, launches, notices, preflight, queue, resources
+from pipeline.launching.slurm import commands, launches, nodes, notices, preflight, queue, resources
 from pipeline.launching.slurm.arrays import ArrayExecutor
 from pipeline.launching.slurm.launches import Launch
 from pipeline.launching.slurm.queue import Queue
@@ -28,7 +28,6 @@ from tnt.untrusted.reading import MOST_OPTION, whole_number
 PATH = re.compile(r"[^\x00-\x1f\x7f%\\'\"`$]+")
 COMMENT = 200  # letters of a job's comment
 LIMIT = re.compile(r"submit limit|MaxSubmitJob", re.I)  # of jobs that a user may have in the queue
-RANK = "pipeline/launching/slurm/rank.sh"  # in the folder of the code
 
 
 @dataclass(frozen=True)
@@ -45,11 +44,13 @@ def submit(
     calibration: float = 0.0,
     starts: int = 0,
     notify: str = "",
+    behind: str = "",
 ) -> list[Submitted]:
     """Submit the runs that are neither finished nor in the queue; the jobs of all unfinished runs.
 
     `earlier`: what Slurm said a moment ago; `calibration`: for how many seconds they train to be measured,
-    0 to their ends; `starts`: how often their jobs may start, 0 without a bound; `notify`: whom to tell.
+    0 to their ends; `starts`: how often their jobs may start, 0 without a bound; `notify`: whom to tell;
+    `behind`: a job of theirs, the caller's, that is about to end.
     """
     if not runs:
         return []
@@ -63,8 +64,8 @@ def submit(
         for line in queue.adopt(directory, listed):
             print(line, file=sys.stderr)
         known = queue.jobs(directory, ids, listed)
-        ending = {id: job.id for id, job in known.items() if job.ending}
-        at_work = {id: job.id for id, job in known.items() if job.live and not job.ending}
+        ending = {id: job.id for id, job in known.items() if job.ending or job.id == behind}
+        at_work = {id: job.id for id, job in known.items() if job.live and id not in ending}
         for id in ids:
             holder = attempts.holder(directory / id)
             if id not in at_work and holder and holder.job != ending.get(id):
@@ -79,6 +80,8 @@ def submit(
             settings = preflight.check(missing)
             largest = whole_number(settings.get("MaxArraySize", "1001"), 0, MOST_OPTION, "MaxArraySize")
             about = {"cluster": settings["ClusterName"], "calibration": calibration, "starts": starts}
+            for line in nodes.said(directory):
+                print(line, file=sys.stderr)
             _submit(directory, groups(missing, largest), about, ending, jobs, notify)
     return [Submitted(id, jobs[id], id not in at_work) for id in ids if id in jobs]
 
@@ -95,9 +98,15 @@ def _submit(
     names = {run.config.model.name for group in waiting for run in group}
     code, new = snapshot.take(directory, own=[find(name) for name in sorted(names) if is_own(name)]), 0
     while waiting:
-        group = waiting.pop(0)
+        group = on_one_kind(waiting.pop(0), directory)
         launch = Launch.begin(
-            directory, [run.id for run in group], title=title(group), code=code.name, **about
+            directory,
+            [run.id for run in group],
+            title=title(group),
+            code=code.name,
+            pack=group[0].config.cluster.pack,
+            partition=group[0].config.cluster.partition,
+            **about,
         )
         if notify:
             notices.keep(launch, notify)
@@ -117,6 +126,21 @@ def _submit(
             ) from error
         new += len(group)
         jobs |= {run.id: launch.task(run.id) for run in group}
+
+
+def on_one_kind(runs: list[PlannedRun], directory: Path) -> list[PlannedRun]:
+    """Runs of a table in one of their partitions, as those of earlier launches: their GPUs may differ."""
+    site = runs[0].config.cluster
+    if site.mixed or "," not in site.partition:
+        return runs
+    name = f"{title(runs)}-"
+    earlier = [one for one in launches.read_all(directory) if one.directory.name.startswith(name)]
+    before = next((one.partition for one in reversed(earlier) if one.partition), "")
+    chosen = preflight.one_partition(runs[0].config, before)
+    why = "as earlier runs of the table" if chosen == before else "where they would start first"
+    print(f"partition {chosen}, {why}; cluster.mixed=true lets runs of a table use several", file=sys.stderr)
+    site = replace(site, partition=chosen)
+    return [replace(run, config=replace(run.config, cluster=site)) for run in runs]
 
 
 def cancel(runs: Path, ids: Sequence[str], earlier: Queue | None = None) -> list[str]:
@@ -147,10 +171,13 @@ def groups(runs: Sequence[PlannedRun], largest: int) -> list[list[PlannedRun]]:
     alike: dict[str, list[PlannedRun]] = {}
     for run in runs:
         site = run.config.cluster
-        key = repr((resources.parameters(run.config), site.modules, site.max_parallel, run.after))
+        key = repr((resources.parameters(run.config), site.modules, site.max_parallel, site.pack, run.after))
         alike.setdefault(key, []).append(run)
     return [
-        group[start : start + largest] for group in alike.values() for start in range(0, len(group), largest)
+        group[start : start + most]
+        for group in alike.values()
+        if (most := largest * group[0].config.cluster.pack)
+        for start in range(0, len(group), most)
     ]
 
 
@@ -160,6 +187,8 @@ def batch(
     """The executor with its options, and the command of a task; `first`: the jobs that are to end before."""
     config = runs[0].config
     options = resources.parameters(config)
+    if out := nodes.failing(launch.directory.parents[1]):
+        options["exclude"] = ",".join(filter(None, [options.get("exclude"), *sorted(out)]))
     executor = ArrayExecutor(launch.directory)
     executor.update_parameters(
         job_name=launch.directory.name,
@@ -169,29 +198,19 @@ def batch(
         dependency=":".join(["afterany", *first]) if first else None,
         array_parallelism=config.cluster.max_parallel or len(runs),
         stderr_to_stdout=True,
-        # A rank that fails ends all, and each rank gets the cores that sbatch was asked for.
-        srun_args=[
-            "--kill-on-bad-exit=1",
-            "--export=ALL",
-            "--open-mode=append",
-            f"--cpus-per-task={options['cpus-per-task']}",
-        ],
+        use_srun=False,  # job.py calls it, as often as it takes
         setup=[
             "set -e",  # without its modules or its code, it would run something else
             *(f"module load {name}" for name in config.cluster.modules),
             f"export PYTHON={shlex.quote(sys.executable)}",
             f"cd {shlex.quote(str(code))}",
-            *(_when_it_ends(launch) if (launch.directory / notices.ADDRESS).exists() else ()),
         ],
         additional_parameters=options,
     )
-    return executor, f"sh {RANK} -m pipeline.launching.slurm.job {shlex.quote(str(launch.directory))}"
-
-
-def _when_it_ends(launch: Launch) -> list[str]:
-    """Lines of the batch script that tell how its job has ended."""
-    words = f'{shlex.quote(str(launch.directory))} "$SLURM_ARRAY_TASK_ID" "$?"'
-    return [f"tell() {{ sh {RANK} -m pipeline.launching.slurm.notices {words}; }}", "trap tell EXIT"]
+    return (
+        executor,
+        f"exec sh {resources.RANK} -m pipeline.launching.slurm.job {shlex.quote(str(launch.directory))}",
+    )
 
 
 def check_path(path: Path) -> None:
@@ -207,7 +226,7 @@ def _give(launch: Launch, runs: Sequence[PlannedRun], code: Path, first: Sequenc
         write_config(run.config, run.id)
     executor, command = batch(launch, runs, code, first)
     try:
-        launch.settle(executor.submit_tasks(command, len(runs)))
+        launch.settle(executor.submit_tasks(command, -(-len(runs) // launch.pack)))
     except WorkFailed as error:
         if not queue.adopt(launch.directory.parents[1], commands.jobs()):
             raise UserError(preflight.with_cure(str(error))) from error

@@ -122,12 +122,9 @@ def test_the_batch_script_appends_requeues_and_gives_a_failed_run_no_other_rank(
     assert f"#SBATCH --job-name={launch.directory.name}" in lines
     assert "module load cuda/12.4" in lines
     assert f"cd '{tmp_path}/some code'" in lines
-    [step] = [line for line in lines if line.startswith("srun ")]
-    assert "--kill-on-bad-exit=1" in step
-    assert "--export=ALL" in step  # whatever sbatch was told
-    assert "--cpus-per-task=5" in step
-    assert f"sh {submission.RANK} -m pipeline.launching.slurm.job" in step
-    assert (PACKAGE.parent / submission.RANK).is_file()
+    assert "#SBATCH --cpus-per-task=5" in lines
+    assert f"exec sh {resources.RANK} -m pipeline.launching.slurm.job {launch.directory}" in lines
+    assert (PACKAGE.parent / resources.RANK).is_file()
     assert "pickle" not in "\n".join(lines)
     assert "--time" not in "\n".join(lines)  # the partition's, as nobody said one
 
@@ -141,7 +138,9 @@ def test_without_its_module_or_its_code_a_job_runs_nothing_else(tmp_path, lost):
     code = tmp_path / ("code" if lost == "module" else "purged")
     executor, command = submission.batch(launch, [planned_run(modules)], code)
     script = tmp_path / "job.sh"
-    script.write_text(executor._make_submission_file_text(command, "0").replace("\nsrun ", "\necho trains "))
+    script.write_text(
+        executor._make_submission_file_text(command, "0").replace("\nexec sh ", "\necho trains ")
+    )
     done = subprocess.run(["bash", script], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode != 0
     assert "trains" not in done.stdout

@@ -1,0 +1,83 @@
+"""Nodes that fail: which those are, and on which of a job's nodes its ranks are started.
+
+runs/.launches/nodes.jsonl   a line for each failure
+"""
+
+import os
+import time
+from collections import defaultdict
+from pathlib import Path
+
+from pipeline.config.run import RunConfig
+from pipeline.files import append_row, rows
+from pipeline.launching.slurm import commands, launches
+from tnt.untrusted.reading import MOST_OPTION, other_than, whole_number
+
+NODES = "nodes.jsonl"  # among the launches
+TWICE = 2
+DAYS = 14  # what was longer ago does not count
+
+
+def note(runs: Path, node: str, why: str, times: int = 1) -> None:
+    (runs / launches.FOLDER).mkdir(parents=True, exist_ok=True)
+    row = {"node": node, "time": round(time.time()), "why": why}
+    for _ in range(times):  # a check that fails counts as often as it takes
+        append_row(runs / launches.FOLDER / NODES, row)
+
+
+def failing(runs: Path) -> dict[str, list[str]]:
+    """The nodes that have failed twice or more of late, and why."""
+    found = defaultdict(list)
+    for row in rows(runs / launches.FOLDER / NODES):
+        sound = not other_than(row, {"node": str, "time": int, "why": str})
+        if sound and row["time"] > time.time() - DAYS * 86400:
+            found[row["node"]].append(row["why"])
+    return {node: why for node, why in found.items() if len(why) >= TWICE}
+
+
+def said(runs: Path) -> list[str]:
+    """What is told of nodes that are left out."""
+    path = runs / launches.FOLDER / NODES
+    return [
+        f"{node} has failed {len(why)} times ({why[-1]}) and is left out; {path} lists it"
+        for node, why in failing(runs).items()
+    ]
+
+
+def can_go_on(config: RunConfig, node: str) -> bool:
+    """Whether a job, one of whose nodes may have failed, has enough sound ones left."""
+    if not config.cluster.spare:
+        return node not in failing(Path(config.paths.runs))
+    return len(_sound(config)) >= _needed(config)
+
+
+def options(config: RunConfig) -> list[str]:
+    """Of srun, where the job has nodes to spare: on which of them the ranks are started."""
+    if not config.cluster.spare:
+        return []
+    nodes = used(config)
+    tasks = len(nodes) * _number("SLURM_NTASKS_PER_NODE")
+    return [f"--nodes={len(nodes)}", f"--nodelist={','.join(nodes)}", f"--ntasks={tasks}"]
+
+
+def used(config: RunConfig) -> list[str]:
+    """On which the ranks are started."""
+    return _sound(config)[: _needed(config)] if config.cluster.spare else commands.nodes_of(_job())
+
+
+def _job() -> str:
+    return os.environ["SLURM_JOB_ID"]
+
+
+def _number(name: str) -> int:
+    return whole_number(os.environ[name], 0, MOST_OPTION, name)
+
+
+def _needed(config: RunConfig) -> int:
+    return _number("SLURM_JOB_NUM_NODES") - config.cluster.spare
+
+
+def _sound(config: RunConfig) -> list[str]:
+    """The nodes that the job still has, without those that fail."""
+    out = failing(Path(config.paths.runs))
+    return [node for node in commands.nodes_of(_job()) if node not in out]

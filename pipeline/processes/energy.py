@@ -1,0 +1,28 @@
+"""What the GPU of this process has drawn, by NVIDIA's own counter; it takes the package nvidia-ml-py."""
+
+import functools
+from typing import Any
+
+
+def joules() -> float | None:
+    """Since the driver was loaded; a difference of two is what was drawn in between."""
+    found = _counter()
+    return found() if found else None
+
+
+@functools.cache
+def _counter() -> Any:
+    import torch
+
+    if not torch.cuda.is_available():
+        return None
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        uuid = f"GPU-{torch.cuda.get_device_properties().uuid}"
+        device = pynvml.nvmlDeviceGetHandleByUUID(uuid)
+        pynvml.nvmlDeviceGetTotalEnergyConsumption(device)
+    except Exception:
+        return None
+    return lambda: pynvml.nvmlDeviceGetTotalEnergyConsumption(device) / 1000
