@@ -24,7 +24,8 @@ from tnt.own.files import is_own
 
 RUN_ID = re.compile(r"[0-9a-f]{12}")
 # Of the sections SCIENCE, what cannot change the numbers. The shards' content is the fingerprint's part.
-NOT_SCIENCE = ("data.root", "data.stage", "data.loading", "data.damage", "recipe.evaluate_every")
+NOT_SCIENCE = ("data.root", "data.stage", "data.loading", "data.damage", "recipe.evaluate_every",
+               "data.class_names", "data.train_images", "data.validation_images")  # fmt: skip
 OF_LANES = ("data.lanes", "data.window")  # nothing reads them in another order
 OF_OTHERS = ("model.name",)  # the settings of a network of ours say all of it
 # Parts of the code that came to give other numbers: the revision, and which runs it concerns.
