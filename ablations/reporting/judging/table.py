@@ -4,6 +4,7 @@ on what else may have moved the figures.
 
 import dataclasses
 import math
+import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, groupby
 from types import MappingProxyType
@@ -109,6 +110,8 @@ def _caution(table: Table) -> str:
 def _row(table: Table, label: str, cells: Sequence[CellConfig], held: CellRecords, sizes: Sizes) -> TableRow:
     entries = [entry for each in cells for entry in _entries(table, each, held.get(each.cell.name, ()))]
     network = cells[0].network
+    runs = {record.id: record for each in cells for record in held.get(each.cell.name, ())}.values()
+    devices = {record.device for record in runs}
     if network is None:
         # A network of timm: the run itself counted it.
         records = [record for each in cells for record in held.get(each.cell.name, ())]
@@ -131,6 +134,8 @@ def _row(table: Table, label: str, cells: Sequence[CellConfig], held: CellRecord
         macs=size.macs,
         paper_params=params,
         paper_macs=macs,
+        speed=statistics.median(run.images_per_second / run.world for run in runs) if runs else None,
+        device=devices.pop() if len(devices) == 1 else "",
         notes=size.faults,
     )
 
