@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -28,6 +29,16 @@ class ChosenModel:
     origin: str  # the weights' file, or how the random ones were drawn
 
 
+class Parser(argparse.ArgumentParser):
+    """Takes `weights=FILE` for `--weights FILE` too, as the commands of the pipeline write it."""
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        words = sys.argv[1:] if args is None else args
+        return super().parse_args(
+            [f"--{word}" if word.startswith("weights=") else word for word in words], namespace
+        )
+
+
 def add_model_options(
     parser: argparse.ArgumentParser, refuse_random: bool = True, size: int | None = None
 ) -> None:
@@ -39,7 +50,9 @@ def add_model_options(
     group = parser.add_argument_group("model")
     default = "the model's"
     group.add_argument(
-        "--weights", metavar="FILE", help="of any published format, or a folder that holds model.safetensors"
+        "--weights",
+        metavar="FILE",
+        help="of any published format; a folder that holds model.safetensors; timm:NAME; or demo",
     )
     group.add_argument(
         "--model", metavar="NAME", help=f"refuse weights of another variant: {', '.join(VARIANTS)}"

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from tnt import weights
-from tnt.commandline import add_model_options, choose_model, run
+from tnt.commandline import Parser, add_model_options, choose_model, run
 from tnt.config import TNTConfig
 from tnt.model import TNT
 from tnt.model_card import check_record, model_card, read_record
@@ -228,7 +228,7 @@ def _images(config: TNTConfig, batch: int) -> Tensor:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tnt.export", description="Export a model.")
+    parser = Parser(prog="python -m tnt.export", description="Export a model.")
     parser.add_argument(
         "out", type=Path, metavar="OUT", help="a file (.onnx, .pt2, .safetensors) or a folder"
     )

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from tnt.commandline import add_model_options, choose_model, progress, run
+from tnt.commandline import Parser, add_model_options, choose_model, progress, run
 from tnt.config import TNTConfig
 from tnt.feature_store import FeatureStore
 from tnt.images import Item, batches, find_images
@@ -120,7 +120,7 @@ def _check_kinds(kinds: Sequence[str]) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tnt.features", description="Features of many images.")
+    parser = Parser(prog="python -m tnt.features", description="Features of many images.")
     parser.add_argument("sources", nargs="+", metavar="FOLDER|IMAGE|SHARD.tar", help="not both kinds at once")
     parser.add_argument("out", type=Path, metavar="OUT", help="features.npz or features.safetensors")
     parser.add_argument(

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from tnt.commandline import add_model_options, choose_model, print_table, progress, run
+from tnt.commandline import Parser, add_model_options, choose_model, print_table, progress, run
 from tnt.images import Item, batches, find_images
 from tnt.model import TNT
 from tnt.untrusted.reading import read_text
@@ -123,7 +123,7 @@ def class_names(model: TNT, path: str | Path | None = None) -> list[str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tnt.predict", description="Classify images.")
+    parser = Parser(prog="python -m tnt.predict", description="Classify images.")
     parser.add_argument(
         "images", nargs="+", metavar="IMAGE|FOLDER|-", help="files, folders, or - for paths on standard input"
     )

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from tnt.commandline import ChosenModel, add_model_options, choose_model, run
+from tnt.commandline import ChosenModel, Parser, add_model_options, choose_model, run
 from tnt.figures import canvas, data
 from tnt.figures.attention import draw_attention, draw_class_activation
 from tnt.figures.paper import draw_figure_4, draw_figure_5
@@ -92,11 +92,13 @@ FIGURES: dict[str, tuple[Callable[[ChosenModel, Tensor, argparse.Namespace], Fig
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tnt.figures", description="Pictures of a TNT at work.")
+    parser = Parser(prog="python -m tnt.figures", description="Pictures of a TNT at work.")
     subparsers = parser.add_subparsers(dest="figure", required=True, metavar="|".join(FIGURES))
     for name, (_, size, shows) in FIGURES.items():
         figure = subparsers.add_parser(name, help=shows, description=f"Draw {shows}.")
-        figure.add_argument("out", type=Path, metavar="OUT", help="x.png or x.svg; both if just x")
+        figure.add_argument(
+            "out", type=Path, metavar="OUT", help="x.png, x.svg or x.pdf; all three if just x"
+        )
         figure.add_argument("--image", type=Path, help="default: a sample image of scikit-learn's")
         figure.add_argument("--drop-alpha", action="store_true", help="of the image")
         figure.add_argument("--depths", metavar="1,6,12", help="blocks to show")

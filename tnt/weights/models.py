@@ -23,11 +23,19 @@ from tnt.model import TNT
 from tnt.untrusted.reading import json_of
 from tnt.untrusted.showing import shown
 from tnt.weights.formats import FORMATS, check_rank, recognise
+from tnt.weights.named import located, published
 from tnt.weights.tensors import State, read_tensors, write_tensors
 
 WRITABLE = ("tnt", "timm", "official")
 # The fields that must agree; image size may differ, heads are compared where they are known.
 ARCHITECTURE = ("form", "depth", "patch_dim", "word_dim", "mlp_ratio", "channels", "se")
+# timm's words for our fields.
+WORDS = {
+    "num_classes": "classes",
+    "img_size": "image_size",
+    "in_chans": "channels",
+    "drop_path_rate": "drop_path",
+}
 POSITIONS = ("patch_position", "word_position")
 # Of the tensors whose shapes tell the network; those of all others follow from it.
 RANKS = {
@@ -59,9 +67,9 @@ class Weights:
 def read(path: str | Path, *, ema: bool = True) -> Weights:
     """The weights in a file; a training checkpoint's moving average where it has one, unless `ema=False`.
 
-    Of a folder, its `model.safetensors` is read.
+    Of a folder, its `model.safetensors` is read; `timm:NAME` and `demo` are names of files.
     """
-    path = Path(path)
+    path = located(path)
     if path.is_dir():
         path = path / "model.safetensors"
     foreign, metadata = read_tensors(path, ema)
@@ -78,13 +86,23 @@ def read(path: str | Path, *, ema: bool = True) -> Weights:
     return Weights(path, format.name, state, config, heads_known, recorded is not None)
 
 
-def create_model(name: str, weights: str | Path | None = None, **overrides: Any) -> TNT:
+def create_model(
+    name: str, weights: str | Path | None = None, *, pretrained: bool = False, **overrides: Any
+) -> TNT:
     """A published variant, with some config fields changed, with random weights or those of a file.
 
+    `pretrained=True` takes the published ones, with a new head where the classes are others. timm's words
+    for the fields are understood too.
+
     >>> model = create_model("tnt_s", inner_heads=2, classes=10)
+    >>> model = create_model("tnt_s", pretrained=True, num_classes=10)
     """
-    model = TNT(get_config(name, **overrides))
-    if weights is not None:
+    model = TNT(get_config(name, **{WORDS.get(word, word): value for word, value in overrides.items()}))
+    if pretrained and weights is not None:
+        raise ValueError("pretrained=True and weights= are both given; leave one out")
+    if pretrained:
+        load(model, published(name), new_head=model.config.classes != get_config(name).classes)
+    elif weights is not None:
         load(model, weights)
     return model
 
@@ -261,7 +279,7 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m tnt.weights", description="Translate the weights of a TNT."
     )
     parser.add_argument(
-        "source", metavar="IN", type=Path, help="official, timm, mmpretrain or our own weights"
+        "source", metavar="IN", help="official, timm, mmpretrain or our own weights, or timm:NAME, or demo"
     )
     parser.add_argument(
         "target", metavar="OUT", type=Path, help="safetensors; a pickle if it ends in .pth or .pt"
