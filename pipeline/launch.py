@@ -62,6 +62,7 @@ from pipeline.terminal import can_redraw, confirmed, live_table, show_table
 
 WATCH_EVERY = 2.0  # seconds
 ENDED = ("done", "stopped", "broken")
+LOOKING = ("plan", "status", "logs")  # actions that write nothing
 
 
 def main(argv: Sequence[str]) -> int:
@@ -71,8 +72,9 @@ def main(argv: Sequence[str]) -> int:
     if not argv:
         raise UserError("say what to run, as in ablation=inner_heads action=plan; --help says more")
     request = parse(argv)
-    runs = planned(requested_runs(request))
-    check_access(runs, writing=request.action not in ("plan", "status", "logs"))
+    looking = request.action in LOOKING
+    runs = planned(requested_runs(request), making=not looking)
+    check_access(runs, writing=not looking)
     actions = (plan, status, overview.logs, cancel, rehearse, calibrate, clean, doctor)
     return {action.__name__: action for action in actions}.get(request.action, start)(request, runs)
 
