@@ -77,3 +77,18 @@ def test_the_container_copies_what_is_there_and_installs_extras_that_are(distrib
     (install,) = [line for line in lines if "pip install" in line]
     extras = install.split("[")[1].split("]")[0].split(",")
     assert set(extras) <= set(distribution.extras_require)
+
+
+def test_the_apptainer_definition_is_the_dockerfile():
+    docker = (ROOT / "Dockerfile").read_text()
+    lines = [line.strip() for line in (ROOT / "tnt-lab.def").read_text().splitlines()]
+    files = lines[lines.index("%files") + 1 : lines.index("%post")]
+    copied = [word for line in docker.splitlines() if line.startswith("COPY ") for word in line.split()[1:-1]]
+    assert [line.split()[0] for line in files if line] == copied
+    assert {line.split()[1] for line in files if line} == {"/opt/tnt-lab/"}
+    shell = " ".join(docker.replace("\\\n", " ").split())
+    for line in lines[lines.index("%post") + 1 : lines.index("%runscript")]:
+        assert line.replace("/opt/tnt-lab/", "").replace("/opt/tnt-lab[", ".[") in shell
+    assert f"FROM {lines[lines.index('Bootstrap: docker') + 1].removeprefix('From: ')}\n" in docker
+    assert docker.endswith('ENTRYPOINT ["tnt"]\n')
+    assert lines[-1] == 'exec tnt "$@"'
