@@ -132,6 +132,12 @@ def run(command: str, work: Callable[[], int]) -> int:
     return 2
 
 
+def say(what: str) -> None:
+    """What a command that takes some seconds does, to a person who watches."""
+    if sys.stderr.isatty():
+        print(f"{what} …", file=sys.stderr, flush=True)
+
+
 @contextmanager
 def progress(total: int | None, done: int = 0) -> Iterator[Callable[[], None]]:
     """A bar on standard error where a person looks at it; what comes out is called once per image."""

@@ -18,6 +18,7 @@ import tnt.complexity.paper
 from pipeline.config.typed import build
 from pipeline.errors import UserError
 from pipeline.files import publish_bytes
+from pipeline.terminal import progress
 from tnt.complexity.formulas import model_macs
 from tnt.complexity.paper import Baseline
 from tnt.config import TNTConfig
@@ -69,12 +70,15 @@ def sizes(networks: Iterable[TNTConfig], path: Path, refresh: bool = False) -> S
         from tnt.complexity.sizes import measure_baseline, params_of
 
         fresh = {}
-        for name in sorted(missing & wanted.keys()):
-            params = params_of(wanted[name])
-            fresh[name] = Size(params, params + wanted[name].patches * wanted[name].patch_dim)
-        for name in sorted(missing & peers.keys()):
-            peer = measure_baseline(peers[name])
-            fresh[name] = Size(peer.params, macs=peer.counted, faults=peer.faults)
+        with progress(len(missing), "counting the sizes of networks") as advance:
+            for name in sorted(missing & wanted.keys()):
+                params = params_of(wanted[name])
+                fresh[name] = Size(params, params + wanted[name].patches * wanted[name].patch_dim)
+                advance(1)
+            for name in sorted(missing & peers.keys()):
+                peer = measure_baseline(peers[name])
+                fresh[name] = Size(peer.params, macs=peer.counted, faults=peer.faults)
+                advance(1)
     except ImportError as error:
         return Sizes(held, (f"sizes may be missing or old: to count them needs {error.name}",))
     return Sizes(known | fresh, _write(path, known | fresh, now))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from tnt.commandline import ChosenModel, Parser, add_model_options, choose_model, run
+from tnt.commandline import ChosenModel, Parser, add_model_options, choose_model, run, say
 from tnt.figures import canvas, data
 from tnt.figures.attention import draw_attention, draw_class_activation
 from tnt.figures.paper import draw_figure_4, draw_figure_5
@@ -122,7 +122,8 @@ def _draw(options: argparse.Namespace) -> int:
         raise ValueError(
             f"pictures need a model of 3 channels; this one takes {chosen.model.config.channels}"
         )
-    draw = FIGURES[options.figure][0]
+    draw, _, shows = FIGURES[options.figure]
+    say(f"drawing {shows}")
     with canvas.style():
         written = canvas.save(draw(chosen, image, options), options.out, options.dpi)
     print("\n".join(map(str, written)))
