@@ -66,6 +66,7 @@ from pipeline.terminal import can_redraw, confirmed, live_table, show_table
 
 WATCH_EVERY = 2.0  # seconds
 ENDED = ("done", "stopped", "broken")
+LOOKING = ("plan", "status", "logs")  # actions that write nothing
 
 
 def main(argv: Sequence[str]) -> int:
@@ -79,11 +80,11 @@ def main(argv: Sequence[str]) -> int:
         return anchors.run(request)
     if request.until:
         return batches.until_decided(request, act)
-    return act(request, planned(requested_runs(request)))
+    return act(request, planned(requested_runs(request), making=request.action not in LOOKING))
 
 
 def act(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
-    check_access(runs, writing=request.action not in ("plan", "status", "logs"))
+    check_access(runs, writing=request.action not in LOOKING)
     actions = (plan, status, overview.logs, cancel, rehearse, calibrate, clean, doctor)
     return {action.__name__: action for action in actions}.get(request.action, start)(request, runs)
 
