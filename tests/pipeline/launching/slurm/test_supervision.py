@@ -108,7 +108,8 @@ def test_out_of_a_nodes_memory_is_told_by_slurm(run):
     log.fitted(compose(["recipe.global_batch=96", "engine.micro_batch=96"]), ALONE)
     log.begin(1, ("n1",), Place("plain"))
     assert judge(run, step(1, ("n1", supervision.OUT_OF_MEMORY)), 137)[0]
-    assert attempts.failures(run)[-1].cause == attempts.MEMORY
+    end = attempts.failures(run)[-1]
+    assert (end.cause, end.micro_batch) == (attempts.MEMORY, 96)
 
 
 def test_a_run_in_an_image_finds_its_files_at_their_own_paths(tmp_path, monkeypatch):
