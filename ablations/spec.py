@@ -1,7 +1,8 @@
 """What an ablation is: rows of a table, each a few settings, and what the paper reports for it.
 
-A file of this folder that defines `ABLATION = Ablation(…)` is an ablation; its name is the file's, as in
-`python pipeline/launch.py ablation=inner_heads`. Nothing here needs torch.
+A file of this folder, or of `ablations/` in the working directory, that defines `ABLATION = Ablation(…)` is
+an ablation; its name is the file's, as in `python pipeline/launch.py ablation=inner_heads`. Nothing here
+needs torch.
 """
 
 import dataclasses
@@ -10,6 +11,7 @@ import pkgutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import ablations
@@ -107,8 +109,18 @@ class Ablation:
 
 
 def names() -> list[str]:
-    found = [module.name for module in pkgutil.iter_modules(ablations.__path__)]
+    found = [module.name for module in pkgutil.iter_modules(_folders())]
     return [name for name in found if name not in NO_ABLATIONS]
+
+
+def _folders() -> list[str]:
+    """Ours, and the user's own; modules are imported from both."""
+    ours, own = ablations.__path__[0], Path.cwd() / "ablations"
+    if not own.is_dir() or own.samefile(ours):
+        return [ours]
+    if str(own) not in ablations.__path__:
+        ablations.__path__.append(str(own))
+    return [ours, str(own)]
 
 
 def load(name: str) -> dict[str, Ablation]:

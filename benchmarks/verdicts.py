@@ -8,18 +8,23 @@ stands the rule before it: 2e and 2σ, with the noise of the images counted in f
 """
 
 import argparse
+import dataclasses
 import math
 import statistics
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import combinations
+from typing import cast
 
 import numpy as np
 from scipy.special import ndtri
 
+from ablations.reporting.batches import pair_states
+from ablations.reporting.judging import sequential
 from ablations.reporting.judging.difference import LEVEL, Difference
-from ablations.reporting.judging.effects import figure_gap, method_gap
+from ablations.reporting.judging.effects import column_noise, effects, figure_gap, method_gap
 from ablations.reporting.judging.noise import (
     RightCounts,
     SeedNoise,
@@ -32,11 +37,16 @@ from ablations.reporting.judging.verdicts import (
     DIFFERS,
     EQUIVALENT,
     INCONCLUSIVE,
+    OPPOSITE,
     Question,
     judge_figure,
     judge_pairs,
 )
+from ablations.reporting.tables import Effect, Table
+from ablations.spec import load
+from pipeline.runs.records import Measures, Record
 
+HEADS = load("inner_heads")["inner_heads"]
 IMAGES = 50_000
 PERCENT = 81.3
 PRINTED = (81.0, 81.3, 81.3, 81.1)  # Table 6
@@ -166,6 +176,75 @@ def power(gap: float, seeds: int, laboratories: int) -> tuple[float, float]:
     return 100 * before / laboratories, 100 * now / laboratories
 
 
+@dataclass(frozen=True)
+class SimulatedRun:
+    """What the judge looks at in a record."""
+
+    seed: int
+    answers: np.ndarray
+    right: str = "kept"
+
+    @property
+    def ended(self) -> str:
+        return f"{self.seed:03d}"
+
+    @property
+    def best(self) -> Measures:
+        top1 = 100 * float(self.answers.mean())
+        return Measures(top1, 100.0, 0.0, self.answers.size)
+
+    def right_images(self) -> np.ndarray:
+        return self.answers
+
+
+def until_decided(
+    draws: np.random.Generator, gaps: Sequence[float], looked: bool = True, images: int = IMAGES
+) -> tuple[list[Effect], int]:
+    """Table 6 by `until=decided`: its effects, and how many runs it took, of at most 40.
+
+    `looked=False`: judged at each look as if it were the only one, which is what nobody should do.
+    """
+    cells = laboratory(draws, gaps, sequential.LAST, images)
+    names = [cell.name for cell in HEADS.cells]
+    taken = dict.fromkeys(names, min(sequential.SHARES))
+    table = Table("inner_heads", "6", "", "", "paper", ("top1",), ())
+    decided: dict[tuple[str, str], Effect] = {}
+    while True:
+        held = {
+            name: [cast("Record", SimulatedRun(seed, run)) for seed, run in enumerate(cell[: taken[name]])]
+            for name, cell in zip(names, cells, strict=True)
+        }
+        noise = column_noise([[run.best.top1 for run in runs] for runs in held.values()], images)
+        found = effects(table, HEADS, held, {"top1": noise}, looked)
+        for each in found:
+            if each.verdict != INCONCLUSIVE:
+                decided.setdefault((each.ahead, each.behind), each)
+        found = [decided.get((each.ahead, each.behind), each) for each in found]
+        states = pair_states(dataclasses.replace(table, effects=tuple(found)), held)
+        wanted = sequential.wanted({pair.cells: pair.look for pair in states if pair.look})
+        if not wanted:
+            return found, sum(taken.values())
+        taken |= {name: max(taken[name], runs) for name, runs in wanted.items()}
+
+
+def sequential_rates(gaps: Sequence[float], laboratories: int, looked: bool = True) -> dict[str, float]:
+    """Percent of laboratories, or of their pairs, of which each name holds."""
+    draws = np.random.default_rng([2, len(gaps)])
+    found: Counter[str] = Counter()
+    for _ in range(laboratories):
+        judged, runs = until_decided(draws, gaps, looked)
+        ordered = [each for each in judged if each.paper]
+        found["some pair confirmed or opposite"] += any(each.verdict != INCONCLUSIVE for each in ordered)
+        found["some pair in the wrong direction"] += any(each.verdict == OPPOSITE for each in ordered)
+        found["of the pairs, confirmed"] += statistics.fmean(each.verdict == CONFIRMED for each in ordered)
+        found["of gaps of 0.3, confirmed"] += statistics.fmean(
+            each.verdict == CONFIRMED for each in ordered if (each.paper or 0) > 0.25
+        )
+        found["the equal pair equivalent"] += any(each.verdict == EQUIVALENT for each in judged)
+        found["runs"] += runs
+    return {name: count / laboratories * (1 if name == "runs" else 100) for name, count in found.items()}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -179,6 +258,14 @@ def main() -> None:
         print(f"{name + ', seeds:':52s}" + "".join(f"{seeds:8d}" for seeds in columns))
         for row in columns[1]:
             print(f"  {row:50s}" + "".join(f"{each[row]:8.1f}" for each in columns.values()))
+    for name, gaps, looked in (
+        ("until=decided, no effect", (-0.1,) * 4, True),
+        ("the same, each look judged as if it were the only one", (-0.1,) * 4, False),
+        ("until=decided, the paper is exactly true", true, True),
+    ):
+        print(f"\n{name}")
+        for row, value in sequential_rates(gaps, count, looked).items():
+            print(f"  {row:50s}{value:8.1f}")
     for gap, seeds in ((0.49, 1), (0.3, 3), (0.33, 3), (0.3, 5), (0.26, 5), (0.2, 10)):
         before, now = power(gap, seeds, count)
         print(f"gap {gap:.2f}, {seeds:2d} seeds: found before {before:5.1f} %, now {now:5.1f} %")

@@ -26,7 +26,7 @@ from pipeline.config.identity import id_of, science  # noqa: E402
 from pipeline.config.run import RunConfig  # noqa: E402
 from pipeline.launching.cost import cost  # noqa: E402
 from pipeline.launching.plan import PlannedRun  # noqa: E402
-from tnt.config import TNTConfig  # noqa: E402
+from tnt.config import PyramidConfig, TNTConfig  # noqa: E402
 
 # Pages of other folders and their names on the site.
 ELSEWHERE = {
@@ -153,7 +153,11 @@ numbers and is in the run's id where it differs from that value; the others say 
 
 def settings() -> Iterator[tuple[str, str, Any, str]]:
     """(name, type, default, meaning) of every setting; the meaning is the comment at the field."""
-    yield from _fields(RunConfig(), "")
+    seen: set[str] = set()
+    for setting in _fields(RunConfig(), ""):
+        if setting[0] not in seen:  # most of a pyramid's are a TNT's too
+            seen.add(setting[0])
+            yield setting
 
 
 def _fields(values: Any, prefix: str) -> Iterator[tuple[str, str, Any, str]]:
@@ -162,7 +166,7 @@ def _fields(values: Any, prefix: str) -> Iterator[tuple[str, str, Any, str]]:
     for field in dataclasses.fields(values):
         name, value = prefix + field.name, getattr(values, field.name)
         if name == "model.network":
-            sections.append((TNTConfig(drop_path=0.1), "model."))
+            sections += [(TNTConfig(drop_path=0.1), "model."), (PyramidConfig(drop_path=0.1), "model.")]
         elif dataclasses.is_dataclass(value):
             sections.append((value, f"{name}."))
         else:

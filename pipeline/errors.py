@@ -14,6 +14,7 @@ from typing import NoReturn
 
 from tnt.untrusted.reading import UserError as UserError
 from tnt.untrusted.showing import shown
+from tnt.untrusted.utf8 import use_utf8
 
 OURS = ("tnt", "pipeline", "ablations")
 
@@ -77,10 +78,7 @@ def command(
     stopped: str = "stopped",
 ) -> NoReturn:
     """Run a command line's main and leave the process; `stopped` is what Ctrl-C says."""
-    if (
-        sys.getfilesystemencoding() != "utf-8"
-    ):  # paths would be other bytes for some libraries than for others
-        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | {"PYTHONUTF8": "1"})
+    use_utf8()
     try:
         status = main(sys.argv[1:] if argv is None else argv)
         sys.stdout.flush()

@@ -8,8 +8,9 @@
 
 ablation=NAME|all    one of those below; controls: control, switches and repeats
 action=submit        start what is not done (the default); after that the command says how to go on
-       plan          the runs, their state, device-hours, wall time and disk; nothing is started
-       status        their state; watch=true until all are done
+       plan          runs, states, device-hours, time, disk; when=true: their start, cost.per_gpu_hour=N: the price
+       status        their state
+       watch         the same until all are done; html=true as a page in your browser (port=8765)
        logs          what they printed
        cancel        end those at work, with a checkpoint
        retry         start those again that broke
@@ -19,7 +20,8 @@ action=submit        start what is not done (the default); after that the comman
        doctor        look at the cluster: what runs would meet there, and a profile to begin with
 seeds=0,1,2          of each cell, or seeds=0..9; cells=a,b takes some of them
 seeds=auto power=0.8 so many of each cell that the paper's gaps would be found in 80 % of cases, up to ten
-when=true            with action=plan: when Slurm would start them; cost.per_gpu_hour=N: and what they cost
+until=decided        add seeds where they can still decide a pair of rows; called again, it goes on with what
+                     is recorded; max_gpu_hours=N then counts what the table's runs have taken, too
 confirm_above=24     ask before runs start that may take more device-hours; yes=true answers
 max_gpu_hours=N      refuse to start what may take more than that, or what nothing was measured for
 cost.images_per_second=N   of one device: count by this; cost.seconds=60: what a calibration trains
@@ -32,7 +34,6 @@ a.b=c                any setting of a run; cluster=slurm|local|auto, or a profil
 import contextlib
 import dataclasses
 import json
-import math
 import sys
 import time
 from collections.abc import Sequence
@@ -44,6 +45,7 @@ except ModuleNotFoundError:
     sys.exit("error: not installed for this Python; `make demo` installs into .venv: activate that")
 
 from ablations import spec
+from ablations.reporting import batches
 from ablations.reporting.judging import power
 from pipeline.config.overrides import compose, groups_help
 from pipeline.errors import UserError, command
@@ -55,13 +57,14 @@ from pipeline.launching.plan import PlannedRun, RequestedRun, planned
 from pipeline.launching.slurm import commands, launches, queue
 from pipeline.launching.slurm.queue import Outlook
 from pipeline.launching.status import RunStatus, check_access, statuses
+from pipeline.launching.view.looks import AT_WORK, Looks
 from pipeline.runs import answers
 from pipeline.runs.directory import run_directory
 from pipeline.runs.records import record_path
-from pipeline.terminal import confirmed, live_table, show_table
+from pipeline.terminal import can_redraw, confirmed, live_table, show_table
 
-WATCH_EVERY, ASK_EVERY = 2.0, 30.0  # seconds between two looks at files, and two questions to the scheduler
-AT_WORK, ENDED = ("running", "pending", "unknown"), ("done", "stopped", "broken")
+WATCH_EVERY = 2.0  # seconds
+ENDED = ("done", "stopped", "broken")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -71,7 +74,12 @@ def main(argv: Sequence[str]) -> int:
     if not argv:
         raise UserError("say what to run, as in ablation=inner_heads action=plan; --help says more")
     request = parse(argv)
-    runs = planned(requested_runs(request))
+    if request.until:
+        return batches.until_decided(request, act)
+    return act(request, planned(requested_runs(request)))
+
+
+def act(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
     check_access(runs, writing=request.action not in ("plan", "status", "logs"))
     actions = (plan, status, overview.logs, cancel, rehearse, calibrate, clean, doctor)
     return {action.__name__: action for action in actions}.get(request.action, start)(request, runs)
@@ -95,28 +103,27 @@ def plan(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
     if request.json:
         print(json.dumps(overview.for_programs(runs, found, costs)))
     else:
-        show_table(*overview.plan_table(runs, found, costs))
-        if request.when and slurm.used:
-            print(*overview.expected(runs, found), sep="\n")
-        if request.ablation and any(run.config.scale == "paper" for run in runs):
+        show_table(*overview.plan_table(runs, found, costs, request.when and slurm.used))
+        if request.ablation and not request.until and any(run.config.scale == "paper" for run in runs):
             print(*power.lines(spec.load(request.ablation), len(request.seeds) or 1, request.power), sep="\n")
     check_budget(request.max_gpu_hours, costs)
     return 0
 
 
 def status(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
+    looks = Looks(runs, again=request.watch)
+    if request.html or request.port is not None:
+        from pipeline.launching.view import server
+
+        return server.serve(request.port or 0, lambda: looks.for_programs(looks.found()))
     with contextlib.ExitStack() as stack:
         draw = show_table
-        if request.watch and not request.json and sys.stdout.isatty():
+        if request.watch and not request.json and can_redraw(sys.stdout):
             draw = stack.enter_context(live_table(sys.stdout)).draw
-        asked = -math.inf
         while True:
-            if time.monotonic() - asked >= ASK_EVERY:  # in between, the runs' own files say how they go on
-                age = ASK_EVERY if request.watch else 0.0
-                slurm, asked = queue.outlook(runs, age=age), time.monotonic()
-            found = statuses(runs, slurm.jobs)
+            found = looks.found()
             if request.json:
-                print(json.dumps(overview.for_programs(runs, found)), flush=True)
+                print(json.dumps(looks.for_programs(found)), flush=True)
             else:
                 draw(*overview.status_table(runs, found))
             if not request.watch or not any(at.state in AT_WORK for at in found):
@@ -236,18 +243,16 @@ def cancel(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
         return 0
     for at in alive:
         print(f"{', '.join(at.labels)} ({at.id}): {at.state}, {at.where}")
-    for id in launches.beside(Path(runs[0].config.paths.runs), [at.id for at in alive]):
+    folder, ids = Path(runs[0].config.paths.runs), [at.id for at in alive]
+    for id in launches.beside(folder, ids):
         print(f"run {id} shares a job with these and ends too, unless it is done; launched again, it goes on")
     if not request.yes and not confirmed(f"end {len(alive)} runs?"):
         print("nothing was done")
         return 1
-    ids = [at.id for at in alive]
-    ended = []
-    if slurm.queue:
-        from pipeline.launching.slurm import submission
+    from pipeline.launching.slurm import submission
 
-        ended = submission.cancel(Path(runs[0].config.paths.runs), ids, slurm.queue)
-    ended += [who for at in alive if (who := local.ask_to_end(Path(runs[0].config.paths.runs) / at.id))]
+    ended = submission.cancel(folder, ids, slurm.queue) if slurm.queue else []
+    ended += [who for id in ids if (who := local.ask_to_end(folder / id))]
     print("\n".join(f"asked to end: {who}" for who in ended) or "none of them can be reached from here")
     return 0 if ended else 1
 

@@ -14,7 +14,6 @@ KIND is one of
 """
 
 import argparse
-import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -26,6 +25,7 @@ except ModuleNotFoundError:
     sys.exit("error: not installed for this Python; `make demo` installs into .venv: activate that")
 
 from pipeline.errors import UserError, command, counted, some, unknown_name
+from tnt.untrusted.arguments import option
 from tnt.untrusted.showing import shown
 
 if TYPE_CHECKING:
@@ -55,27 +55,18 @@ class Arguments(argparse.ArgumentParser):
         return self.parse_args(argv)
 
 
-def number(least: int) -> Callable[[str], int]:
-    def parsed(text: str) -> int:
-        if not re.fullmatch(r"\d{1,18}", text) or int(text) < least:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least {least}")
-        return int(text)
-
-    return parsed
-
-
 def make(argv: Sequence[str]) -> int:
     arguments = Arguments("make", "KIND [SOURCE] OUT [options]")
     arguments.add_argument("kind")
     arguments.add_argument("paths", nargs="+", type=Path)
-    arguments.add_argument("--workers", type=number(1), default=0, help="processes (one per core)")
+    arguments.add_argument("--workers", type=option(1), default=0, help="processes (one per core)")
     arguments.add_argument(
         "--skip-damaged", action="store_true", help="leave out files that cannot be decoded, and name them"
     )
-    arguments.add_argument("--seed", type=number(0), default=0, help="of the shuffle (0)")
-    arguments.add_argument("--samples-per-shard", type=number(1), help="instead of shards of at most 256 MB")
+    arguments.add_argument("--seed", type=option(0), default=0, help="of the shuffle (0)")
+    arguments.add_argument("--samples-per-shard", type=option(1), help="instead of shards of at most 256 MB")
     arguments.add_argument("--format", help="digits: jpg (default) or png")
-    arguments.add_argument("--size", type=number(1), help="digits: edge in pixels (32)")
+    arguments.add_argument("--size", type=option(1), help="digits: edge in pixels (32)")
     options = arguments.parse(argv)
     if options.kind not in KINDS:
         raise unknown_name("kind of source", options.kind, KINDS)
@@ -117,7 +108,7 @@ def read_source(options: argparse.Namespace) -> "Source":
 def index(argv: Sequence[str]) -> int:
     arguments = Arguments("index", "DIR [--workers N] [--skip-damaged]")
     arguments.add_argument("root", type=Path)
-    arguments.add_argument("--workers", type=number(1), default=0)
+    arguments.add_argument("--workers", type=option(1), default=0)
     arguments.add_argument("--skip-damaged", action="store_true")
     options = arguments.parse(argv)
     from pipeline.data.packing.index import index as index_set
@@ -130,7 +121,7 @@ def index(argv: Sequence[str]) -> int:
 def verify(argv: Sequence[str]) -> int:
     arguments = Arguments("verify", "DIR [--workers N]")
     arguments.add_argument("root", type=Path)
-    arguments.add_argument("--workers", type=number(1), default=0)
+    arguments.add_argument("--workers", type=option(1), default=0)
     options = arguments.parse(argv)
     from pipeline.data.packing.verify import verify as verify_set
 

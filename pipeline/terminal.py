@@ -1,10 +1,11 @@
 """What a person sees of long work: a bar or a table on a terminal, else a plain line every few seconds."""
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Literal, TextIO
 
 from pipeline.errors import UserError
 from tnt.untrusted.showing import shown
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 LINE_EVERY = 5.0  # seconds
+GAP = 2  # columns between two of a table
+WHOLE = 14  # columns: a narrower cell, as an id, is never broken in two
 UNWRAPPED = 10_000  # columns: what is not a terminal is not wrapped
 
 
@@ -101,7 +104,7 @@ Display = Lines | Bar
 
 
 def open_display(total: int, step: int, seconds: float, what: str = "step") -> Display:
-    return Bar(total, step, what) if sys.stderr.isatty() else Lines(total, seconds, what)
+    return Bar(total, step, what) if can_redraw(sys.stderr) else Lines(total, seconds, what)
 
 
 def clock(seconds: float) -> str:
@@ -118,54 +121,104 @@ def confirmed(question: str) -> bool:
     return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
 
 
-def show_table(head: Sequence[str], rows: Sequence[Sequence[str]], below: str = "") -> None:
-    """On standard output, once."""
+def can_redraw(stream: TextIO) -> bool:
+    """Whether it is a terminal whose lines can be written again."""
+    return stream.isatty() and os.environ.get("TERM", "") not in ("", "dumb", "unknown")
+
+
+def show_table(
+    head: Sequence[str], rows: Sequence[Sequence[str]], below: str = "", spare: Sequence[str] = ()
+) -> None:
+    """On standard output, once; on a narrow terminal without `spare` columns, the first of them first."""
     console = _console(sys.stdout)
-    console.print(_table(head, rows))
+    console.print(_table(head, rows, console.width, spare))
     if below:
-        console.print(f"\n{below}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"\n{_lines(below)}", markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager
 def live_table(stream: TextIO | None = None) -> Iterator["LiveTable"]:
     """Redrawn in place; on standard error unless another terminal is given."""
-    from rich.live import Live
-
-    console = _console(stream or sys.stderr)
-    with Live(console=console, auto_refresh=False, vertical_overflow="visible") as live:
-        yield LiveTable(live)
+    table = LiveTable(_console(stream or sys.stderr))
+    try:
+        yield table
+    finally:
+        table.close()
 
 
 class LiveTable:
-    def __init__(self, live: "Live") -> None:
-        self._live = live
+    def __init__(self, console: "Console") -> None:
+        self._console, self._width = console, console.width
+        self._live = self._begun()
 
-    def draw(self, head: Sequence[str], rows: Sequence[Sequence[str]], below: str = "") -> None:
+    def draw(
+        self, head: Sequence[str], rows: Sequence[Sequence[str]], below: str = "", spare: Sequence[str] = ()
+    ) -> None:
         from rich.console import Group
         from rich.text import Text
 
-        self._live.update(Group(_table(head, rows), Text(below)), refresh=True)
+        width, height = self._console.size
+        if width != self._width:  # the terminal has broken the old lines anew: nothing finds their begin
+            self.close()
+            self._console.clear()
+            self._width, self._live = width, self._begun()
+        free = height - 4 - sum(1 + len(line) // width for line in below.splitlines())
+        if len(rows) > free > 0:
+            below += f"\n{len(rows) - free} more rows need a higher window"
+            rows = rows[:free]
+        self._live.update(Group(_table(head, rows, width, spare), Text(f"\n{_lines(below)}")), refresh=True)
 
     def say(self, text: str) -> None:
         """A line that stays above the table."""
-        self._live.console.print(shown(text), markup=False, highlight=False, soft_wrap=True)
+        self._console.print(shown(text), markup=False, highlight=False, soft_wrap=True)
+
+    def close(self) -> None:
+        self._live.stop()
+
+    def _begun(self) -> "Live":
+        from rich.live import Live
+
+        live = Live(console=self._console, auto_refresh=False, vertical_overflow="visible")
+        live.start()
+        return live
 
 
 def _console(stream: TextIO) -> "Console":
     from rich.console import Console
 
-    return Console(file=stream, width=None if stream.isatty() else UNWRAPPED)
+    return Console(file=stream, width=None if can_redraw(stream) else _columns(stream))
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> "Table":
+def _lines(text: str) -> str:
+    return "\n".join(map(shown, text.split("\n")))
+
+
+def _columns(stream: TextIO) -> int:
+    """What is no terminal is not wrapped; one that cannot redraw has a width all the same."""
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or UNWRAPPED
+    except (OSError, ValueError):
+        return UNWRAPPED
+
+
+def _table(
+    head: Sequence[str], rows: Sequence[Sequence[str]], width: int = UNWRAPPED, spare: Sequence[str] = ()
+) -> "Table":
     from rich import box
+    from rich.cells import cell_len
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for index, name in enumerate(head):
-        numbers = all(not row[index] or row[index][0].isdigit() for row in rows)
-        table.add_column(name, justify="right" if rows and numbers else "left", overflow="fold")
+    widths = [max(map(cell_len, (name, *(shown(row[i]) for row in rows)))) for i, name in enumerate(head)]
+    kept = list(range(len(head)))
+    for name in spare:
+        if sum(widths[i] + GAP for i in kept) - GAP > width and name in head:
+            kept.remove(head.index(name))
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, GAP - 1, 0, 0), pad_edge=False, show_edge=False)
+    for i in kept:
+        numbers = all(not row[i] or row[i][0].isdigit() for row in rows)
+        justify: Literal["left", "right"] = "right" if rows and numbers else "left"
+        table.add_column(head[i], justify=justify, overflow="fold", no_wrap=widths[i] <= WHOLE)
     for row in rows:
-        table.add_row(*(Text(shown(value)) for value in row))
+        table.add_row(*(Text(shown(row[i])) for i in kept))
     return table

@@ -3,13 +3,16 @@
 import ast
 from collections.abc import Iterator
 
-from tests.sources import Source, hold, repository
+from mypy import api as mypy
+
+from tests.sources import ROOT, Source, hold, repository
 
 SOURCES = repository()
 DOOR = "tnt.untrusted.reading"
 # What reads a file, or text of unknown length, without the door.
 READERS = {"json.loads", "json.load", "yaml.safe_load", "yaml.load", "gzip.decompress", "tarfile.open"}
 METHODS = {"read_text", "read_bytes", "open"}  # of a path
+NUMBERS = {"int", "float"}  # handed over to be called; tests/text_numbers.py finds their calls on text
 # Where that is right, and why.
 ALLOWED = {
     # Files of this code's own, which lie beside it.
@@ -17,6 +20,7 @@ ALLOWED = {
     ("pipeline.config.birth", "read_text"),
     ("pipeline.config.composition", "read_text"),
     ("pipeline.launching.snapshot", "read_bytes"),
+    ("pipeline.launching.view.server", "read_bytes"),
     ("ablations.reporting.page.render", "read_text"),
     ("ablations.reporting.sizes", "read_bytes"),
     # Files that this process has just written or is about to write, and compares or hashes.
@@ -32,6 +36,9 @@ ALLOWED = {
     ("pipeline.data.packing.sources.archives", "open"),
     ("pipeline.config.run", "yaml.safe_load"),
     ("tnt.shard_images", "tarfile.open"),
+    # Bounded by a pattern before.
+    ("pipeline.launching.slurm.preflight", "map of float"),
+    ("pipeline.training.profile", "map of int"),
 }
 
 
@@ -58,6 +65,10 @@ def _readers(tree: ast.AST) -> Iterator[tuple[str, int]]:
         last = name.rpartition(".")[2]
         if name in READERS:
             yield name, node.lineno
+        elif name == "map" and node.args and ast.unparse(node.args[0]) in NUMBERS:
+            yield f"map of {ast.unparse(node.args[0])}", node.lineno
+        elif any(each.arg == "type" and ast.unparse(each.value) in NUMBERS for each in node.keywords):
+            yield "type of a number", node.lineno
         elif last in METHODS and name != "Image.open" and _reads(node, last):
             yield last, node.lineno
 
@@ -90,3 +101,22 @@ def test_a_reader_beside_the_door_is_found():
     calls = ["1 calls json.load", "1 calls open", "2 calls read_text", "3 calls open", "4 calls open"]
     assert past_the_door([Source("tnt.a", text)]) == [f"tnt.a:{call}" for call in calls]
     assert past_the_door([Source("tnt.a", "open(path, 'ab')\nread_text(path)\nImage.open(file)\n")]) == []
+
+
+def test_a_number_that_is_made_of_text_is_found_by_mypy(tmp_path):
+    """`make lint` asks it about all code; here, that it asks."""
+    path = tmp_path / "a.py"
+    path.write_text(
+        "def f(text: str, held: bytes | None, one: float) -> None:\n"
+        "    int(text)\n    float(held or b'')\n    int(one), float('inf')\n"
+    )
+    said, errors, _ = mypy.run(["--config-file", str(ROOT / "setup.cfg"), str(path)])
+    assert not errors
+    assert [line.split(":")[1] for line in said.splitlines() if "[text-number]" in line] == ["2", "3"]
+    assert said.count("error:") == 2
+
+
+def test_a_number_that_is_made_of_text_by_another_is_found():
+    calls = "map(int, words)\nadd('--n', type=float)\nmap(f, words)\nread(path, {'type': int})\n"
+    found = ["tnt.a:1 calls map of int", "tnt.a:2 calls type of a number"]
+    assert past_the_door([Source("tnt.a", calls)]) == found

@@ -42,10 +42,12 @@ class Attention(nn.Module):
         return q, k, v
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Softmax attention of every head; each B, h, L, D/h"""
+def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Softmax attention of every head; each B, h, L, D/h; keys and values may be fewer. bias: 1, h, L, L'"""
     if q.is_cpu and q.dtype == torch.bfloat16:
-        return _attend_bf16_on_cpu(q, k, v)
+        return _attend_bf16_on_cpu(q, k, v, bias)
+    if bias is not None:
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
     # An exported network would be bound to fewer.
     if not torch.compiler.is_exporting() and q.shape[0] > MOST_SEQUENCES:
         parts = zip(*(each.split(MOST_SEQUENCES) for each in (q, k, v)), strict=True)
@@ -53,7 +55,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(q, k, v)
 
 
-def _attend_bf16_on_cpu(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def _attend_bf16_on_cpu(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
     """PyTorch's kernel is slower than its float32 one where heads are narrow, than GEMMs where gradients are
     asked for (benchmarks/LOG.md)."""
     dtype = q.dtype
@@ -61,7 +63,9 @@ def _attend_bf16_on_cpu(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         if q.shape[-1] < NARROW:
             q, k, v = q.float(), k.float(), v.float()
         if q.requires_grad:
-            x = (q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2)).softmax(dim=-1) @ v
+            scores = q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2)
+            x = (scores if bias is None else scores + bias.to(q.dtype)).softmax(dim=-1) @ v
         else:
-            x = F.scaled_dot_product_attention(q, k, v)
+            mask = None if bias is None else bias.to(q.dtype)
+            x = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
     return x.to(dtype)

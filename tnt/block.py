@@ -6,6 +6,7 @@ B images of n patches, d wide, of m words, c wide. In a transformer block: S seq
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -75,20 +76,28 @@ class TransformerBlock(nn.Module):
     """Eqs. 6–7 for words and 9–10 for patches, with stochastic depth.
 
     `drawn` (2, S) holds a number of 32 bits for each residual of each sequence; it is not read where nothing
-    is dropped.
+    is dropped. A pyramid brings its own attention, and what that wants beside the tokens.
     """
 
-    def __init__(self, dim: int, heads: int, mlp_ratio: int, drop_path: float, gated: bool) -> None:
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        mlp_ratio: int,
+        drop_path: float,
+        gated: bool = False,
+        attn: nn.Module | None = None,
+    ) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(dim)
-        self.attn = Attention(dim, heads)
+        self.attn = attn or Attention(dim, heads)
         self.norm2 = nn.LayerNorm(dim)
         self.mlp = MLP(dim, mlp_ratio)
         self.gate = Gate(dim) if gated else nn.Identity()
         self.drop_path = drop_path
 
-    def forward(self, x: Tensor, drawn: Tensor | None = None) -> Tensor:
-        x = x + self._drop(self.attn(self.norm1(x)), drawn, 0)
+    def forward(self, x: Tensor, drawn: Tensor | None = None, *beside: Any) -> Tensor:
+        x = x + self._drop(self.attn(self.norm1(x), *beside), drawn, 0)
         return x + self._drop(self.gate(self.mlp(self.norm2(x))), drawn, 1)
 
     def drops(self) -> bool:
@@ -140,6 +149,7 @@ class TNTBlock(nn.Module):
         from tnt.fused.ops import enrich, inner
 
         dtype, layer, to_patch = _compute_type(words), self.inner, self.to_patch
+        assert isinstance(layer.attn, Attention)
         kept = None
         if layer.drops():
             kept = layer.kept(drawn, dtype).to(torch.promote_types(dtype, torch.float32))
@@ -168,6 +178,7 @@ def _compute_type(words: Tensor) -> torch.dtype:
 
 def _kernel_weights(layer: TransformerBlock) -> list[Tensor]:
     attn, mlp = layer.attn, layer.mlp
+    assert isinstance(attn, Attention)
     return [
         layer.norm1.weight, layer.norm1.bias, attn.qkv.weight, attn.proj.weight, attn.proj.bias,
         layer.norm2.weight, layer.norm2.bias, mlp.fc1.weight, mlp.fc1.bias, mlp.fc2.weight, mlp.fc2.bias,

@@ -9,20 +9,25 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 
-from tnt.config import VARIANTS, get_config
-from tnt.model import TNT
+from tnt.config import NETWORKS, get_config
+from tnt.own.files import is_own
+from tnt.own.weights import open_own
+from tnt.untrusted.arguments import option
 from tnt.untrusted.showing import shown
-from tnt.weights.models import name_of, open_model
+from tnt.untrusted.utf8 import use_utf8
+from tnt.weights.models import open_model
+from tnt.weights.networks import Network, name_of, network
 
 
 @dataclass(frozen=True)
 class ChosenModel:
     """A model, ready for inference, and where its weights come from."""
 
-    model: TNT
+    model: Network  # or, where the command takes it, a network of one's own with a `config`
     name: str
     random: bool
     origin: str  # the weights' file, or how the random ones were drawn
@@ -42,7 +47,9 @@ def add_model_options(
         "--weights", metavar="FILE", help="of any published format, or a folder that holds model.safetensors"
     )
     group.add_argument(
-        "--model", metavar="NAME", help=f"refuse weights of another variant: {', '.join(VARIANTS)}"
+        "--model",
+        metavar="NAME",
+        help=f"refuse weights of another variant: {', '.join(NETWORKS)}, or of module:attribute",
     )
     group.add_argument("--raw", action="store_true", help="the trained weights, not their moving average")
     if refuse_random:
@@ -52,15 +59,15 @@ def add_model_options(
         group.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, …")
     group.add_argument(
         "--size",
-        type=int,
+        type=option(1),
         default=size,
         metavar="PIXELS",
         help=f"edge of the input (default: {size or default})",
     )
-    group.add_argument("--seed", type=int, default=0, help="of everything random (default: 0)")
+    group.add_argument("--seed", type=option(0), default=0, help="of everything random (default: 0)")
 
 
-def choose_model(options: argparse.Namespace, resize: bool = True) -> ChosenModel:
+def choose_model(options: argparse.Namespace, resize: bool = True, takes_others: bool = False) -> ChosenModel:
     """The model that the options ask for; what was assumed goes to standard error."""
     allowed = getattr(options, "random_weights", True)
     if options.weights and getattr(options, "random_weights", False):
@@ -72,7 +79,13 @@ def choose_model(options: argparse.Namespace, resize: bool = True) -> ChosenMode
         )
     device = getattr(options, "device", "cpu")
     size = {} if options.size is None or not resize else {"image_size": options.size}
-    if options.weights:
+    if options.model and is_own(options.model):
+        if not takes_others:
+            raise ValueError(f"{options.model} is no TNT; only predict and export take other networks")
+        torch.manual_seed(options.seed)
+        model = cast(Network, open_own(options.model, options.weights, not options.raw, size))
+        origin = str(options.weights) if options.weights else f"random weights, seed {options.seed}"
+    elif options.weights:
         model, held = open_model(options.weights, name=options.model, ema=not options.raw, **size)
         if not held.heads_known:
             heads = f"{held.config.outer_heads} outer and {held.config.inner_heads} inner heads"
@@ -81,7 +94,7 @@ def choose_model(options: argparse.Namespace, resize: bool = True) -> ChosenMode
         origin = str(options.weights)
     else:
         torch.manual_seed(options.seed)
-        model = TNT(get_config(options.model or "tnt_s", **size))
+        model = network(get_config(options.model or "tnt_s", **size))
         origin = f"random weights, seed {options.seed}"
     try:
         if torch.device(device).type == "meta":
@@ -90,11 +103,13 @@ def choose_model(options: argparse.Namespace, resize: bool = True) -> ChosenMode
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"device {device!r} cannot be used: {reason}") from error
-    return ChosenModel(model.eval(), name_of(model.config), not options.weights, origin)
+    name = options.model if options.model and is_own(options.model) else name_of(model.config)
+    return ChosenModel(model.eval(), name, not options.weights, origin)
 
 
 def run(command: str, work: Callable[[], int]) -> int:
     """The exit status of a command; what a user can cause ends in one line, not in a stack trace."""
+    use_utf8()
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"PIL\.")  # of odd files, which are named if unusable

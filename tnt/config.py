@@ -1,4 +1,4 @@
-"""What a TNT is: every switch that the paper's tables vary, and the published variants."""
+"""What a TNT is: every switch that the paper's tables vary, and the published variants; and a PyramidTNT."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 FORMS = ("official", "legacy")
 SE_PLACES = ("none", "inner", "outer", "both")
 # Far beyond any network that was ever trained: above it, a number is a mistake that would cost minutes.
+PYRAMID = "pyramid"  # in place of a form: the other family
 MOST = {
     "image_size": 4096,
     "patch_size": 1024,
@@ -26,7 +27,35 @@ MOST = {
 
 
 @dataclass(frozen=True)
-class TNTConfig:
+class NetworkConfig:
+    """What the two families have in common: every field is checked, and none is taken that is unknown."""
+
+    def _check_types(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            kind = type(field.default) if field.default is not None else int
+            if value is None and field.default is None:
+                continue
+            if kind is float and type(value) is int:
+                object.__setattr__(self, field.name, float(value))
+            elif kind is tuple and type(value) is list:  # as files have it
+                object.__setattr__(self, field.name, tuple(value))
+            elif type(value) is not kind:
+                raise ValueError(f"{field.name}={value!r} is {_article(type(value))}, not {_article(kind)}")
+
+    def _check_ranges(self) -> None:
+        for name, most in MOST.items():
+            least = 0 if name == "classes" else 1  # 0: no head
+            value = getattr(self, name, None)
+            if value is not None and not least <= value <= most:
+                raise ValueError(f"{name}={value} must lie in {least} to {most}")
+        drop_path = getattr(self, "drop_path", 0.0)
+        if not 0 <= drop_path < 1:
+            raise ValueError(f"drop_path={drop_path} must lie in [0, 1)")
+
+
+@dataclass(frozen=True)
+class TNTConfig(NetworkConfig):
     """One network. The letters are the paper's: n patches of m words, widths d (patch) and c (word).
 
     `word_dim=None` keeps the width of a whole patch of words, m·c, equal to d: this is so in every variant
@@ -78,35 +107,18 @@ class TNTConfig:
 
     def replace(self, **changes: Any) -> TNTConfig:
         """The same network with some fields changed; m·c keeps its ratio to d unless `word_dim` is given."""
-        _refuse_unknown_fields(changes)
+        _refuse_unknown_fields(TNTConfig, changes)
         fields = dataclasses.asdict(self)
         if "word_dim" not in changes and self.words * self.c == self.patch_dim:
             fields["word_dim"] = None
         return TNTConfig(**(fields | changes))
 
-    def _check_types(self) -> None:
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            kind = type(field.default) if field.default is not None else int
-            if value is None and field.default is None:
-                continue
-            if kind is float and type(value) is int:
-                object.__setattr__(self, field.name, float(value))
-            elif type(value) is not kind:
-                raise ValueError(f"{field.name}={value!r} is {_article(type(value))}, not {_article(kind)}")
-
     def _check_choices(self) -> None:
         _check_choice("form", self.form, FORMS)
         _check_choice("se", self.se, SE_PLACES)
-        for name, most in MOST.items():
-            least = 0 if name == "classes" else 1  # 0: no head
-            value = getattr(self, name)
-            if value is not None and not least <= value <= most:
-                raise ValueError(f"{name}={value} must lie in {least} to {most}")
-        if not 0 <= self.drop_path < 1:
-            raise ValueError(f"drop_path={self.drop_path} must lie in [0, 1)")
+        self._check_ranges()
         if self.image_size % self.patch_size:
-            near = max(1, round(self.image_size / self.patch_size)) * self.patch_size
+            near = nearest_multiple(self.image_size, self.patch_size)
             raise ValueError(
                 f"patch_size={self.patch_size} does not divide image_size={self.image_size}; nearest: {near}"
             )
@@ -117,15 +129,111 @@ class TNTConfig:
             )
 
 
-def from_fields(values: dict[str, Any]) -> TNTConfig:
+@dataclass(frozen=True)
+class StageConfig:
+    """A stage of a pyramid at the image size of its network."""
+
+    blocks: int
+    with_words: int  # of the blocks, the first ones: they have an inner transformer
+    edge: int  # √n, the patches along an edge of the image
+    d: int  # the width of a patch
+    c: int  # the width of a word
+    outer_heads: int
+    inner_heads: int
+    pooling: int  # the edge of the squares of patches that stand together as one key and value
+
+    @property
+    def keys(self) -> int:
+        """Of the outer attention, along an edge."""
+        return self.edge // self.pooling
+
+
+@dataclass(frozen=True)
+class PyramidConfig(NetworkConfig):
+    """One PyramidTNT (arXiv 2201.00978): four stages, each with a quarter of the patches of the one before.
+
+    Widths and heads are those of the first stage; they double twice, and the fourth stage has the third's. A
+    patch has 16 words in every stage.
+    """
+
+    form: str = PYRAMID  # the family
+    image_size: int = 256  # the edge of an image, in pixels
+    depths: tuple[int, ...] = (2, 8, 4, 2)  # blocks of each stage of a PyramidTNT, which has no depth
+    patch_dim: int = 128  # d, the width of a patch of 8 pixels
+    word_dim: int = 8  # c, the width of a word of 2 pixels
+    outer_heads: int = 4  # of the attention between patches
+    inner_heads: int = 2  # of the attention between the words of a patch
+    mlp_ratio: int = 4  # r, the width of the hidden layers in widths of their input
+    channels: int = 3  # of an image
+    classes: int = 1000  # 0: no head, the mean of the patches comes out
+    drop_path: float = 0.0  # rate of the last block; it grows linearly from 0 at the first
+
+    words = 16  # m, of a patch
+    patch_size = 8  # of the first stage's patches, in pixels
+    multiple = 64  # of pixels, of an image's edges: a patch of the last stage
+    growth = (1, 2, 4, 4)  # of widths and heads
+    pooling = (4, 2, 1, 1)
+
+    def __post_init__(self) -> None:
+        self._check_types()
+        _check_choice("form", self.form, (PYRAMID,))
+        self._check_ranges()
+        if len(self.depths) != len(self.growth) or not all(
+            type(depth) is int and 1 <= depth <= MOST["depth"] for depth in self.depths
+        ):
+            raise ValueError(f"depths={list(self.depths)} must be 4 whole numbers of 1 to {MOST['depth']}")
+        if self.image_size % self.multiple:
+            near = nearest_multiple(self.image_size, self.multiple)
+            raise ValueError(
+                f"image_size={self.image_size} is no multiple of {self.multiple} pixels; nearest: {near}"
+            )
+        _check_heads("inner_heads", self.inner_heads, "word_dim", self.word_dim)
+        _check_heads("outer_heads", self.outer_heads, "patch_dim", self.patch_dim)
+
+    @property
+    def depth(self) -> int:
+        """Of the features that can be taken: stages."""
+        return len(self.depths)
+
+    @property
+    def stages(self) -> tuple[StageConfig, ...]:
+        edge = self.image_size // self.patch_size
+        return tuple(
+            StageConfig(
+                blocks=depth,
+                with_words=2 if depth > 6 else 1,
+                edge=edge >> stage,
+                d=times * self.patch_dim,
+                c=times * self.word_dim,
+                outer_heads=times * self.outer_heads,
+                inner_heads=times * self.inner_heads,
+                pooling=pooling,
+            )
+            for stage, (depth, times, pooling) in enumerate(
+                zip(self.depths, self.growth, self.pooling, strict=True)
+            )
+        )
+
+    def replace(self, **changes: Any) -> PyramidConfig:
+        """The same network with some fields changed."""
+        _refuse_unknown_fields(PyramidConfig, changes)
+        return dataclasses.replace(self, **changes)
+
+
+def from_fields(values: dict[str, Any]) -> TNTConfig | PyramidConfig:
     """The network that a file describes; a field that is none is refused by name."""
-    _refuse_unknown_fields(values)
-    return TNTConfig(**values)
+    kind = PyramidConfig if values.get("form") == PYRAMID else TNTConfig
+    _refuse_unknown_fields(kind, values)
+    return kind(**values)
 
 
-def _refuse_unknown_fields(names: dict[str, Any]) -> None:
+def _refuse_unknown_fields(kind: type[NetworkConfig], names: dict[str, Any]) -> None:
     for name in names:
-        _check_choice("field", name, tuple(field.name for field in dataclasses.fields(TNTConfig)))
+        _check_choice("field", name, tuple(field.name for field in dataclasses.fields(kind)))
+
+
+def nearest_multiple(size: int, edge: int) -> int:
+    return max(1, round(size / edge)) * edge
 
 
 def _check_choice(what: str, value: str, valid: tuple[str, ...]) -> None:
@@ -157,9 +265,8 @@ def _listed(values: Any) -> str:
 
 
 def _article(kind: type) -> str:
-    return {int: "an integer", float: "a number", str: "a string", bool: "true or false"}.get(
-        kind, f"a {kind.__name__}"
-    )
+    names = {int: "an integer", float: "a number", str: "a string", bool: "true or false", tuple: "a list"}
+    return names.get(kind, f"a {kind.__name__}")
 
 
 # Table 1, and TNT-Ti of the authors' later version. `_legacy` is the form of timm's first port.
@@ -171,8 +278,19 @@ VARIANTS: dict[str, TNTConfig] = {
     "tnt_b_legacy": TNTConfig(patch_dim=640, outer_heads=10, inner_heads=4, form="legacy"),
 }
 
+# The authors' code (huawei-noah/Efficient-AI-Backbones), pyramid_tnt.py.
+PYRAMIDS: dict[str, PyramidConfig] = {
+    "pyramid_tnt_ti": PyramidConfig(
+        image_size=192, depths=(2, 6, 3, 2), patch_dim=80, word_dim=5, outer_heads=2, inner_heads=1
+    ),
+    "pyramid_tnt_s": PyramidConfig(),
+    "pyramid_tnt_m": PyramidConfig(depths=(2, 8, 6, 2), patch_dim=192, word_dim=12),
+    "pyramid_tnt_b": PyramidConfig(depths=(2, 10, 6, 2), patch_dim=256, word_dim=16),
+}
+NETWORKS: dict[str, TNTConfig | PyramidConfig] = VARIANTS | PYRAMIDS
 
-def get_config(name: str, **overrides: Any) -> TNTConfig:
-    """The config of a published variant, with some fields changed."""
-    _check_choice("model", name, tuple(VARIANTS))
-    return VARIANTS[name].replace(**overrides)
+
+def get_config(name: str, **overrides: Any) -> Any:
+    """The TNTConfig or PyramidConfig of a published variant, with some fields changed."""
+    _check_choice("model", name, tuple(NETWORKS))
+    return NETWORKS[name].replace(**overrides)

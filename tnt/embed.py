@@ -32,12 +32,8 @@ class WordStem(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """B, C, H, W → B·n, m, c"""
         if self.patches_first:
-            x = _cut(images, self.patch_size)  # B, h, w, C, P, P
-            x = self.conv(x.flatten(0, 2))  # B·n, c, q, q
-            return x.flatten(2).transpose(1, 2).contiguous()
-        x = self.conv(images)  # B, c, h·q, w·q
-        x = _cut(x, self.patch_size // self.word_edge)  # B, h, w, c, q, q
-        return x.flatten(4).flatten(0, 2).transpose(1, 2).contiguous()
+            return convolve_squares(self.conv, images, self.patch_size)
+        return words_of_map(self.conv(images), self.patch_size // self.word_edge)
 
 
 class WordsToPatch(nn.Module):
@@ -66,14 +62,46 @@ class WordsToPatch(nn.Module):
 
 
 def resize_patch_positions(positions: Tensor, grid: tuple[int, int]) -> Tensor:
-    """1, 1+n, d → 1, 1+h·w, d: bicubic over the square grid that was trained; the class token's stays."""
-    edge = math.isqrt(int(positions.shape[1]) - 1)
+    """1, 1+n, d → 1, 1+h·w, d: bicubic over the square grid that was trained; the class token's stays.
+
+    A pyramid has no class token, and n in place of 1+n; no square number is another one and 1.
+    """
+    edge = math.isqrt(int(positions.shape[1]))
     if (edge, edge) == grid:
         return positions
-    first, rest = positions[:, :1], positions[:, 1:].float()
-    square = rest.unflatten(1, (edge, edge)).permute(0, 3, 1, 2)  # 1, d, edge, edge
-    resized = F.interpolate(square, size=grid, mode="bicubic", antialias=True, align_corners=False)
+    first, rest = positions.split([positions.shape[1] - edge**2, edge**2], dim=1)
+    square = rest.float().unflatten(1, (edge, edge)).permute(0, 3, 1, 2)  # 1, d, edge, edge
+    resized = resize_maps(square, grid)
     return torch.cat([first, resized.flatten(2).transpose(1, 2).to(first.dtype)], dim=1)
+
+
+def resize_maps(maps: Tensor, grid: tuple[int, int]) -> Tensor:
+    """B, C, h, w → B, C and the grid; bicubic"""
+    return F.interpolate(maps, size=grid, mode="bicubic", antialias=True, align_corners=False)
+
+
+def patch_map(patches: Tensor, grid: tuple[int, int]) -> Tensor:
+    """B, 1+n or n, d → B, d, h, w: each patch at its place, stride P; a class token is left out."""
+    return patches[:, -grid[0] * grid[1] :].transpose(1, 2).unflatten(2, grid)
+
+
+def word_map(words: Tensor, grid: tuple[int, int]) -> Tensor:
+    """B, n, m, c → B, c, h·q, w·q: each word at its place, stride p′"""
+    B, _, m, c = words.shape
+    (h, w), q = grid, math.isqrt(int(m))
+    placed = words.reshape(B, h, w, q, q, c).permute(0, 5, 1, 3, 2, 4)  # B, c, h, q, w, q
+    return placed.reshape(B, c, h * q, w * q)
+
+
+def words_of_map(maps: Tensor, edge: int) -> Tensor:
+    """B, c, h·q, w·q → B·n, m, c: the words of squares of q·q"""
+    return _cut(maps, edge).flatten(4).flatten(0, 2).transpose(1, 2).contiguous()
+
+
+def convolve_squares(conv: nn.Module, maps: Tensor, edge: int) -> Tensor:
+    """B, C, H, W → B·n, m, c: each square of the maps is convolved by itself, with zeros around it"""
+    x = conv(_cut(maps, edge).flatten(0, 2))  # B·n, c, q, q
+    return x.flatten(2).transpose(1, 2).contiguous()
 
 
 def _cut(images: Tensor, edge: int) -> Tensor:

@@ -27,17 +27,19 @@ from torch import Tensor
 
 from tnt import weights
 from tnt.commandline import add_model_options, choose_model, run
-from tnt.config import TNTConfig
-from tnt.model import TNT
+from tnt.config import PyramidConfig
+from tnt.images import RGB
 from tnt.model_card import check_record, model_card, read_record
 from tnt.predict import class_names
+from tnt.untrusted.arguments import Parser
 from tnt.untrusted.writing import storing
+from tnt.weights.networks import Config, Network
 
 TOLERANCE = 1e-4
 BATCHES = (1, 3)  # checked: neither is the batch that the graph was traced with
 
 
-def to_onnx(model: TNT, path: str | Path) -> float:
+def to_onnx(model: Network, path: str | Path) -> float:
     """An ONNX graph with a dynamic batch, checked by onnxruntime; the largest gap between their logits.
 
     >>> to_onnx(tnt.create_model("tnt_s", weights="tnt_s.safetensors"), "tnt_s.onnx")
@@ -53,7 +55,7 @@ def to_onnx(model: TNT, path: str | Path) -> float:
         session = onnxruntime.InferenceSession(written, options, providers=["CPUExecutionProvider"])
         return lambda images: torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
 
-    def write(model: TNT, target: Path) -> None:
+    def write(model: Network, target: Path) -> None:
         with warnings.catch_warnings(), torch.inference_mode():
             warnings.simplefilter("ignore")
             torch.onnx.export(
@@ -71,10 +73,10 @@ def to_onnx(model: TNT, path: str | Path) -> float:
     return _export(model, Path(path), write, read_back)
 
 
-def to_program(model: TNT, path: str | Path) -> float:
+def to_program(model: Network, path: str | Path) -> float:
     """A torch.export program (`torch.export.load(path).module()`) with a dynamic batch."""
 
-    def write(model: TNT, target: Path) -> None:
+    def write(model: Network, target: Path) -> None:
         shapes = {"images": {0: torch.export.Dim("batch")}}
         with torch.no_grad():
             program = torch.export.export(model, (_images(model.config, 2),), dynamic_shapes=shapes)
@@ -89,7 +91,7 @@ def to_program(model: TNT, path: str | Path) -> float:
     return _export(model, Path(path), write, read_back)
 
 
-def to_timm(model: TNT, path: str | Path) -> float:
+def to_timm(model: Network, path: str | Path) -> float:
     """Weights under timm's names, for `timm.create_model(name, checkpoint_path=…)`."""
     architecture, arguments = timm_model(model.config)
 
@@ -102,13 +104,13 @@ def to_timm(model: TNT, path: str | Path) -> float:
 
 
 def to_hub_folder(
-    model: TNT, folder: str | Path, record: dict[str, Any] | None = None, names: list[str] | None = None
+    model: Network, folder: str | Path, record: dict[str, Any] | None = None, names: list[str] | None = None
 ) -> float:
     """A folder as hubs hold timm models: `timm.create_model("local-dir:FOLDER", pretrained=True)`."""
     names = class_names(model) if names is None else names
     config = json.dumps(timm_config(model.config, names), indent=2, ensure_ascii=False)
 
-    def write(model: TNT, target: Path) -> None:
+    def write(model: Network, target: Path) -> None:
         target.mkdir()
         weights.save(model, target / "model.safetensors", "timm")
         (target / "config.json").write_text(config + "\n", encoding="utf-8")
@@ -122,8 +124,10 @@ def to_hub_folder(
     return _export(model, Path(folder), write, read_back)
 
 
-def timm_model(config: TNTConfig) -> tuple[str, dict[str, Any]]:
+def timm_model(config: Config) -> tuple[str, dict[str, Any]]:
     """The name that timm gives the nearest network, and the arguments that make it this one."""
+    if isinstance(config, PyramidConfig):
+        raise ValueError("timm has no PyramidTNT; export to onnx or torch-export instead")
     if config.se != "none":
         raise ValueError(f"timm's TNT has no squeeze-and-excitation (se={config.se}); export to onnx instead")
     size = "tnt_b" if config.patch_dim == 640 and config.form == "official" else "tnt_s"
@@ -144,7 +148,7 @@ def timm_model(config: TNTConfig) -> tuple[str, dict[str, Any]]:
     return name, arguments
 
 
-def timm_config(config: TNTConfig, names: list[str]) -> dict[str, Any]:
+def timm_config(config: Config, names: list[str]) -> dict[str, Any]:
     """The config.json that timm reads; classes are named by their labels and described in words."""
     architecture, arguments = timm_model(config)
     labels = [str(label) for label in range(config.classes)]
@@ -178,9 +182,9 @@ def timm_config(config: TNTConfig, names: list[str]) -> dict[str, Any]:
 
 
 def _export(
-    model: TNT,
+    model: Network,
     path: Path,
-    write: Callable[[TNT, Path], None],
+    write: Callable[[Network, Path], None],
     read_back: Callable[[Path], Callable[[Tensor], Tensor]],
 ) -> float:
     """Write a copy, compare what comes back, publish; the largest gap between the logits."""
@@ -222,13 +226,13 @@ def _published(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def _images(config: TNTConfig, batch: int) -> Tensor:
-    shape = (batch, config.channels, config.image_size, config.image_size)
+def _images(config: Config, batch: int) -> Tensor:
+    shape = (batch, getattr(config, "channels", RGB), config.image_size, config.image_size)
     return torch.randn(shape, generator=torch.Generator().manual_seed(batch))
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tnt.export", description="Export a model.")
+    parser = Parser(prog="python -m tnt.export", description="Export a model.")
     parser.add_argument(
         "out", type=Path, metavar="OUT", help="a file (.onnx, .pt2, .safetensors) or a folder"
     )
@@ -251,7 +255,7 @@ def _main(options: argparse.Namespace) -> int:
     if options.out.suffix not in suffix:
         raise ValueError(f"{options.out}: a name for {options.to} ends in {' or '.join(suffix)}")
     record = read_record(options.record) if options.record else None
-    chosen = choose_model(options)
+    chosen = choose_model(options, takes_others=options.to in ("onnx", "torch-export"))
     if chosen.random:
         print("tnt.export: the weights are random", file=sys.stderr)
     if record:

@@ -1,4 +1,4 @@
-"""Features of a TNT: maps at strides for a detection or segmentation head, and arrays in a file.
+"""Features of a network: maps at strides for a detection or segmentation head, and arrays in a file.
 
     python -m tnt.features photos/ features.npz --weights tnt_s.safetensors
     python -m tnt.features shards/*.tar features.safetensors --weights tnt_s.safetensors --depths 6,final \\
@@ -15,100 +15,125 @@ import sys
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from tnt.commandline import add_model_options, choose_model, progress, run
-from tnt.config import TNTConfig
+from tnt.config import PyramidConfig
+from tnt.embed import patch_map, word_map
 from tnt.feature_store import FeatureStore
 from tnt.images import Item, batches, find_images
-from tnt.model import TNT
 from tnt.shard_images import find_shards, shard_items
-from tnt.untrusted.reading import open_regular
+from tnt.untrusted.arguments import Parser, option
+from tnt.untrusted.reading import open_regular, whole_number
 from tnt.untrusted.showing import shown
+from tnt.weights.networks import Config, Network
 
 KINDS = ("class", "patches", "words")
 FINAL = "final"  # the last block's, patches and class token after the norm: what the head reads
 
 
-def patch_map(patches: Tensor, grid: tuple[int, int]) -> Tensor:
-    """B, 1+n, d → B, d, h, w: each patch at its place, stride P; the class token is left out."""
-    return patches[:, 1:].transpose(1, 2).unflatten(2, grid)
-
-
-def word_map(words: Tensor, grid: tuple[int, int]) -> Tensor:
-    """B, n, m, c → B, c, h·q, w·q: each word at its place, stride p′"""
-    B, _, m, c = words.shape
-    (h, w), q = grid, round(m**0.5)
-    placed = words.reshape(B, h, w, q, q, c).permute(0, 5, 1, 3, 2, 4)  # B, c, h, q, w, q
-    return placed.reshape(B, c, h * q, w * q)
-
-
 class Backbone(nn.Module):
-    """A TNT whose output is a list of maps, as timm's `features_only=True` gives them, finest first.
+    """A network whose output is a list of maps, as timm's `features_only=True` gives them, finest first.
 
-    Words stand at stride p′ (4) and patches at stride P (16); `channels` and `strides` describe the list to
-    the neck that reads it.
+    A TNT's words stand at stride p′ (4) and its patches at stride P (16), after the blocks asked for; a
+    PyramidTNT's at 2, 4, 8, 16 and 8, 16, 32, 64, after the stages asked for: if none are, maps come at 4
+    (words), 8, 16 and 32. `channels` and `strides` describe the list to the neck that reads it.
 
     >>> backbone = Backbone(tnt.create_model("tnt_s"), words=[3], patches=[6, 12])
     """
 
-    def __init__(self, model: TNT, patches: Sequence[int] | None = None, words: Sequence[int] = ()) -> None:
+    def __init__(
+        self, model: Network, patches: Sequence[int] | None = None, words: Sequence[int] | None = None
+    ) -> None:
         super().__init__()
         config = model.config
+        unsaid = patches is None and words is None and isinstance(config, PyramidConfig)
         self.model = model
-        self.words = list(words)
-        self.patches = [config.depth] if patches is None else list(patches)
-        self.channels = [config.c] * len(self.words) + [config.patch_dim] * len(self.patches)
-        self.strides = [config.word_edge] * len(self.words) + [config.patch_size] * len(self.patches)
+        self.words = [2] if unsaid else list(words or ())
+        self.patches = [1, 2, 3] if unsaid else [config.depth] if patches is None else list(patches)
         _check_depths([*self.words, *self.patches], config)
+        fine, coarse = ([_sizes(config, depth) for depth in some] for some in (self.words, self.patches))
+        self.channels = [each.c for each in fine] + [each.d for each in coarse]
+        self.strides = [each.stride // round(config.words**0.5) for each in fine]
+        self.strides += [each.stride for each in coarse]
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """B, C, H, W → B, c, H/p′, W/p′ for each depth of `words`; B, d, H/P, W/P for each of `patches`"""
-        edge = self.model.config.patch_size
-        grid = images.shape[2] // edge, images.shape[3] // edge
         taken = self.model.forward_intermediates(images, {*self.words, *self.patches})
-        fine = [word_map(taken[depth].words, grid) for depth in self.words]
-        return fine + [patch_map(taken[depth].patches, grid) for depth in self.patches]
+        fine = [word_map(taken[depth].words, self.model.grid(images, depth)) for depth in self.words]
+        return fine + [
+            patch_map(taken[depth].patches, self.model.grid(images, depth)) for depth in self.patches
+        ]
 
 
 def extract(
-    model: TNT, images: Tensor, depths: Sequence[int | str] = (FINAL,), kinds: Sequence[str] = ("class",)
+    model: Network, images: Tensor, depths: Sequence[int | str] = (FINAL,), kinds: Sequence[str] = ("class",)
 ) -> dict[str, Tensor]:
-    """Features by name, as `depth06.patches`: class token B, d; patches B, n, d; words B, n, m, c."""
+    """Features by name, as `depth06.patches`: class token B, d; patches B, n, d; words B, n, m, c.
+
+    A PyramidTNT's depths are its stages; in place of a class token it has the mean of the patches.
+    """
     _check_kinds(kinds)
-    last = model.config.depth
-    numbers = {depth: last if depth == FINAL else int(depth) for depth in depths}
+    numbers = {depth: _number(depth, model.config) for depth in depths}
     _check_depths(list(numbers.values()), model.config)
     taken = model.forward_intermediates(images, numbers.values())
+    pyramid = isinstance(model.config, PyramidConfig)
     found: dict[str, Tensor] = {}
     for depth, number in numbers.items():
-        patches = model.norm(taken[number].patches) if depth == FINAL else taken[number].patches
-        parts = {"class": patches[:, 0], "patches": patches[:, 1:], "words": taken[number].words}
+        tokens = model.norm(taken[number].patches) if depth == FINAL else taken[number].patches
+        parts = {
+            "class": tokens.mean(dim=1) if pyramid else tokens[:, 0],
+            "patches": tokens if pyramid else tokens[:, 1:],
+            "words": taken[number].words,
+        }
         found |= {f"{_depth_name(depth)}.{kind}": parts[kind] for kind in kinds}
     return found
 
 
 def feature_shapes(
-    config: TNTConfig, depths: Sequence[int | str], kinds: Sequence[str]
+    config: Config, depths: Sequence[int | str], kinds: Sequence[str]
 ) -> dict[str, tuple[int, ...]]:
     """The shapes of `extract`'s features, of one image."""
-    n, m, c, d = config.patches, config.words, config.c, config.patch_dim
-    shapes = {"class": (d,), "patches": (n, d), "words": (n, m, c)}
-    return {f"{_depth_name(depth)}.{kind}": shapes[kind] for depth in depths for kind in kinds}
+    found: dict[str, tuple[int, ...]] = {}
+    for depth in depths:
+        n, d, c, _ = _sizes(config, _number(depth, config))
+        shapes = {"class": (d,), "patches": (n, d), "words": (n, config.words, c)}
+        found |= {f"{_depth_name(depth)}.{kind}": shapes[kind] for kind in kinds}
+    return found
+
+
+class _Sizes(NamedTuple):
+    n: int
+    d: int
+    c: int
+    stride: int  # of patches, in pixels
+
+
+def _sizes(config: Config, depth: int) -> _Sizes:
+    """After a block of a TNT, or a stage of a PyramidTNT."""
+    if isinstance(config, PyramidConfig):
+        stage = config.stages[max(0, depth - 1)]
+        return _Sizes(stage.edge**2, stage.d, stage.c, config.image_size // stage.edge)
+    return _Sizes(config.patches, config.patch_dim, config.c, config.patch_size)
 
 
 def _depth_name(depth: int | str) -> str:
-    return FINAL if depth == FINAL else f"depth{int(depth):02d}"
+    return FINAL if depth == FINAL else f"depth{depth:02}"
 
 
-def _check_depths(depths: Sequence[int], config: TNTConfig) -> None:
+def _number(depth: int | str, config: Config) -> int:
+    return config.depth if isinstance(depth, str) else depth
+
+
+def _check_depths(depths: Sequence[int], config: Config) -> None:
     if not depths:
-        raise ValueError(f"no depths; give some of 0 (stem) to {config.depth} (last block)")
+        raise ValueError(f"no depths; give some of 0 (stem) to {config.depth} (the last)")
     for depth in depths:
         if not 0 <= depth <= config.depth:
-            raise ValueError(f"depth {depth} must lie in 0 (stem) to {config.depth} (last block)")
+            raise ValueError(f"depth {depth} must lie in 0 (stem) to {config.depth} (the last)")
 
 
 def _check_kinds(kinds: Sequence[str]) -> None:
@@ -120,17 +145,19 @@ def _check_kinds(kinds: Sequence[str]) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tnt.features", description="Features of many images.")
+    parser = Parser(prog="python -m tnt.features", description="Features of many images.")
     parser.add_argument("sources", nargs="+", metavar="FOLDER|IMAGE|SHARD.tar", help="not both kinds at once")
     parser.add_argument("out", type=Path, metavar="OUT", help="features.npz or features.safetensors")
     parser.add_argument(
         "--depths",
         default=FINAL,
-        help="as 0,6,12 (0: the stem); final (default): normed, what the head reads",
+        help="blocks, of a pyramid stages, as 0,6,12 (0: the stem); final (default): normed, for the head",
     )
     parser.add_argument("--kinds", default="class", help=f"some of {','.join(KINDS)} (default: class)")
     parser.add_argument("--half", action="store_true", help="store 16-bit numbers")
-    parser.add_argument("--batch", type=int, default=32, metavar="B", help="images at a time (default: 32)")
+    parser.add_argument(
+        "--batch", type=option(1), default=32, metavar="B", help="images at a time (default: 32)"
+    )
     parser.add_argument(
         "--drop-alpha", action="store_true", help="ignore transparency instead of refusing it"
     )
@@ -140,12 +167,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _extract_all(options: argparse.Namespace) -> int:
-    depths, kinds = _parse_depths(options.depths), options.kinds.split(",")
+    kinds = options.kinds.split(",")
     _check_kinds(kinds)
     shards, items = _find(options.sources)
     chosen = choose_model(options)
     config = chosen.model.config
-    _check_depths([config.depth if depth == FINAL else int(depth) for depth in depths], config)
+    depths = _parse_depths(options.depths, config)
     request = {
         "sources": _fingerprint(shards or [item.content for item in items]),
         "weights": chosen.origin if chosen.random else _digest(options.weights),
@@ -193,11 +220,9 @@ def _status(skipped: Sequence[str]) -> int:
     return 1 if skipped else 0
 
 
-def _parse_depths(text: str) -> list[int | str]:
-    try:
-        return [depth if depth == FINAL else int(depth) for depth in dict.fromkeys(text.split(","))]
-    except ValueError:
-        raise ValueError(f"--depths {text}: give block numbers, as 0,6,12, or {FINAL}") from None
+def _parse_depths(text: str, config: Config) -> list[int | str]:
+    parts = dict.fromkeys(text.split(","))
+    return [part if part == FINAL else whole_number(part, 0, config.depth, "--depths") for part in parts]
 
 
 def _find(sources: Iterable[str]) -> tuple[list[Path], list[Item]]:

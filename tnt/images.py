@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 CROP = 0.9
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
-MODES = {1: "L", 3: "RGB"}  # by the model's channels
+RGB = 3
+MODES = {1: "L", RGB: "RGB"}  # by the model's channels
 LONGEST = 20  # sides: a picture longer than this many short sides is refused, resizing would need its memory
 
 

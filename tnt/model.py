@@ -52,11 +52,7 @@ class TNT(nn.Module):
         for token in (self.class_token, self.patch_position, self.word_position):
             if token is not None:
                 nn.init.trunc_normal_(token, std=0.02)
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        init_linear_layers(self)
 
     def no_weight_decay(self) -> set[str]:
         """The parameters of several dimensions that AdamW must leave alone, as in the official code."""
@@ -113,7 +109,7 @@ class TNT(nn.Module):
 
     def _embed(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """B, C, H, W → words B·n, m, c and patches B, 1+n, d, with positions (Eqs. 12–13)"""
-        h, w = self._grid(images)
+        h, w = self.grid(images)
         words = self.stem(images)
         if self.word_position is not None:
             words = words + self.word_position
@@ -140,15 +136,30 @@ class TNT(nn.Module):
             return checkpoint(block, words, patches, drawn, use_reentrant=False)
         return block(words, patches, drawn)
 
-    def _grid(self, images: Tensor) -> tuple[int, int]:
-        channels, edge = self.config.channels, self.config.patch_size
-        if images.ndim != 4 or images.shape[1] != channels:
-            raise ValueError(f"images of shape {tuple(images.shape)}; this model takes B, {channels}, H, W")
-        H, W = images.shape[2:]
-        if H % edge or W % edge or not H or not W:
-            raise ValueError(f"images of {H}×{W} pixels are not a whole number of {edge}×{edge} patches")
+    def grid(self, images: Tensor, depth: int = 0) -> tuple[int, int]:
+        """h, w: the rows and columns of patches, the same at every depth"""
+        edge = self.config.patch_size
+        H, W = size_of(images, self.config.channels, edge)
         return H // edge, W // edge
 
 
 def _parameter(shape: tuple[int, ...], exists: bool) -> nn.Parameter | None:
     return nn.Parameter(torch.empty(shape)) if exists else None
+
+
+def init_linear_layers(network: nn.Module) -> None:
+    for module in network.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.trunc_normal_(module.weight, std=0.02)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def size_of(images: Tensor, channels: int, edge: int) -> tuple[int, int]:
+    """H, W of B, C, H, W; refused where it is not of that many channels, or no multiple of that edge."""
+    if images.ndim != 4 or images.shape[1] != channels:
+        raise ValueError(f"images of shape {tuple(images.shape)}; this model takes B, {channels}, H, W")
+    H, W = images.shape[2:]
+    if H % edge or W % edge or not H or not W:
+        raise ValueError(f"images of {H}×{W} pixels are not a whole number of {edge}×{edge} patches")
+    return H, W

@@ -12,11 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from tnt.complexity.formulas import model_macs
-from tnt.config import TNTConfig
-from tnt.model import TNT
 from tnt.untrusted.reading import open_regular, read_json
 from tnt.untrusted.showing import shown
-from tnt.weights.models import name_of
+from tnt.weights.networks import Config, Network, name_of
 
 UNKNOWN = "not known"
 # What the card says of a run, and where its record (`results/README.md`) holds it.
@@ -70,7 +68,7 @@ def read_record(path: Path) -> dict[str, Any]:
     return record
 
 
-def check_record(record: dict[str, Any], weights: Path, config: TNTConfig) -> None:
+def check_record(record: dict[str, Any], weights: Path, config: Config) -> None:
     """Refuse a record of other weights, or of another network than the one to be exported."""
     path = weights / "model.safetensors" if weights.is_dir() else weights
     with open_regular(path) as file:
@@ -92,7 +90,7 @@ def check_record(record: dict[str, Any], weights: Path, config: TNTConfig) -> No
             )
 
 
-def model_card(model: TNT, title: str, record: dict[str, Any] | None = None) -> str:
+def model_card(model: Network, title: str, record: dict[str, Any] | None = None) -> str:
     """Markdown with the head that hubs read."""
     config = model.config
     parameters = sum(parameter.numel() for parameter in model.parameters())

@@ -20,10 +20,11 @@ import torch
 from torch import Tensor
 
 from tnt.commandline import add_model_options, choose_model, print_table, progress, run
-from tnt.images import Item, batches, find_images
-from tnt.model import TNT
+from tnt.images import RGB, Item, batches, find_images
+from tnt.untrusted.arguments import Parser, option
 from tnt.untrusted.reading import read_text
 from tnt.untrusted.showing import shown
+from tnt.weights.networks import Network
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Prediction:
 
 
 def predict(
-    model: TNT,
+    model: Network,
     images: str | Path | Iterable[str | Path],
     *,
     top: int = 5,
@@ -65,7 +66,7 @@ def predict(
 
 
 def stream(
-    model: TNT,
+    model: Network,
     items: Iterable[Item],
     *,
     top: int,
@@ -83,9 +84,10 @@ def stream(
         )
     if top < 1:
         raise ValueError(f"top={top}; give 1 or more")
-    device = model.class_token.device
+    device = next(model.parameters()).device
     model.eval()
-    for batch in batches(items, config.image_size, batch_size, config.channels, drop_alpha):
+    channels = getattr(config, "channels", RGB)
+    for batch in batches(items, config.image_size, batch_size, channels, drop_alpha):
         found = _best(model, batch.images.to(device), min(top, config.classes))
         for item, error in zip(batch.items, batch.errors, strict=True):
             if error:
@@ -96,7 +98,7 @@ def stream(
                 yield Prediction(item.name, tuple(classes))
 
 
-def _best(model: TNT, images: Tensor, top: int) -> Iterator[tuple[list[int], list[float]]]:
+def _best(model: Network, images: Tensor, top: int) -> Iterator[tuple[list[int], list[float]]]:
     """For each image the best labels and their scores."""
     if len(images):
         with torch.inference_mode():
@@ -104,7 +106,7 @@ def _best(model: TNT, images: Tensor, top: int) -> Iterator[tuple[list[int], lis
         yield from zip(best.indices.tolist(), best.values.tolist(), strict=True)
 
 
-def class_names(model: TNT, path: str | Path | None = None) -> list[str]:
+def class_names(model: Network, path: str | Path | None = None) -> list[str]:
     """The names in a file, one a line in label order; else ImageNet's for 1000 of them; or numbers."""
     classes = model.config.classes
     if path is None and classes != 1000:
@@ -123,16 +125,20 @@ def class_names(model: TNT, path: str | Path | None = None) -> list[str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tnt.predict", description="Classify images.")
+    parser = Parser(prog="python -m tnt.predict", description="Classify images.")
     parser.add_argument(
         "images", nargs="+", metavar="IMAGE|FOLDER|-", help="files, folders, or - for paths on standard input"
     )
-    parser.add_argument("--top", type=int, default=5, metavar="K", help="classes per image (default: 5)")
+    parser.add_argument(
+        "--top", type=option(1), default=5, metavar="K", help="classes per image (default: 5)"
+    )
     parser.add_argument(
         "--classes", metavar="FILE", help="names, one a line (default: ImageNet's for 1000 classes)"
     )
     parser.add_argument("--format", choices=sorted(WRITERS), default="table")
-    parser.add_argument("--batch", type=int, default=32, metavar="B", help="images at a time (default: 32)")
+    parser.add_argument(
+        "--batch", type=option(1), default=32, metavar="B", help="images at a time (default: 32)"
+    )
     parser.add_argument(
         "--drop-alpha", action="store_true", help="ignore transparency instead of refusing it"
     )
@@ -145,7 +151,7 @@ def _predict(options: argparse.Namespace) -> int:
     items = find_images(_sources(options.images))
     if not items:
         raise ValueError("no paths on standard input")
-    chosen = choose_model(options)
+    chosen = choose_model(options, takes_others=True)
     if chosen.random:
         print("tnt.predict: the weights are random, so the answers mean nothing", file=sys.stderr)
     names = class_names(chosen.model, options.classes)

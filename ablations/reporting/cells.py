@@ -1,7 +1,7 @@
 """The cells of a scale's tables as configs, with the science by which records are matched to them."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ from ablations.spec import Ablation, Cell
 from pipeline.config.identity import science
 from pipeline.config.run import RunConfig
 from pipeline.config.typed import flattened
-from tnt.config import TNTConfig
+from tnt.config import PyramidConfig, TNTConfig
 
 # They follow from settings of another section, so they are no difference of their own.
 FOLLOWING = ("model.image_size", "model.classes", "model.drop_path", "data.augmentation.image_size")
@@ -61,10 +61,10 @@ class CellConfig:
     origin: Science | None  # of the run that it starts from
 
     @property
-    def network(self) -> TNTConfig | None:
+    def network(self) -> TNTConfig | PyramidConfig | None:
         """None for a network of timm's."""
         network = self.config.model.network
-        return network if isinstance(network, TNTConfig) else None
+        return network if isinstance(network, TNTConfig | PyramidConfig) else None
 
 
 CellConfigs = Mapping[str, tuple[Ablation, list[CellConfig]]]
@@ -77,11 +77,12 @@ def cells_of(scale: str) -> CellConfigs:
         ablation = whole.at(scale)
         if own_scale(ablation) in ("", scale) and ablation.cells:
             overrides = scale_overrides(ablation, scale)
-            found[name] = (
-                ablation,
-                [_cell_config(name, ablation, cell, overrides) for cell in ablation.cells],
-            )
+            found[name] = ablation, cell_configs(name, ablation, overrides)
     return found
+
+
+def cell_configs(name: str, ablation: Ablation, overrides: Sequence[str]) -> list[CellConfig]:
+    return [_cell_config(name, ablation, cell, overrides) for cell in ablation.cells]
 
 
 def own_scale(ablation: Ablation) -> str:
@@ -93,7 +94,7 @@ def scale_overrides(ablation: Ablation, scale: str) -> list[str]:
     return [] if own_scale(ablation) or scale == "paper" else [f"scale={scale}"]
 
 
-def _cell_config(name: str, ablation: Ablation, cell: Cell, overrides: list[str]) -> CellConfig:
+def _cell_config(name: str, ablation: Ablation, cell: Cell, overrides: Sequence[str]) -> CellConfig:
     config = spec.composed(ablation, cell, overrides)
     start = spec.origin(ablation, cell, overrides)
     origin = None if start is None else Science.of(science(start))

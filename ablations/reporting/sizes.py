@@ -20,7 +20,8 @@ from pipeline.errors import UserError
 from pipeline.files import publish_bytes
 from tnt.complexity.formulas import model_macs
 from tnt.complexity.paper import Baseline
-from tnt.config import TNTConfig
+from tnt.complexity.pyramid import pyramid_params
+from tnt.config import PyramidConfig, TNTConfig
 from tnt.untrusted.reading import read_json
 
 KEPT = Path(__file__).with_name("sizes.json")
@@ -46,17 +47,19 @@ class Sizes:
     counted: Mapping[str, Size]
     notes: tuple[str, ...] = ()
 
-    def of(self, network: TNTConfig) -> Size:
-        """Multiply-adds by formula; `tnt.complexity` checks the formula against a count."""
+    def of(self, network: TNTConfig | PyramidConfig) -> Size:
+        """By formula, but for a TNT's parameters; `tnt.complexity` checks the formulas against counts."""
+        if isinstance(network, PyramidConfig):
+            return Size(pyramid_params(network), macs=model_macs(network))
         return dataclasses.replace(self.counted.get(_key(network), Size()), macs=model_macs(network))
 
     def of_peer(self, peer: Baseline) -> Size:
         return self.counted.get(_peer_key(peer), Size())
 
 
-def sizes(networks: Iterable[TNTConfig], path: Path, refresh: bool = False) -> Sizes:
+def sizes(networks: Iterable[TNTConfig | PyramidConfig], path: Path, refresh: bool = False) -> Sizes:
     """Of these networks and of those that the paper compares with; what the file does not hold is counted."""
-    wanted = {_key(network): network for network in networks}
+    wanted = {_key(network): network for network in networks if isinstance(network, TNTConfig)}
     peers = {_peer_key(peer): peer for peer in tnt.complexity.paper.BASELINES if peer.timm is not None}
     held, made_by = _read(path)
     now = {kind: _made_by(*parts) for kind, parts in MAKERS.items()}
@@ -80,9 +83,9 @@ def sizes(networks: Iterable[TNTConfig], path: Path, refresh: bool = False) -> S
     return Sizes(known | fresh, _write(path, known | fresh, now))
 
 
-def printed(table: str, network: TNTConfig) -> tuple[float | None, float | None]:
-    """Millions of parameters and billions of multiply-adds that a table prints; 4 is as 1."""
-    bare, tables = _bare(network), {table, "1"} if table == "4" else {table}
+def printed(table: str, network: TNTConfig | PyramidConfig) -> tuple[float | None, float | None]:
+    """Millions of parameters and billions of multiply-adds that a table prints, or one of its rows' own."""
+    bare, tables = _bare(network), {table, *{"4": ("1",), "pyramid": ("1", "–")}.get(table, ())}
     for row in tnt.complexity.paper.ROWS:
         if row.table in tables and _bare(row.config) == bare:
             return row.params, row.flops
@@ -95,7 +98,7 @@ def printed_peer(table: str, label: str) -> Baseline | None:
     )
 
 
-def _bare(network: TNTConfig) -> TNTConfig:
+def _bare(network: TNTConfig | PyramidConfig) -> TNTConfig | PyramidConfig:
     return network.replace(classes=0, drop_path=0.0)
 
 

@@ -85,6 +85,7 @@ class Effect:
     half: float | None = None  # of the 95 % interval of ours
     p: float | None = None  # corrected for all pairs of the table
     could_see: float | None = None  # the least effect that would be found in 80 % of cases, so corrected
+    chance: float | None = None  # that further runs decide it, where runs are added until it is decided
     source: str = ""  # of the noise between seeds, if not these runs
     verdict: str = NOT_RUN
 

@@ -13,19 +13,20 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.config.birth import BIRTH, RENAMED, canonical, filled
+from pipeline.config.birth import BIRTH, RENAMED, canonical, filled, of_others
+from pipeline.config.own import OwnConfig
 from pipeline.config.run import SCIENCE, RunConfig, plain
-from pipeline.config.science import TIMM
 from pipeline.config.typed import flattened, nested
 from pipeline.data.augmentation.settings import Augmentation
 from pipeline.errors import UserError
 from pipeline.files import sha256
+from tnt.own.files import is_own
 
 RUN_ID = re.compile(r"[0-9a-f]{12}")
 # Of the sections SCIENCE, what cannot change the numbers. The shards' content is the fingerprint's part.
 NOT_SCIENCE = ("data.root", "data.stage", "data.loading", "data.damage", "recipe.evaluate_every")
 OF_LANES = ("data.lanes", "data.window")  # nothing reads them in another order
-OF_TIMM = ("model.name",)  # the settings of a network of ours say all of it
+OF_OTHERS = ("model.name",)  # the settings of a network of ours say all of it
 # Parts of the code that came to give other numbers: the revision, and which runs it concerns.
 REVISIONS: dict[str, tuple[int, Callable[[RunConfig], bool]]] = {
     # 2: masks by the views' positions, not by a generator that depends on the micro-batch
@@ -42,13 +43,18 @@ def science(config: RunConfig) -> dict[str, Any]:
     values = _settings(config)
     for name, (revision, concerns) in REVISIONS.items():
         values[f"revisions.{name}"] = revision if concerns(config) else 1
+    if isinstance(config.model.network, OwnConfig):
+        values["model.source"] = config.model.network.source
     return nested(_deciding(values | {"recipe.init": _origin(config.recipe.init)}))
 
 
 def completed(science: Mapping[str, Any]) -> dict[str, Any]:
     """The science that an earlier code wrote, in the words of this one; refused where it makes no sense."""
     values = filled(science, _names())
+    theirs = of_others(str(values.get("model.name", "")))
     for name, value in values.items():
+        if theirs and name.startswith("model."):
+            continue
         born = BIRTH.get(RENAMED.get(name, name))
         if born is not None and _kind(value) != _kind(born):
             raise UserError(f"science.{name} is {value!r}, nothing like {born!r}")
@@ -83,7 +89,7 @@ def _settings(config: RunConfig) -> dict[str, Any]:
 def _deciding(values: Mapping[str, Any]) -> dict[str, Any]:
     without: tuple[str, ...] = NOT_SCIENCE
     without += () if values.get("data.order") == "lane" else OF_LANES
-    without += () if str(values.get("model.name")).startswith(TIMM) else OF_TIMM
+    without += () if of_others(str(values.get("model.name"))) else OF_OTHERS
     return {
         name: value
         for name, value in values.items()
@@ -94,8 +100,12 @@ def _deciding(values: Mapping[str, Any]) -> dict[str, Any]:
 def _differing(science: Mapping[str, Any]) -> dict[str, Any]:
     """What differs from birth, by the names at birth."""
     found = {}
+    own = is_own(str(science["model"].get("name", "")))
     for name, value in flattened(science):
         born = RENAMED.get(name, name)
+        if own and name.startswith("model."):  # born with their file, whose hash is among them
+            found[name] = canonical(value)
+            continue
         if born not in BIRTH:
             raise UserError(f"setting {name} is unknown: pipeline/config/birth.json has no value for it")
         if canonical(value) != canonical(BIRTH[born]):

@@ -18,7 +18,10 @@ FORMS = {
     "qos": (NAME, "normal"),
     "constraint": (re.compile(rf"([{TEXT}][{TEXT}-]*)?"), "a100, a100&nvlink or [rack1|rack2]"),
     "mem": (re.compile(r"(\d+[KMGT]?)?"), "64G"),
-    "time": (re.compile(r"(\d+|\d+:\d\d(:\d\d)?|\d+-\d+(:\d\d){0,2})?"), "12:00:00 or 1-12:00:00"),
+    "time": (
+        re.compile(r"(\d{1,9}(:\d\d){0,2}|\d{1,9}-\d{1,9}(:\d\d){0,2})?"),
+        "12:00:00 or 1-12:00:00",
+    ),
     "container": (
         re.compile(r"((docker://)?[A-Za-z0-9_.,:@+=/-]+)?"),
         "image.sif, image.sqsh or docker://user/image",
@@ -72,8 +75,8 @@ class EngineConfig:
         if self.zero_stage not in (0, 1, 2, 3):
             raise UserError(f"engine.zero_stage is {self.zero_stage}; valid: 0, 1, 2, 3")
         check_ranges(self, ENGINE_RANGES, "engine")
-        steps = re.fullmatch(r"([1-9]\d*)-(\d+)", self.profile)
-        if self.profile and not (steps and int(steps[1]) <= int(steps[2])):
+        steps = re.fullmatch(r"([1-9]\d{0,8})-(\d{1,9})", self.profile)
+        if self.profile and not (steps and int(steps[1]) <= int(steps[2])):  # type: ignore[text-number]
             raise UserError(f"engine.profile is {self.profile!r}; it must look like 10-20")
         if self.keep < 2:
             raise UserError(
@@ -117,7 +120,7 @@ class ClusterConfig:
     gpu_request: str = "gres"  # how GPUs are asked for, gres or gpus-per-node; none = processes without one
     nodes: int = 0  # of a run; 0 = as the model needs
     gpus: int = 0  # of a node, one process each; 0 = as the model needs
-    cpus: int = 0  # of a process; 0 = as the loader's workers need
+    cpus: int = 0  # of a process, which data.loading.workers follow; 0 = one more than these, or 5
     mem: str = ""  # of a node, as 64G
     time: str = ""  # at a stretch, as 1-12:00:00; a run longer than this is requeued and goes on
     lead: int = 120  # seconds from the signal to the end of the time: the step and its checkpoint fit in them
@@ -155,3 +158,4 @@ class About:
 
     ablation: str = ""  # its name
     cell: str = ""  # its row
+    until_decided: bool = False  # it was added after a look at the results of others

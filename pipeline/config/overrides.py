@@ -14,11 +14,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from pipeline.config import composition
+from pipeline.config import composition, own
 from pipeline.config.run import RunConfig, from_plain, plain, read, yaml_text
 from pipeline.config.science import TIMM, TimmConfig
 from pipeline.errors import UserError, unknown_name
-from tnt.config import VARIANTS
+from tnt.config import NETWORKS, PYRAMIDS, TNTConfig
+from tnt.own.files import is_own
 
 GROUPS = ("model", "data", "recipe", "cluster", "scale")
 # Each of these is said once, in the section named, and read in several.
@@ -31,12 +32,19 @@ SHARED = {
 
 def compose(overrides: Sequence[str]) -> RunConfig:
     """The config that a command line asks for."""
-    return _composed(tuple(overrides))
+    compose = _composed.__wrapped__ if _own_network(overrides) else _composed  # its file may change
+    return compose(tuple(overrides))
 
 
 @functools.cache  # tables share cells
 def _composed(overrides: tuple[str, ...]) -> RunConfig:
     return from_plain(_compose(overrides, resolve=True))
+
+
+def _own_network(overrides: Sequence[str]) -> str:
+    """The name of a network of one's own, where one is asked for."""
+    names = [text.removeprefix("model=") for text in overrides if text.startswith("model=")]
+    return names[-1] if names and is_own(names[-1]) else ""
 
 
 class _Arguments(argparse.ArgumentParser):
@@ -69,7 +77,7 @@ def from_command_line(argv: Sequence[str], description: str) -> RunConfig | None
 def choices(group: str) -> list[str]:
     """What may stand behind `group=`."""
     names = sorted(path.stem for path in (composition.FOLDER / group).glob("*.yaml"))
-    return [*VARIANTS, f"{TIMM}<name>"] if group == "model" else names
+    return [*NETWORKS, f"{TIMM}<name>", "<module>:<attribute>"] if group == "model" else names
 
 
 def top_level() -> list[str]:
@@ -86,6 +94,8 @@ def groups_help() -> str:
 def _compose(overrides: Sequence[str], resolve: bool) -> dict[str, Any]:
     groups, singles = _sorted_out(overrides)
     values = copy.deepcopy(_grouped(tuple(groups)))
+    if name := _own_network(overrides):
+        values["model"] = _network(name)
     for key, value in singles:
         *sections, name = key.split(".")
         node = values
@@ -98,8 +108,9 @@ def _compose(overrides: Sequence[str], resolve: bool) -> dict[str, Any]:
 
 @functools.cache
 def _grouped(groups: tuple[str, ...]) -> dict[str, Any]:
-    networks = {name: _network(name) for name in (*VARIANTS, "timm")}
-    return composition.grouped(groups, _defaults(), {"model": networks})
+    networks = {name: _network(name) for name in (*NETWORKS, "timm")}
+    sizes = {name: {"image_size": pyramid.image_size} for name, pyramid in PYRAMIDS.items()}
+    return composition.grouped(groups, _defaults(), {"model": networks, "model_data": sizes})
 
 
 def _defaults() -> dict[str, Any]:
@@ -111,11 +122,14 @@ def _defaults() -> dict[str, Any]:
 
 def _network(name: str) -> dict[str, Any]:
     """A variant's fields as a group's choice; the word's width follows the patch's unless it is given."""
+    if is_own(name):
+        fields = own.defaults(name)
+        return {"name": name} | fields | {each: SHARED[each] for each in SHARED if each in fields}
     if name == "timm":
         return {"name": TIMM} | dataclasses.asdict(TimmConfig()) | SHARED
-    variant = VARIANTS[name]
+    variant = NETWORKS[name]
     fields = dataclasses.asdict(variant) | SHARED
-    if variant.words * variant.c == variant.patch_dim:
+    if isinstance(variant, TNTConfig) and variant.words * variant.c == variant.patch_dim:
         fields["word_dim"] = None
     return {"name": name} | fields
 
@@ -125,8 +139,10 @@ def _sorted_out(overrides: Sequence[str]) -> tuple[list[str], list[tuple[str, An
     words."""
     groups: list[str] = []
     singles: list[tuple[str, Any]] = []
-    of_timm = any(text.startswith(f"model={TIMM}") for text in overrides)
-    network = _network("timm" if of_timm else "tnt_s")
+    chosen = [text.partition("=")[2] for text in overrides if text.startswith("model=")]
+    name = "timm" if any(each.startswith(TIMM) for each in chosen) else ["tnt_s", *chosen][-1]
+    known_name = name if name in (*NETWORKS, "timm") else "tnt_s"
+    network = _network(_own_network(overrides) or known_name)
     del network["name"]  # it comes with the choice
     known = _defaults() | {"model": network}
     for text in overrides:
@@ -136,6 +152,8 @@ def _sorted_out(overrides: Sequence[str]) -> tuple[list[str], list[tuple[str, An
         if key == "model" and raw.startswith(TIMM):
             groups.append("model=timm")
             singles.append(("model.name", raw))
+        elif key == "model" and is_own(raw):
+            groups.append("model=timm")  # it has no fields but those that all networks have
         elif key in GROUPS:
             if raw not in choices(key):
                 raise unknown_name(key, raw, choices(key))

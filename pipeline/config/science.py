@@ -1,12 +1,16 @@
 """What decides a run's numbers: the model, the data and the recipe. Nothing here says where or how fast."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
+from pipeline.config.own import OwnConfig, kind_of
 from pipeline.data.augmentation.settings import MIX_GROUPS
 from pipeline.data.loading.sampler import Sampling
 from pipeline.data.settings import DataConfig
 from pipeline.errors import Range, UserError, check_ranges, unknown_name
-from tnt.config import MOST, TNTConfig
+from tnt.config import MOST, PYRAMID, PyramidConfig, TNTConfig
+from tnt.own.files import is_own
 
 TIMM = "timm:"
 RATE_CHANGES = ("step", "epoch")
@@ -47,13 +51,27 @@ class TimmConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    name: str = "tnt_s"  # the variant that the network started from, or timm:<name>
-    network: TNTConfig | TimmConfig = field(default_factory=lambda: TNTConfig(drop_path=0.1))
+    name: str = "tnt_s"  # the variant that the network started from, timm:<name>, or <module>:<attribute>
+    network: TNTConfig | PyramidConfig | TimmConfig | OwnConfig = field(
+        default_factory=lambda: TNTConfig(drop_path=0.1)
+    )
 
     @property
     def timm_name(self) -> str | None:
         """Its name in timm; None for a network of ours."""
         return self.name.removeprefix(TIMM) if self.name.startswith(TIMM) else None
+
+
+def network_kind(
+    model: Mapping[str, Any],
+) -> type[TNTConfig] | type[PyramidConfig] | type[TimmConfig] | type[OwnConfig]:
+    """What the settings of a network are, by its name or its form."""
+    name = str(model.get("name", ""))
+    if name.startswith(TIMM):
+        return TimmConfig
+    if is_own(name):
+        return kind_of(name)
+    return PyramidConfig if model.get("form") == PYRAMID else TNTConfig
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from pipeline.files import locked
 from tnt.untrusted.reading import BadFile, read_json
 
 GENERATED = ("digits", "marks")
+STREAM_WORKERS = 4
 
 
 def prepare(data: DataConfig) -> None:
@@ -60,7 +61,8 @@ def training_batches(
             rank=rank,
             world=world,
             micro_batch=micro_batch,
-            workers=data.loading.workers,
+            # Its order of samples depends on them: not on the cores.
+            workers=STREAM_WORKERS if data.loading.workers < 0 else data.loading.workers,
             timeout=data.loading.timeout,
         )
     return TrainLoader(

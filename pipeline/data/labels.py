@@ -31,13 +31,13 @@ class Answers:
 def answers(data: DataConfig, manifest: Manifest) -> Answers:
     labels = manifest.label.tolist()
     if data.labels == "index":
-        names = [name for name in manifest.classes if not re.fullmatch(r"\d{1,6}", name)]
-        if names or sorted(map(int, manifest.classes)) != list(range(data.classes)):
+        number = {str(label): label for label in range(data.classes)}
+        if set(manifest.classes) != set(number) or len(manifest.classes) != data.classes:
             raise UserError(
                 f"data.labels=index needs classes named 0 to {data.classes - 1}; {manifest.root} has "
                 f"{', '.join(manifest.classes[:3])}, …"
             )
-        labels = [int(manifest.classes[label]) for label in labels]
+        labels = [number[manifest.classes[label]] for label in labels]
     if data.labels == "real":
         return Answers(_reassessed(Path(data.root) / REAL, manifest, data.classes), data.classes)
     return Answers([(label,) for label in labels], data.classes)
@@ -54,7 +54,7 @@ def _reassessed(path: Path, manifest: Manifest, classes: int) -> list[tuple[int,
     result = []
     for key in manifest.key.tolist():
         match = re.fullmatch(rb"ILSVRC2012_val_(\d{8})", key)
-        number = int(match[1]) if match else 0
+        number = int(match[1]) if match else 0  # type: ignore[text-number]
         if not 1 <= number <= len(stored):
             raise UserError(f"{path} has no answer for {key.decode(errors='replace')}: it is for ILSVRC 2012")
         allowed = stored[number - 1]

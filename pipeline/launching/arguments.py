@@ -1,5 +1,7 @@
 """The command line of launch.py: its own arguments, and the overrides of a run's config."""
 
+import dataclasses
+import functools
 import re
 import shlex
 from collections.abc import Callable, Sequence
@@ -8,10 +10,13 @@ from typing import Any
 
 from pipeline.config.overrides import top_level
 from pipeline.errors import UserError, unknown_name
+from tnt.untrusted.reading import MOST_OPTION, number, whole_number
 
-ACTIONS = ("submit", "plan", "status", "logs", "cancel", "retry", "rehearse", "calibrate", "clean", "doctor")
+ACTIONS = (
+    "submit", "plan", "status", "watch", "logs", "cancel", "retry", "rehearse", "calibrate", "clean", "doctor"
+)  # fmt: skip
 AUTO = "auto"  # as seeds: so many of each cell that the paper's gaps are found
-FLAGS = ("fresh", "json", "watch", "when", "yes")
+MOST_SEEDS = 10_000  # of a row a..b
 SEEDS = r"\d{1,9}(\.\.\d{1,9})?"
 NUMBER = r"\d*\.?\d+(e-?\d+)?"
 
@@ -21,12 +26,15 @@ def _seeds(text: str) -> tuple[int, ...]:
     found: list[int] = []
     for part in text.replace(" ", "").split(","):
         first, _, last = part.partition("..")
-        if int(last or first) < int(first):
-            raise UserError(f"seeds={text} cannot be read; {part} is empty")
-        found += range(int(first), int(last or first) + 1)
+        least = whole_number(first, 0, MOST_OPTION, "seeds")
+        most = whole_number(last or first, 0, MOST_OPTION, "seeds")
+        if not least <= most < least + MOST_SEEDS:
+            raise UserError(f"seeds={text} cannot be read; {part} is of 1 to {MOST_SEEDS:,} seeds")
+        found += range(least, most + 1)
     return tuple(dict.fromkeys(found))
 
 
+SWITCHES = ("fresh", "html", "json", "watch", "when", "yes")
 # The launcher's own words: the form of the value, an example, and what reads it.
 OWN: dict[str, tuple[str, str, Callable[[str], Any]]] = {
     "ablation": (".*", "se", str),
@@ -36,17 +44,22 @@ OWN: dict[str, tuple[str, str, Callable[[str], Any]]] = {
         "0,1,2 or 0..9",
         lambda text: text if text == AUTO else _seeds(text),
     ),
-    "power": (r"0?\.\d+", "0.8", float),
+    "power": (r"0?\.\d+", "0.8", functools.partial(number, least=0.01, most=0.99, what="power")),
+    "until": ("decided", "decided", str),
     "cells": (r"[^, ]+(, ?[^, ]+)*", "a,b", lambda text: tuple(text.replace(" ", "").split(","))),
     "notify": (r"\S+", "slack://TOKENS", str),
-    "confirm_above": (NUMBER, "24", float),
-    "max_gpu_hours": (NUMBER, "100", float),
-    "cost.images_per_second": (NUMBER, "300", float),
+    **{
+        name: (NUMBER, example, functools.partial(number, least=least, most=1e9, what=name))
+        for name, example, least in (
+            ("confirm_above", "24", 0),
+            ("max_gpu_hours", "100", 0),
+            ("cost.images_per_second", "300", 1e-9),
+            ("cost.seconds", "60", 1e-9),
+        )
+    },
     "cost.per_gpu_hour": (NUMBER, "2.5", str),
-    "cost.seconds": (NUMBER, "60", float),
-    **dict.fromkeys(
-        ("fresh", "json", "watch", "when", "yes"), ("true|false", "true", lambda text: text == "true")
-    ),
+    "port": (r"\d{1,5}", "8765", functools.partial(whole_number, least=0, most=65_535, what="port")),
+    **dict.fromkeys(SWITCHES, ("true|false", "true", lambda text: text == "true")),
 }
 
 
@@ -59,12 +72,15 @@ class LaunchRequest:
     seeds: tuple[int, ...] = ()
     cells: tuple[str, ...] = ()
     power: float | None = None  # with which the paper's gaps are to be found, where seeds=auto
+    until: str = ""  # "decided": seeds are added until each pair of rows is, or no more can help
     notify: str = ""  # an address of apprise's
     confirm_above: float = 24.0  # device-hours
     max_gpu_hours: float | None = None
     images_per_second: float | None = None  # of one device, as told
     seconds: float = 60.0  # that a calibration trains
     fresh: bool = False
+    html: bool = False  # as a page
+    port: int | None = None  # of that page; it asks for one too
     json: bool = False
     watch: bool = False
     when: bool = False  # ask the scheduler when it would start them
@@ -109,8 +125,17 @@ def parse(argv: Sequence[str]) -> LaunchRequest:
         raise UserError("seed= and seeds= are both given; seeds=0,1,2 is a run of each cell for each of them")
     if request.fresh and request.action != "submit":
         raise UserError(f"fresh=true starts runs anew; action={request.action} does not: leave one out")
+    if request.until and (request.seeds or request.power or request.fresh or not request.ablation):
+        raise UserError(
+            "until=decided adds seeds to the rows of a table: ablation= says of which; leave seeds=, "
+            "power= and fresh= out"
+        )
     if request.cells and not request.ablation:
         raise UserError("cells= chooses rows of a table; say of which with ablation=")
+    if request.action == "watch":
+        request = dataclasses.replace(request, action="status", watch=True)
+    if (request.html or request.port is not None) and (request.action, request.watch) != ("status", True):
+        raise UserError("html= and port= are for the page of runs that go on: action=watch html=true")
     return request
 
 
@@ -119,6 +144,7 @@ def again(request: LaunchRequest, action: str) -> str:
     own = [f"ablation={request.ablation}"] if request.ablation else []
     own += [f"seeds={_typed(request.seeds)}"] if request.seeds else []
     own += [f"seeds={AUTO}", f"power={request.power:g}"] if request.power is not None else []
+    own += [f"until={request.until}"] if request.until else []
     own += [f"cells={','.join(request.cells)}"] if request.cells else []
     return shlex.join(["python", "pipeline/launch.py", *own, *request.overrides, f"action={action}"])
 

@@ -37,7 +37,7 @@ from pipeline.processes.place import find_place
 from pipeline.processes.ranks import joined
 from pipeline.runs.directory import OUTPUT, run_directory
 from pipeline.runs.log import printed_error, tail
-from tnt.untrusted.reading import read_json
+from tnt.untrusted.reading import number, read_json
 
 if TYPE_CHECKING:
     from pipeline.training.trainer import Trainer
@@ -143,7 +143,7 @@ def _key(config: RunConfig) -> str:
 
 def main(argv: Sequence[str]) -> int:
     seconds, _, path = argv
-    measure(configs.read(Path(path)), float(seconds))
+    measure(configs.read(Path(path)), number(seconds, 0, 1e9, "seconds"))
     return 0
 
 

@@ -79,7 +79,7 @@ def _table(found: Sequence[Leftover]) -> overview.Table:
         where = os.path.commonpath([one.path for one in ours])
         rows.append([kind, str(len(ours)), overview.size(sum(one.size for one in ours)), where])
     below = f"{overview.size(sum(one.size for one in found))} in all" if found else "nothing is left over"
-    return ("what", "", "size", "in"), rows, below
+    return ("what", "", "size", "in"), rows, below, ()
 
 
 def _is_finished(directory: Path, record_folder: str) -> bool:

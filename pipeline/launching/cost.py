@@ -14,7 +14,15 @@ from pipeline.data.shards.manifest import manifest_path
 from pipeline.errors import UserError
 from pipeline.launching import calibration
 from pipeline.launching.plan import PlannedRun
-from pipeline.launching.rates import TRAINING, UNKNOWN_GPU, Measurement, local_device, rate, size
+from pipeline.launching.rates import (
+    TRAINING,
+    UNKNOWN_GPU,
+    Measurement,
+    NotCounted,
+    local_device,
+    rate,
+    size,
+)  # fmt: skip
 from pipeline.launching.slurm import resources
 from pipeline.launching.status import RunStatus
 from pipeline.runs import records
@@ -59,8 +67,11 @@ def cost(
 ) -> Cost:
     """`device`: as records name them, "" where a scheduler will choose a GPU; `told`: images/s of one."""
     config = run.config
-    images, found = work(config), rate(config, device, known, told)
-    params, _ = size(science(config)["model"])
+    try:
+        images, found = work(config), rate(config, device, known, told)
+        params, _ = size(science(config)["model"])
+    except NotCounted as error:
+        return Cost(None, None, None, devices, 0, 1.0, False, str(error))
     kept = config.engine.keep + config.engine.keep_for_audit
     disk = params * (STATE * (kept + 2) + 8)  # the kept, the best, the next; the weights
     if images is None:

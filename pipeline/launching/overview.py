@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from pipeline.config.machine import Paths
@@ -25,16 +26,17 @@ from pipeline.launching.status import RunStatus, counted, status_of
 from pipeline.runs.directory import LOG, OUTPUT, run_directory
 from pipeline.runs.log import tail
 from pipeline.runs.usage import Usage
-from pipeline.terminal import clock, live_table
+from pipeline.terminal import can_redraw, clock, live_table
 
 LINES = 20  # of each log
 MANY = 60  # rows of a table, more of which nobody reads
 REDRAW_EVERY = 1.0  # seconds
 UNITS = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
+SPARE = ("where", "attempts", "epoch", "top-1", "disk", "time", "images")
 # How a line of progress says the columns of the table of status.
 WORDS = {
     "step": "step {}",
-    "epoch": "epoch {}",
+    "%": "{} %",
     "images/s": "{} images/s",
     "top-1": "top-1 {} %",
     "left": "{} left",
@@ -42,10 +44,14 @@ WORDS = {
 
 Tell = Callable[[str], None]
 Show = Callable[[LocalRuns], None]
-Table = tuple[Sequence[str], list[list[str]], str]  # heads, rows, and what stands below
+# Heads, rows, what stands below, and the columns that a narrow terminal leaves out, the first one first.
+Table = tuple[Sequence[str], list[list[str]], str, Sequence[str]]
 
 
-def plan_table(runs: Sequence[PlannedRun], found: Sequence[RunStatus], costs: Sequence[Cost]) -> Table:
+def plan_table(
+    runs: Sequence[PlannedRun], found: Sequence[RunStatus], costs: Sequence[Cost], when: bool = False
+) -> Table:
+    """`when`: with what Slurm says of their start."""
     rows = [
         {
             "run": run.id or "?",
@@ -68,6 +74,7 @@ def plan_table(runs: Sequence[PlannedRun], found: Sequence[RunStatus], costs: Se
     short = f", where {size(free)} are free" if wanted > free else ""
     below = f"{total} device-hours{more} and {disk} disk to go{short}; {summary(found)}"
     below += _priced((cost.kwh for cost in costs), (cost.money for cost in costs), "a data sheet")
+    below += "".join(f"\n{line}" for line in (expected(runs, found) if when else ()))
     bases = {row["known from"] for row in rows}
     if len(bases) == 1:  # said once
         below += "".join(f"\nknown from: {basis}" for basis in bases if basis)
@@ -108,13 +115,14 @@ def status_table(runs: Sequence[PlannedRun], found: Sequence[RunStatus]) -> Tabl
     """Of many runs, those of which there is something to see."""
     quiet = ("done", "pending", "missing") if len(runs) > MANY else ()
     shown = [(run, at) for run, at in zip(runs, found, strict=True) if at.state not in quiet]
-    below = summary(found)
+    below = summary(found) + _of_all(found)
     if used := [at.usage for at in found if at.usage]:
         below += f"\nused so far: {sum(one.gpu_hours for one in used):,.3g} device-hours"
         sources = " and ".join(sorted({one.energy_by for one in used if one.energy_by}))
         below += _priced((one.kwh for one in used), (one.cost for one in used), sources)
     if len(shown) < len(runs):
         below += f"\nonly those that run, or do not go on, are shown; json=true has all {len(runs)}"
+    below += "".join(f"\n{name(run)}: {at.error}" for run, at in shown if at.error and at.state != "no data")
     rows = [_status_row(run, at) for run, at in shown]
     for row in rows if not any(row["used"] for row in rows) else ():
         del row["used"]
@@ -127,14 +135,14 @@ def _status_row(run: PlannedRun, at: RunStatus) -> dict[str, str]:
         "cells": cells(run) + (f" seed {run.config.seed}" if run.config.seed else ""),
         "state": at.state,
         "step": "" if not at.steps else f"{at.step:,} of {at.steps:,}",
-        "epoch": "" if at.epoch is None else f"{at.epoch:g}",
+        "%": "" if not at.steps else f"{100 * at.step // at.steps}",
         "images/s": "" if at.images_per_second is None else f"{at.images_per_second:,.0f}",
-        "top-1": "" if at.top1 is None else f"{at.top1:.2f}",
         "left": clock(at.seconds_left) if at.seconds_left else "",
+        "top-1": "" if at.top1 is None else f"{at.top1:.2f}",
+        "epoch": "" if at.epoch is None else f"{at.epoch:g}",
         "attempts": str(at.attempts or ""),
         "used": _used(at.usage),
-        "": at.where,
-        "last error": "" if at.state == "no data" else at.error,
+        "where": at.where,
     }
 
 
@@ -146,8 +154,27 @@ def _used(usage: Usage | None) -> str:
     return time + (f", {usage.memory_gb:.3g} GB" if usage.memory_gb else "")
 
 
+def left_of_all(found: Sequence[RunStatus], waiting: int = 0) -> float | None:
+    """Seconds until all are done, with as many at work as now; None while that cannot be told."""
+    waiting += sum(at.state in ("pending", "missing") for at in found)
+    paces = [
+        (at.seconds_left, at.step / at.steps)
+        for at in found
+        if at.state == "running" and at.seconds_left is not None and at.steps and at.step < at.steps
+    ]
+    if not paces:
+        return None
+    left, whole = sum(left for left, _ in paces), fmean(left / (1 - share) for left, share in paces)
+    return max((left + waiting * whole) / len(paces), *(left for left, _ in paces))
+
+
+def _of_all(found: Sequence[RunStatus], waiting: int = 0) -> str:
+    left = left_of_all(found, waiting)
+    return "" if left is None else f"; about {clock(left)} left of all"
+
+
 def _table(rows: Sequence[dict[str, str]], below: str) -> Table:
-    return list(rows[0]) if rows else [], [list(row.values()) for row in rows], below
+    return list(rows[0]) if rows else [], [list(row.values()) for row in rows], below, SPARE
 
 
 def summary(found: Sequence[RunStatus]) -> str:
@@ -199,7 +226,7 @@ def size(value: int) -> str:
 @contextmanager
 def watched(runs: Sequence[PlannedRun], seconds: float) -> Iterator[tuple[Tell, Show]]:
     """Two functions that show events and progress; without a terminal, lines come every `seconds`."""
-    with live_table() if sys.stderr.isatty() else nullcontext() as screen:
+    with live_table() if can_redraw(sys.stderr) else nullcontext() as screen:
         shown = time.monotonic()
 
         def tell(text: str) -> None:
@@ -216,13 +243,15 @@ def watched(runs: Sequence[PlannedRun], seconds: float) -> Iterator[tuple[Tell, 
             going_on = [run for run in runs if run.id in work.active or run.id in work.elsewhere]
             found = [dataclasses.replace(status_of(run), state="running", error="") for run in going_on]
             rows = [_status_row(run, at) for run, at in zip(going_on, found, strict=True)]
+            below = _counts(runs, work)
+            below += _of_all(found, len(runs) - len(work.done) - len(work.failed) - len(found))
             if screen:
-                screen.draw(*_table(rows, _counts(runs, work)))
+                screen.draw(*_table(rows, below))
             else:
                 for run, row in zip(going_on, rows, strict=True):
                     words = (text.format(row[key]) for key, text in WORDS.items() if row[key])
                     tell(f"{name(run)}: {', '.join(words) or 'starting'}")
-                tell(_counts(runs, work))
+                tell(below)
 
         yield tell, show
 

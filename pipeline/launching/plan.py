@@ -19,6 +19,7 @@ class RequestedRun:
     ablation: str = ""  # "" for a run that belongs to no table
     cell: str = ""
     origin: RunConfig | None = None
+    until_decided: bool = False  # its seed is added after a look at the results of others
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,8 @@ def planned(requests: Iterable[RequestedRun]) -> list[PlannedRun]:
         parent = None
         if request.origin is not None:
             parent = _add(found, _identified(request.origin))
-        config = dataclasses.replace(request.config, about=About(request.ablation, request.cell))
+        about = About(request.ablation, request.cell, request.until_decided)
+        config = dataclasses.replace(request.config, about=about)
         label = (f"{request.ablation}/{request.cell}",) if request.ablation else ()
         _add(found, _identified(config, label, parent))
     return list(found.values())

@@ -8,20 +8,31 @@ as its multiply-adds at a share of the device's peak, and the traffic of a TNT's
 import dataclasses
 import hashlib
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from importlib.util import find_spec
 from typing import Any
 
 from pipeline.config import composition
+from pipeline.config.birth import of_others
 from pipeline.config.identity import science
+from pipeline.config.own import kind_of
 from pipeline.config.run import RunConfig
-from pipeline.config.science import ModelConfig, TimmConfig
+from pipeline.config.science import ModelConfig, network_kind
+from pipeline.config.typed import build
+from pipeline.errors import UserError, command
+from pipeline.files import PACKAGE
 from pipeline.processes.device import cores, gpus, processor
 from pipeline.runs.records import Record
 from tnt.complexity.formulas import eq18_params, model_macs
-from tnt.config import TNTConfig
+from tnt.complexity.pyramid import pyramid_params
+from tnt.config import PYRAMID, PyramidConfig, TNTConfig
+from tnt.own.files import is_own
 
 # Of data sheets, by a part of the device's name: dense bf16 (V100: fp16) TFLOP/s, and its memory's TB/s.
 GPUS = {
@@ -51,6 +62,10 @@ CORE = 20e9
 TOLD, MEASURED, SCALED, ESTIMATED, ASSUMED, ON_CORES = 1.0, 1.25, 1.5, 2.0, 4.0, 4.0
 LAYOUT = ("kernels", "micro_batch", "compile", "grad_checkpointing", "deterministic")
 NEUTRAL = ("name", "drop_path", "classes")  # of a network: they change its speed little or not
+
+
+class NotCounted(UserError):
+    """A network cannot be made here, so its size is not known."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +112,10 @@ def rate(config: RunConfig, device: str, known: Sequence[Measurement], told: flo
         if bare(one.model) == bare(model) and one.layout in (None, layout(config)):
             return Rate(one.images_per_second, MEASURED, f"measured by {one.source}")
     for one in comparable:
-        times = [_seconds(each, config, one.device)[0] for each in (one.model, model)]
+        try:
+            times = [_seconds(each, config, one.device)[0] for each in (one.model, model)]
+        except NotCounted:
+            continue
         return Rate(one.images_per_second * times[0] / times[1], SCALED, f"measured by {one.source}, scaled")
     seconds, factor, basis = _seconds(model, config, device)
     return Rate(1 / seconds, factor, f"estimated: {basis}", known=False)
@@ -105,9 +123,11 @@ def rate(config: RunConfig, device: str, known: Sequence[Measurement], told: flo
 
 def size(model: dict[str, Any]) -> tuple[int, int]:
     """Parameters of a network, and the multiply-adds of one image."""
-    network = _tnt(model)
+    network = _ours(model)
     if network is None:
         return _counted(model)
+    if isinstance(network, PyramidConfig):
+        return pyramid_params(network), model_macs(network)
     n, m, c, d = network.patches, network.words, network.c, network.patch_dim
     params = network.depth * eq18_params(m, c, d) + (m * c + network.classes + n + 1) * d
     return params, model_macs(network)
@@ -115,7 +135,7 @@ def size(model: dict[str, Any]) -> tuple[int, int]:
 
 def bare(model: dict[str, Any]) -> dict[str, Any]:
     """Without its name where that is a variant's: two variants may be the same network."""
-    left_out = NEUTRAL if "depth" in model else NEUTRAL[1:]
+    left_out = NEUTRAL[1:] if of_others(str(model.get("name", ""))) else NEUTRAL
     return {name: value for name, value in model.items() if name not in left_out}
 
 
@@ -131,14 +151,14 @@ def local_device(config: RunConfig) -> str:
 
 def _seconds(model: dict[str, Any], config: RunConfig, device: str) -> tuple[float, float, str]:
     """Of one image in training, by the estimate; the factor that it may be off, and what it is taken from."""
-    network, (_, macs) = _tnt(model), size(model)
+    network, (_, macs) = _ours(model), size(model)
     if is_cpu(device):
         threads = config.engine.threads or cores()
         basis = f"{CORE / 1e9:g} G multiply-adds/s on each of {threads} cores"
         return TRAINING * macs / (CORE * threads), ON_CORES, basis
     name = next((name for name in GPUS if name in device), UNKNOWN_GPU)
     flops, memory = GPUS[name]
-    words = network.depth * network.patches * network.words * network.c if network else 0
+    words = _values_of_words(network) if network else 0
     seconds = TRAINING * 2 * macs / (SHARE * flops * 1e12) + WORD_BYTES * words / (memory * 1e12)
     seconds *= 1 if config.precision == "bf16" else 2
     sure = name in device
@@ -146,27 +166,66 @@ def _seconds(model: dict[str, Any], config: RunConfig, device: str) -> tuple[flo
     return seconds, ESTIMATED if sure else ASSUMED, basis
 
 
-def _tnt(model: dict[str, Any]) -> TNTConfig | None:
+def _ours(model: dict[str, Any]) -> TNTConfig | PyramidConfig | None:
     """Also of a record of other code, which may lack a field, or have one more."""
-    known = {field.name for field in dataclasses.fields(TNTConfig)} & model.keys()
-    return TNTConfig(**{name: model[name] for name in known}) if "depth" in model else None
+    if of_others(str(model.get("name", ""))):
+        return None
+    kind = PyramidConfig if model.get("form") == PYRAMID else TNTConfig
+    known = {field.name for field in dataclasses.fields(kind)} & model.keys()
+    return kind(**{name: model[name] for name in known})
+
+
+def _values_of_words(network: TNTConfig | PyramidConfig) -> int:
+    """Of all words of an image, in all blocks that have an inner transformer."""
+    if isinstance(network, PyramidConfig):
+        return sum(each.with_words * each.edge**2 * network.words * each.c for each in network.stages)
+    return network.depth * network.patches * network.words * network.c
 
 
 def _counted(model: dict[str, Any]) -> tuple[int, int]:
-    """Of a network of timm's. It must be made to be counted, which loads torch; so the counts are kept."""
-    network = ModelConfig(model["name"], TimmConfig(model["image_size"], model["classes"]))
+    """Of a network of others. It must be made to be counted, by a process that loads torch for it; the counts
+    are kept.
+    """
+    name, settings = model["name"], {key: model[key] for key in model if key not in ("name", "source")}
+    if is_own(name) and _source(name) != model["source"]:
+        raise NotCounted(f"the file of {name} is not that which the run was made with")
 
     def count() -> dict[str, int]:
-        import torch
+        if find_spec("torch") is None:
+            raise NotCounted(f"{name} cannot be counted without torch; action=calibrate measures its speed")
+        path = os.pathsep.join([str(PACKAGE.parent), os.environ.get("PYTHONPATH", "")])
+        command = [sys.executable, "-m", __name__, json.dumps({"name": name} | settings)]
+        done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": path})
+        if done.returncode:
+            raise UserError(done.stderr.strip().splitlines()[-1].removeprefix("error: "))
+        counted: dict[str, int] = json.loads(done.stdout)
+        return counted
 
-        from pipeline.training import models
-        from tnt.complexity.count import count_macs
-
-        with torch.device("meta"):
-            made = models.create(network)
-        macs = count_macs(made, 3, network.network.image_size).matrix
-        return {"params": models.count_parameters(made), "macs": macs}
-
-    key = json.dumps([version("timm"), dataclasses.asdict(network)])
+    key = json.dumps([version("timm"), model | {"drop_path": 0.0}], sort_keys=True)
     found = composition.kept(f"size-{hashlib.sha256(key.encode()).hexdigest()[:32]}", count)
     return found["params"], found["macs"]
+
+
+def _source(name: str) -> str:
+    """The hash of a network of the user's own, as its files are now."""
+    try:
+        return kind_of(name).source
+    except UserError as error:
+        raise NotCounted(str(error)) from error
+
+
+def main(argv: Sequence[str]) -> int:
+    """Count the network whose settings are given, and print what was found."""
+    from pipeline.training import models
+
+    settings = json.loads(argv[0])
+    name = settings.pop("name")
+    params, macs, _ = models.count(
+        ModelConfig(name, build(network_kind({"name": name, **settings}), settings, "model"))
+    )
+    print(json.dumps({"params": params, "macs": macs}))
+    return 0
+
+
+if __name__ == "__main__":
+    command(main)

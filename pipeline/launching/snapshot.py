@@ -10,10 +10,12 @@ import os
 import secrets
 import shutil
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from pipeline.errors import WorkFailed
 from pipeline.runs.provenance import ROOT, SNAPSHOT, UNKNOWN, code, difference
+from tnt.own.files import OwnNetwork
 
 FOLDER = ".code"
 ROOMS = ("tnt", "pipeline", "ablations")  # what a run imports, or is started by
@@ -22,8 +24,8 @@ DIFFERENCE = "diff.patch"
 LARGEST = 8 << 20  # bytes; a larger file is not code
 
 
-def take(runs: Path, root: Path = ROOT) -> Path:
-    """Copy the code; the directory, which is the same for the same code."""
+def take(runs: Path, root: Path = ROOT, own: Iterable[OwnNetwork] = ()) -> Path:
+    """Copy the code, and networks of one's own; the directory, which is the same for the same code."""
     if (root / SNAPSHOT).exists():
         return root  # this code runs from such a copy
     about, patch = code(root), difference(root)
@@ -33,6 +35,7 @@ def take(runs: Path, root: Path = ROOT) -> Path:
             file=sys.stderr,
         )
     contents = {path: (root / path).read_bytes() for path in files(root)}
+    contents |= {path: (each.folder / path).read_bytes() for each in own for path in each.files}
     said = {"commit": about.commit, "dirty": about.dirty}
     digest = hashlib.sha256(json.dumps(said).encode() + patch)
     for path, content in sorted(contents.items()):

@@ -51,6 +51,7 @@ class RunStatus:
     images_per_second: float | None = None
     top1: float | None = None  # percent; the last measured, of what counts
     seconds_left: float | None = None
+    device_hours: float | None = None  # that it took, of one that is done
     attempts: int = 0
     where: str = ""  # who holds it, or its job; of one that is done, where and when
     error: str = ""  # the last one, of a run that is not done
@@ -134,6 +135,7 @@ def _finished(run: PlannedRun) -> RunStatus:
         images_per_second=record.images_per_second,
         top1=record.best.top1,
         seconds_left=0.0,
+        device_hours=record.device_hours,
         attempts=record.attempts,
         usage=record.usage,
         where=f"{', '.join(record.hosts)}, {record.ended[:10]}",

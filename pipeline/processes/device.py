@@ -1,5 +1,6 @@
 """What a run computes on, as a login node can tell it: without torch, and without a GPU of its own."""
 
+import ctypes
 import functools
 import os
 import platform
@@ -14,6 +15,10 @@ from pipeline.processes.place import Place
 
 if TYPE_CHECKING:
     import torch
+
+# glibc's mallopt: what is freed goes back to the kernel, page by page, only beyond these bytes.
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, MOST_MMAP = -1, -3, 32 << 20
+ALL = (1 << 31) - 1
 
 
 def gpus() -> list[str]:
@@ -57,6 +62,7 @@ def find_device(name: str, place: Place, threads: int = 0, deterministic: bool =
         torch.backends.cudnn.benchmark = False
     if threads:
         torch.set_num_threads(threads)
+    keep_memory(ALL)
     if name not in ("auto", "cpu", "cuda"):
         raise UserError(f"device is {name!r}; it must be auto, cpu or cuda")
     if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
@@ -65,6 +71,15 @@ def find_device(name: str, place: Place, threads: int = 0, deterministic: bool =
         raise UserError("device is cuda, but torch sees no GPU here; device=auto takes what there is")
     # Where the scheduler shows each task only its own GPU, that one has index 0.
     return torch.device("cuda", place.local_rank % torch.cuda.device_count())
+
+
+def keep_memory(most: int) -> None:
+    """Keep so many freed bytes for the next use: asking the kernel for their pages each time costs a tenth of
+    a view, and a fifth of a step on a CPU (benchmarks/LOG.md)."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):  # glibc's; other C libraries have rules of their own
+        libc.mallopt(M_TRIM_THRESHOLD, most)
+        libc.mallopt(M_MMAP_THRESHOLD, MOST_MMAP)
 
 
 def device_name(device: "torch.device") -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 from pipeline.errors import UserError
 from pipeline.processes import scheduler
+from tnt.untrusted.reading import MOST_OPTION, whole_number
 
 # Below the range from which the kernel deals out ports of outgoing connections (32768 on Linux).
 PORTS = range(20000, 32000)
@@ -75,7 +76,7 @@ def _slurm(env: Mapping[str, str]) -> Place:
         world,
         _number(env, "SLURM_LOCALID"),
         env.get("MASTER_ADDR") or _reachable(first_node(nodes), env.get("SLURM_LAUNCH_NODE_IPADDR", "")),
-        int(env.get("MASTER_PORT", "0")) or _port(f"{env['SLURM_JOB_ID']}.{env['SLURM_STEP_ID']}.{restarts}"),
+        _number(env, "MASTER_PORT", "0") or _port(f"{env['SLURM_JOB_ID']}.{env['SLURM_STEP_ID']}.{restarts}"),
         **_job(env),
     )
 
@@ -90,19 +91,23 @@ def _job(env: Mapping[str, str]) -> dict[str, Any]:
         "job": job,
         "job_name": env.get("SLURM_JOB_NAME", ""),
         "cluster": env.get("SLURM_CLUSTER_NAME", ""),
-        "restarts": int(env.get("SLURM_RESTART_COUNT", "0")),
-        "sharing": int(env.get(SUPERVISED, "1")),
+        "restarts": _number(env, "SLURM_RESTART_COUNT", "0"),
+        "sharing": _number(env, SUPERVISED, "1"),
         "supervised": SUPERVISED in env,
     }
 
 
-def _number(env: Mapping[str, str], name: str) -> int:
-    try:
-        return int(env[name])
-    except (KeyError, ValueError):
-        raise UserError(
-            f"{name} is {env.get(name)!r} in the environment; it must be a whole number"
-        ) from None
+def cores_of_process(environ: Mapping[str, str] | None = None) -> int:
+    """What Slurm gave this task, or all that may be used here; of it this process's part under torchrun."""
+    env = os.environ if environ is None else environ
+    here = len(os.sched_getaffinity(0))
+    given = _number(env, "SLURM_CPUS_PER_TASK") if "SLURM_CPUS_PER_TASK" in env else here
+    beside = _number(env, "LOCAL_WORLD_SIZE") if "LOCAL_WORLD_SIZE" in env else 1
+    return max(1, min(here, given) // max(1, beside))
+
+
+def _number(env: Mapping[str, str], name: str, without: str = "") -> int:
+    return whole_number(env.get(name, without), 0, MOST_OPTION, f"{name} in the environment")
 
 
 def _port(name: str) -> int:

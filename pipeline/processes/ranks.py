@@ -106,6 +106,19 @@ class Ranks:
 
         return read
 
+    def average(self, tensors: Sequence["Tensor"]) -> None:
+        """Each becomes its mean over the ranks, by the network of the gradients; all are of one kind."""
+        if self.world == 1 or not tensors:
+            return
+        import torch
+        import torch.distributed as dist
+
+        flat = torch.cat([tensor.flatten() for tensor in tensors])
+        dist.all_reduce(flat)
+        sizes = [tensor.numel() for tensor in tensors]
+        for tensor, mean in zip(tensors, (flat / self.world).split(sizes), strict=True):
+            tensor.copy_(mean.view_as(tensor))
+
     def wait_at_most(self, seconds: float) -> None:
         """From here on, a collective of any process group that takes longer is an error."""
         if self.world > 1:

@@ -214,7 +214,7 @@ def published(root: Path) -> Iterator[tuple[int, Path]]:
     """(step, directory) of every published checkpoint, verified or not, in no order."""
     for path in root.iterdir() if root.is_dir() else ():
         if match := STEP.fullmatch(path.name):
-            yield int(match[1]), path
+            yield int(match[1]), path  # type: ignore[text-number]
 
 
 def commits(root: Path) -> list[dict[str, Any]]:

@@ -109,6 +109,7 @@ class Record:
         None  # its loss and gradient norm; None: not kept by earlier code
     )
     usage: Usage | None = None  # None: not kept by earlier code
+    until_decided: bool = False  # asked for after a look at the results: the judge must know
     right: str = ""  # for which images the exported weights were right: `answers.from_text`
 
     def __post_init__(self) -> None:

@@ -22,9 +22,6 @@ from pipeline.runs.records import Measures, Record, RunLayout
 from pipeline.runs.usage import usage
 from pipeline.training import models
 from pipeline.training.trainer import Trainer, TrainingState
-from tnt.complexity.count import count_macs
-from tnt.complexity.formulas import model_macs
-from tnt.config import TNTConfig
 
 DRIVER = Path("/proc/driver/nvidia/version")
 
@@ -56,6 +53,7 @@ def complete(
     answers_path = answers.path_of(config.paths.records, id)
     if not records.exists(config.paths.records, id):
         answers.publish(answered, answers_path)
+    params, macs, uncounted = models.count(config.model)
     took, starts, made_by = spent(directory), attempts.attempts(directory), code()
     record = Record(
         id=id,
@@ -65,14 +63,15 @@ def complete(
         seed=config.seed,
         ablation=config.about.ablation,
         cell=config.about.cell,
+        until_decided=config.about.until_decided,
         raw=measured["raw"],
         ema=measured.get("ema"),
         raw_fp32=measured.get("raw_fp32"),
         ema_fp32=measured.get("ema_fp32"),
         exported=kind,
         weights_sha256=sha256(path),
-        params=_params(config),
-        macs=_macs(config),
+        params=params,
+        macs=None if uncounted else macs,
         steps=state.step,
         images_per_second=round(took.images_per_second, 2),
         device_hours=round(took.device_hours, 5),
@@ -119,21 +118,6 @@ def run_layout(trainer: Trainer) -> RunLayout:
         cudnn=str(torch.backends.cudnn.version()) if on_gpu else "",
         packages=packages_hash(),
     )
-
-
-def _params(config: RunConfig) -> int:
-    with torch.device("meta"):
-        return models.count_parameters(models.create(config.model))
-
-
-def _macs(config: RunConfig) -> int | None:
-    network = config.model.network
-    if isinstance(network, TNTConfig):
-        return model_macs(network)
-    with torch.device("meta"):
-        model = models.create(config.model)
-    count = count_macs(model, 3, network.image_size)
-    return None if count.uncounted else count.matrix
 
 
 def _utc(seconds: float) -> str:

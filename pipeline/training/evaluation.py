@@ -18,6 +18,7 @@ from pipeline.data.loading.loader import EvaluationLoader
 from pipeline.processes.ranks import Ranks
 from pipeline.runs.answers import NOT_COUNTED, TOP, row_type
 from pipeline.runs.records import Measures
+from tnt.own.network import told
 
 Network = Callable[[Tensor], Tensor]
 NAMED = 40  # more classes than these have no room for names
@@ -60,7 +61,7 @@ def measure(
         images = finish_evaluation(batch.images, augmentation, device)
         samples.append(batch.sample)
         for name, network in networks.items():
-            with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            with told(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
                 logits = network(images)
             rows[name].append(_answered(logits.float().cpu(), right))
     mine = {name: np.concatenate(parts) for name, parts in rows.items()}

@@ -1,4 +1,4 @@
-"""The network that a config names, ours or timm's, behind one interface, and its weights in files.
+"""The network that a config names, ours, timm's or the user's, behind one interface; its weights in files.
 
 Every network made here takes images, and in training keys that decide which paths each of them drops; it
 gives logits, and has `set_grad_checkpointing(enable)`.
@@ -6,6 +6,7 @@ gives logits, and has `set_grad_checkpointing(enable)`.
 
 import dataclasses
 import difflib
+import inspect
 import json
 import sys
 from collections.abc import Callable, Mapping
@@ -17,23 +18,32 @@ from torch import Tensor, nn
 
 import tnt.weights
 from pipeline.config.identity import is_run_id
+from pipeline.config.own import OwnConfig
 from pipeline.config.run import RunConfig
-from pipeline.config.science import ModelConfig
+from pipeline.config.science import ModelConfig, TimmConfig
 from pipeline.data.augmentation.settings import Augmentation
 from pipeline.errors import UserError, WorkFailed
 from pipeline.files import publish_bytes
 from pipeline.runs.directory import WEIGHTS, WEIGHTS_CONFIG
 from pipeline.training.drop_path import key_drop_paths
-from tnt.config import TNTConfig
+from tnt.complexity.count import count_macs
+from tnt.complexity.formulas import model_macs
+from tnt.config import PyramidConfig, TNTConfig
 from tnt.model import TNT
+from tnt.own import network as own
+from tnt.pyramid.model import PyramidTNT
 from tnt.weights.tensors import read_tensors, write_tensors
 
 
 def create(model: ModelConfig) -> nn.Module:
     """The network with random weights, from torch's global generator."""
-    if isinstance(model.network, TNTConfig):
-        return TNT(model.network)
-    return key_drop_paths(_create_timm(model))
+    if isinstance(model.network, TNTConfig | PyramidConfig):
+        return tnt.weights.network(model.network)
+    if isinstance(model.network, TimmConfig):
+        return key_drop_paths(_create_timm(model))
+    network = own.make(model.name, dataclasses.asdict(model.network))
+    takes_keys = "path_keys" in inspect.signature(network.forward).parameters
+    return network if takes_keys else key_drop_paths(network)
 
 
 def initialise(model: nn.Module, config: RunConfig) -> str:
@@ -52,9 +62,9 @@ def load(model: nn.Module, path: Path, *, new_head: bool = True) -> str:
     refused with `new_head=False`.
     """
     try:
-        if isinstance(model, TNT):
-            return _load_tnt(model, path, new_head)
-        return _load_timm(model, path, new_head)
+        if isinstance(model, TNT | PyramidTNT):
+            return _load_ours(model, path, new_head)
+        return _load_by_name(model, path, new_head)
     except UserError:
         raise
     except (ValueError, OSError) as error:
@@ -66,16 +76,19 @@ def export(
 ) -> Path:
     """`model.safetensors` and `config.json`: a TNT for `tnt.create_model`, timm's in timm's own form."""
     path = directory / WEIGHTS
-    timm_name = config.model.timm_name
-    if isinstance(config.model.network, TNTConfig):
-        network = TNT(config.model.network)
+    timm_name, settings = config.model.timm_name, config.model.network
+    described: dict[str, Any] = {"network": dataclasses.asdict(settings)}
+    if isinstance(settings, TNTConfig | PyramidConfig):
+        network = tnt.weights.network(settings)
         network.load_state_dict(state)
         tnt.weights.save(network, path)
-        described: dict[str, Any] = {"network": dataclasses.asdict(config.model.network)}
     else:
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
         write_tensors(tensors, {"format": "pt"}, path)
-        described = {"num_classes": config.model.network.classes}
+    if isinstance(settings, TimmConfig):
+        described = {"num_classes": settings.classes}
+    elif isinstance(settings, OwnConfig):
+        described["source"] = settings.source
     content = {
         "architecture": timm_name or config.model.name,
         **described,
@@ -109,11 +122,11 @@ def _preprocessing(aug: Augmentation, classes: int) -> dict[str, Any]:
     }
 
 
-def _load_tnt(model: TNT, path: Path, new_head: bool) -> str:
+def _load_ours(model: TNT | PyramidTNT, path: Path, new_head: bool) -> str:
     held = tnt.weights.read(path).config
     new_head = new_head and held.classes != model.config.classes
     weights = tnt.weights.load(model, path, new_head=new_head)
-    resized = held.image_size != model.config.image_size and model.config.patch_position
+    resized = held.image_size != model.config.image_size and getattr(model.config, "patch_position", True)
     return _said(
         path, f"{weights.format} format", new_head, f"positions {held.image_size} → {model.config.image_size}"
         if resized else "",
@@ -148,13 +161,14 @@ def _create_timm(model: ModelConfig) -> nn.Module:
         ) from error
 
 
-def _load_timm(model: nn.Module, path: Path, new_head: bool) -> str:
+def _load_by_name(model: nn.Module, path: Path, new_head: bool) -> str:
+    """Into a network of timm's, or the user's own, whose last layer is `head` if it is to have new ones."""
     state, _ = read_tensors(path, ema=True)
     adapt = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
     if adapt is not None:
         state = cast("Callable[..., dict[str, Tensor]]", adapt)(state, model)
     own = model.state_dict()
-    classifier = cast("dict[str, Any]", model.default_cfg).get("classifier", ())
+    classifier = cast("dict[str, Any]", getattr(model, "default_cfg", {})).get("classifier", "head")
     heads = (classifier,) if isinstance(classifier, str) else tuple(classifier)
     fresh = {
         name
@@ -171,7 +185,19 @@ def _load_timm(model: nn.Module, path: Path, new_head: bool) -> str:
     except RuntimeError as error:
         lines = [line.strip() for line in str(error).splitlines()[1:3]]
         raise UserError(f"{path} does not fit {type(model).__name__}: {' '.join(lines)}") from error
-    return _said(path, "timm format", bool(fresh), "")
+    return _said(path, "its own names", bool(fresh), "")
+
+
+def count(model: ModelConfig) -> tuple[int, int, tuple[str, ...]]:
+    """Its parameters, the multiply-adds of an image, and the operators whose cost nobody counted."""
+    if isinstance(model.network, TNTConfig):
+        with torch.device("meta"):
+            return count_parameters(create(model)), model_macs(model.network), ()
+    # A network of one's own may compute with its weights while it is made.
+    with torch.device("cpu" if isinstance(model.network, OwnConfig) else "meta"):
+        network = create(model)
+    found = count_macs(network, 3, model.network.image_size)
+    return count_parameters(network), found.matrix, found.uncounted
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -175,7 +175,7 @@ class Trainer(ExitStack):
         may_pause = self.loader.resumes_within_epoch or self.at_end_of_epoch()
         flags = may_pause and bool(interrupt), may_pause and self._minutes_are_over(), self.loader.fresh > 0
         numbers = send(self.ranks, losses, norm, *flags)
-        self._sent = Sent(step, parts, losses, self.engine.buffers() if self.ema else {}, numbers)
+        self._sent = Sent(step, parts, losses, self.engine.buffers(), numbers)
 
         saves = before.asked_to_end or before.due
         line = (step + 1) % self.config.logging.every == 0 or step + 1 in (1, self.steps)

@@ -232,8 +232,8 @@ def test_shards_keep_their_labels(saved, tmp_path, capsys):
     [
         (["PHOTOS", "OUT.txt"], "give a name that ends in .npz or .safetensors"),
         (["PHOTOS", "NOWHERE/f.npz"], "no folder"),
-        (["PHOTOS", "OUT.npz", "--depths", "4"], "depth 4 must lie in 0 (stem) to 3"),
-        (["PHOTOS", "OUT.npz", "--depths", "first"], "give block numbers"),
+        (["PHOTOS", "OUT.npz", "--depths", "4"], "--depths: '4' is no number from 0 to 3"),
+        (["PHOTOS", "OUT.npz", "--depths", "first"], "'first' is no number from 0 to 3"),
         (
             ["PHOTOS", "OUT.npz", "--kinds", "heads"],
             "unknown kind of feature heads; valid: class, patches, words",

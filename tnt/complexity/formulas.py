@@ -4,7 +4,8 @@
 c wide, MLP ratio r.
 """
 
-from tnt.config import TNTConfig
+from tnt.complexity.pyramid import pyramid_macs
+from tnt.config import PyramidConfig, TNTConfig
 
 
 def eq14_flops(n: int, d: int, d_k: int, d_v: int, r: float) -> float:
@@ -32,11 +33,13 @@ def eq18_params(m: int, c: int, d: int) -> int:
     return 12 * c * c + m * c * d + 12 * d * d
 
 
-def model_macs(config: TNTConfig) -> int:
+def model_macs(config: TNTConfig | PyramidConfig) -> int:
     """The whole network, matrix products and convolution, exactly: what Eq. 17 leaves out is added.
 
     That is the stem, the first projection, the class token's row in the outer block, SE and the head.
     """
+    if isinstance(config, PyramidConfig):
+        return pyramid_macs(config)
     n, m, c, d, r = config.patches, config.words, config.c, config.patch_dim, config.mlp_ratio
     stem = n * m * c * 7 * 7 * config.channels + n * m * c * d
     inner = n * eq14_flops(m, c, c, c, r)

@@ -1,10 +1,13 @@
-"""The networks whose size the paper prints (arXiv 2103.00112v1), and the figures that it prints for them."""
+"""The networks whose size the paper prints (arXiv 2103.00112v1), and the figures that it prints for them.
+
+Table "pyramid" is of the authors' next paper (arXiv 2201.00978), by the README of their code.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tnt.config import TNTConfig, get_config
+from tnt.config import PyramidConfig, TNTConfig, get_config
 
 
 @dataclass(frozen=True)
@@ -13,7 +16,7 @@ class Row:
 
     table: str
     name: str
-    config: TNTConfig
+    config: TNTConfig | PyramidConfig
     params: float | None = None  # millions
     flops: float | None = None  # billions; the paper's FLOPs are multiply-adds
 
@@ -51,6 +54,10 @@ ROWS = (
     Row("7", "p′=8", get_config("tnt_s", word_edge=8), 25.1, 6.0),
     Row("8", "TNT-S↑384", get_config("tnt_s", image_size=384), 23.8),
     Row("8", "TNT-B↑384", get_config("tnt_b", image_size=384), 65.6),
+    Row("pyramid", "PyramidTNT-Ti", get_config("pyramid_tnt_ti"), 10.6, 0.6),
+    Row("pyramid", "PyramidTNT-S", get_config("pyramid_tnt_s"), 32.0, 3.3),
+    Row("pyramid", "PyramidTNT-M", get_config("pyramid_tnt_m"), 85.0, 8.2),
+    Row("pyramid", "PyramidTNT-B", get_config("pyramid_tnt_b"), 157.0, 16.0),
 )
 
 BASELINES = (

@@ -8,7 +8,6 @@ c wide, MLP ratio r.
 
 from __future__ import annotations
 
-import argparse
 import functools
 import json
 import sys
@@ -20,23 +19,25 @@ from tnt.complexity.count import Count, count_macs, quiet_tracer
 from tnt.complexity.formulas import eq15_flops, eq16_params, eq17_flops, eq18_params, model_macs
 from tnt.complexity.paper import BASELINES, ROWS, Baseline, Row
 from tnt.config import TNTConfig, get_config
-from tnt.model import TNT
+from tnt.untrusted.arguments import Parser
+from tnt.weights.networks import Config, network
 
+NORMS = ("layer_norm", "batch_norm")
 UNNAMED_GAP = 0.005  # between formula and count: more than this share of the count is an error
 
 
 @dataclass(frozen=True)
 class TNTSize:
-    """A TNT's size by formula and as counted."""
+    """A TNT's or PyramidTNT's size by formula and as counted."""
 
     table: str
     name: str
-    eq17: int  # depth × Eq. 17
+    eq17: int | None  # depth × Eq. 17, which has no pyramids
     formula: int
     counted: int  # matrix products and convolution, by fvcore
-    normalised: int  # what fvcore adds for LayerNorm
+    normalised: int  # what fvcore adds for norms
     params: int
-    params_official: int  # with the frozen tensor that the official file registers and never reads
+    params_official: int | None  # with the frozen tensor that the official file registers and never reads
     paper_params: float | None
     paper_flops: float | None
     faults: tuple[str, ...]
@@ -44,17 +45,20 @@ class TNTSize:
 
 def size_of(row: Row) -> TNTSize:
     config = row.config
-    params, count = _count_tnt(config)
-    formula = model_macs(config)
+    params, count = _count(config)
+    formula, eq17, frozen = model_macs(config), None, None
+    if isinstance(config, TNTConfig):
+        eq17 = config.depth * eq17_flops(config.patches, config.words, config.c, config.patch_dim)
+        frozen = params + config.patches * config.patch_dim
     return TNTSize(
         table=row.table,
         name=row.name,
-        eq17=config.depth * eq17_flops(config.patches, config.words, config.c, config.patch_dim),
+        eq17=eq17,
         formula=formula,
         counted=count.matrix,
-        normalised=count.other.get("layer_norm", 0),
+        normalised=sum(count.other.get(norm, 0) for norm in NORMS),
         params=params,
-        params_official=params + config.patches * config.patch_dim,
+        params_official=frozen,
         paper_params=row.params,
         paper_flops=row.flops,
         faults=faults(formula, count),
@@ -62,8 +66,8 @@ def size_of(row: Row) -> TNTSize:
 
 
 def faults(formula: int, count: Count) -> tuple[str, ...]:
-    """Errors: an operator that was not counted, or a gap that LayerNorm does not explain."""
-    gap = count.total - count.other.get("layer_norm", 0) - formula
+    """Errors: an operator that was not counted, or a gap that norms do not explain."""
+    gap = count.total - sum(count.other.get(norm, 0) for norm in NORMS) - formula
     unnamed = (f"formula and count differ by {gap / 1e9:+.3f} G that nothing explains",)
     return _uncounted(count) + (unnamed if abs(gap) > UNNAMED_GAP * count.total else ())
 
@@ -99,15 +103,15 @@ def _count_timm(name: str, resolution: int) -> tuple[int, Count]:
 
 
 @functools.cache
-def _count_tnt(config: TNTConfig) -> tuple[int, Count]:
+def _count(config: Config) -> tuple[int, Count]:
     with torch.device("meta"):
-        model = TNT(config)
+        model = network(config)
     return _params(model), count_macs(model, config.channels, config.image_size)
 
 
-def params_of(config: TNTConfig) -> int:
+def params_of(config: Config) -> int:
     with torch.device("meta"):
-        return _params(TNT(config))
+        return _params(network(config))
 
 
 def _params(model: torch.nn.Module) -> int:
@@ -145,7 +149,7 @@ def explain_section_2_3() -> dict[str, float]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tnt.complexity", description=__doc__.splitlines()[0])
+    parser = Parser(prog="python -m tnt.complexity", description=__doc__.splitlines()[0])
     parser.add_argument("--json", action="store_true", help="for machines")
     options = parser.parse_args(arguments)
     try:

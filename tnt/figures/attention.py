@@ -20,6 +20,7 @@ def draw_attention(
     patch: tuple[int, int] | None,
     word: tuple[int, int],
     note: canvas.Note,
+    unit: str,
 ) -> Figure:
     """Left the patch in the image, its outer heads; right the word in the patch, its inner heads."""
     first = next(iter(by_depth.values()))
@@ -57,7 +58,7 @@ def draw_attention(
                 most = looked.max().item() * looked.numel()
                 canvas.below(axes, f"{most:.3g}×")
                 if head == 0:
-                    canvas.row_label(axes, f"block {depth}")
+                    canvas.row_label(axes, f"{unit} {depth}")
         x += heads * (cell + gap) + 0.3
     bar = (width - 2.6) / width, 0.42 / height, 1.3 / width, 0.1 / height
     canvas.scale_bar(figure, bar, canvas.HEAT_COLOURS, "0", "largest of each map")

@@ -14,9 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
-from tnt.features import patch_map, word_map
+from tnt.embed import patch_map, word_map
 from tnt.images import Item, centre, open_image, picture_of, to_tensor
 from tnt.model import TNT
+from tnt.pyramid.model import PyramidTNT
+from tnt.weights.networks import Network
 
 SAMPLE = "china.jpg"
 
@@ -48,12 +50,13 @@ def peer_model(checkpoint: Path | None, seed: int) -> nn.Module:
 
 @torch.inference_mode()
 def channel_maps(model: nn.Module, image: Tensor, depths: Sequence[int]) -> dict[int, Tensor]:
-    """depth → d, h, w: the patch embeddings after a block, at their places"""
-    if isinstance(model, TNT):
-        edge = model.config.patch_size
-        grid = image.shape[1] // edge, image.shape[2] // edge
+    """depth → d, h, w: the patch embeddings after a block, or a pyramid's stage, at their places"""
+    if isinstance(model, TNT | PyramidTNT):
         taken = model.forward_intermediates(image[None], depths)
-        return {depth: patch_map(found.patches, grid)[0] for depth, found in taken.items()}
+        return {
+            depth: patch_map(found.patches, model.grid(image[None], depth))[0]
+            for depth, found in taken.items()
+        }
     peer: Any = model
     maps = peer.forward_intermediates(
         image[None], indices=[depth - 1 for depth in depths], intermediates_only=True, output_fmt="NCHW"
@@ -62,12 +65,13 @@ def channel_maps(model: nn.Module, image: Tensor, depths: Sequence[int]) -> dict
 
 
 @torch.inference_mode()
-def averaged_words(model: TNT, image: Tensor, depths: Sequence[int]) -> dict[int, Tensor]:
+def averaged_words(model: Network, image: Tensor, depths: Sequence[int]) -> dict[int, Tensor]:
     """depth → h·q, w·q: the word embeddings at their places, averaged over channels (Figure 5)"""
-    edge = model.config.patch_size
-    grid = image.shape[1] // edge, image.shape[2] // edge
     taken = model.forward_intermediates(image[None], depths)
-    return {depth: word_map(found.words, grid)[0].mean(dim=0) for depth, found in taken.items()}
+    return {
+        depth: word_map(found.words, model.grid(image[None], depth))[0].mean(dim=0)
+        for depth, found in taken.items()
+    }
 
 
 class Plane(NamedTuple):
@@ -109,34 +113,46 @@ class AttentionMaps(NamedTuple):
 
 @torch.inference_mode()
 def attention_maps(
-    model: TNT, image: Tensor, depths: Sequence[int], patch: tuple[int, int] | None, word: tuple[int, int]
+    model: Network,
+    image: Tensor,
+    depths: Sequence[int],
+    patch: tuple[int, int] | None,
+    word: tuple[int, int],
 ) -> dict[int, AttentionMaps]:
-    """By depth, where a patch looks (None: the class token), and a word inside it (None: the central one)."""
+    """By depth, where a patch looks (None: the class token), and a word inside it (None: the central one).
+
+    Of a pyramid's stage the first block is taken, as it has words, and patches are those of the stage.
+    """
     config = model.config
-    h, w = image.shape[1] // config.patch_size, image.shape[2] // config.patch_size
     q = round(config.words**0.5)
-    _check_place("patch", patch, (h, w))
     _check_place("word", word, (q, q))
-    row, column = patch or (h // 2, w // 2)
-    query = 0 if patch is None else 1 + row * w + column
+    if isinstance(model, PyramidTNT) and (patch is None or len(depths) > 1):
+        what = "stages have other patches; give one by --depths" if patch else "no class token; give --patch"
+        raise ValueError(f"a PyramidTNT: {what}")
     found = {}
     for depth in depths:
         if not 1 <= depth <= config.depth:
             raise ValueError(f"depth {depth} has no attention; give 1 (first block) to {config.depth}")
-        block: Any = model.blocks[depth - 1]
-        with _input_of(block.inner.attn) as words, _input_of(block.outer.attn) as patches:
+        h, w = model.grid(image[None], depth)
+        _check_place("patch", patch, (h, w))
+        row, column = patch or (h // 2, w // 2)
+        place = row * w + column
+        of_pyramid = isinstance(model, PyramidTNT)
+        stages: Any = model.stages if of_pyramid else model.blocks
+        block = stages[depth - 1].blocks[0] if of_pyramid else stages[depth - 1]
+        with _inputs_of(block.inner.attn) as of_words, _inputs_of(block.outer.attn) as of_patches:
             model.forward_intermediates(image[None], [depth])
-        outer = block.outer.attn.weights(patches[0], query)[0, :, 1:].unflatten(1, (h, w))
-        of_patch = words[0][row * w + column][None]
-        inner = block.inner.attn.weights(of_patch, word[0] * q + word[1])[0].unflatten(1, (q, q))
-        found[depth] = AttentionMaps(outer, inner)
+        query = 0 if patch is None else place + (0 if of_pyramid else 1)
+        outer = block.outer.attn.weights(*of_patches[0], query)[0, :, -h * w :].unflatten(1, (h, w))
+        inner = block.inner.attn.weights(of_words[0][0][place][None], word[0] * q + word[1])[0]
+        found[depth] = AttentionMaps(outer, inner.unflatten(1, (q, q)))
     return found
 
 
 @contextmanager
-def _input_of(module: nn.Module) -> Iterator[list[Tensor]]:
-    seen: list[Tensor] = []
-    handle = module.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+def _inputs_of(module: nn.Module) -> Iterator[list[tuple[Any, ...]]]:
+    seen: list[tuple[Any, ...]] = []
+    handle = module.register_forward_pre_hook(lambda _, inputs: seen.append(inputs))
     try:
         yield seen
     finally:
@@ -151,11 +167,12 @@ def _check_place(what: str, place: tuple[int, int] | None, grid: tuple[int, int]
 
 
 def class_activation(
-    model: TNT, image: Tensor, labels: Sequence[int] | None = None, top: int = 3, depth: int | None = None
+    model: Network, image: Tensor, labels: Sequence[int] | None = None, top: int = 3, depth: int | None = None
 ) -> dict[int, tuple[float, Tensor]]:
     """label → its score and h, w: Grad-CAM on what enters a block's outer attention (the last block's).
 
-    After the last attention the class token no longer reads the patches. Without labels: the best `top`.
+    After the last attention the class token no longer reads the patches. Of a pyramid, on what leaves a
+    stage, normed, for the next stage or the head. Without labels: the best `top`.
     """
     config = model.config
     depth = depth or config.depth
@@ -165,8 +182,13 @@ def class_activation(
         )
     if labels is not None and not all(0 <= label < config.classes for label in labels):
         raise ValueError(f"labels {', '.join(map(str, labels))} must lie in 0 to {config.classes - 1}")
-    h, w = image.shape[1] // config.patch_size, image.shape[2] // config.patch_size
-    block: Any = model.blocks[depth - 1]
+    h, w = model.grid(image[None], depth)
+    stages: Any = model.stages if isinstance(model, PyramidTNT) else ()
+    blocks: Any = () if stages else model.blocks
+    if stages:
+        watched = model.norm if depth == len(stages) else stages[depth].merge_patches.norm
+    else:
+        watched = blocks[depth - 1].outer.norm1
     tokens: list[Tensor] = []
 
     def watch(_: nn.Module, inputs: Any, output: Tensor) -> Tensor:
@@ -174,7 +196,7 @@ def class_activation(
         return tokens[0]
 
     wanted = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    handle = block.outer.norm1.register_forward_hook(watch)
+    handle = watched.register_forward_hook(watch)
     try:
         for parameter in wanted:  # so that nothing before the watched layer is kept for a backward pass
             parameter.requires_grad_(False)
@@ -184,8 +206,8 @@ def class_activation(
         found = {}
         for label in scores.topk(min(top, config.classes)).indices.tolist() if labels is None else labels:
             (gradient,) = torch.autograd.grad(logits[label], tokens[0], retain_graph=True)
-            weights = gradient[0, 1:].mean(dim=0)  # d
-            activation = (tokens[0].detach()[0, 1:] @ weights).relu().unflatten(0, (h, w))
+            weights = gradient[0, -h * w :].mean(dim=0)  # d
+            activation = (tokens[0].detach()[0, -h * w :] @ weights).relu().unflatten(0, (h, w))
             found[label] = (scores[label].item(), activation)
     finally:
         handle.remove()

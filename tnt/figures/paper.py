@@ -24,8 +24,12 @@ def draw_figure_4(
     columns: int,
     seed: int,
     note: canvas.Note,
+    units: Mapping[str, str],
 ) -> Figure:
-    """(a) random channels by network and depth, (b) all channels of the last depth in one plane."""
+    """(a) random channels by network and depth, (b) all channels of the last depth in one plane.
+
+    `units`: what a network's depths count, blocks or stages.
+    """
     depths = list(next(iter(maps.values())))
     cell, gap, left, scatter = 0.47, 0.04, 2.3, 2.75  # inches
     rows = len(maps) * len(depths)
@@ -59,7 +63,7 @@ def draw_figure_4(
                 axes = axes_at(left + column * (cell + gap), y, cell, cell)
                 canvas.show_map(axes, channels[channel])
                 if column == 0:
-                    canvas.row_label(axes, f"block {depth}")
+                    canvas.row_label(axes, f"{units[name]} {depth}")
             y += cell + gap
         y += between
     bar = (left + grid_width - 2.95) / width, 0.47 / height, 1.3 / width, 0.1 / height
@@ -67,9 +71,8 @@ def draw_figure_4(
     x = left + grid_width + 0.3
     figure.text(x / width, 1 - 0.1 / height, "(b)", weight="bold", fontsize=10, va="top")
     names = list(maps)
-    _scatter(
-        axes_at(x + 0.2, above, scatter, scatter), names, plane, f"channels of block {depths[-1]}, t-SNE"
-    )
+    last = " and ".join(dict.fromkeys(f"{units[name]} {[*maps[name]][-1]}" for name in names))
+    _scatter(axes_at(x + 0.2, above, scatter, scatter), names, plane, f"channels of {last}, t-SNE")
     canvas.note(figure, note)
     return figure
 
@@ -96,7 +99,7 @@ def _scatter(axes: Axes, names: list[str], plane: Plane, title: str) -> None:
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.02), frameon=False, fontsize=7.5, markerscale=1.6)
 
 
-def draw_figure_5(image: Tensor, by_depth: Mapping[int, Tensor], note: canvas.Note) -> Figure:
+def draw_figure_5(image: Tensor, by_depth: Mapping[int, Tensor], note: canvas.Note, unit: str) -> Figure:
     """The input, then the words at their places, averaged over channels, each depth on its own scale."""
     panels = len(by_depth) + 1
     columns = min(panels, 5 if panels <= 10 else 7)
@@ -114,7 +117,7 @@ def draw_figure_5(image: Tensor, by_depth: Mapping[int, Tensor], note: canvas.No
             continue
         canvas.show_map(axes, by_depth[depth])
         low, high = (f"{end:.2g}".replace("-", "−") for end in spread[depth])
-        axes.set_title(f"{f'block {depth}' if depth else 'stem'}  [{low}, {high}]")
+        axes.set_title(f"{f'{unit} {depth}' if depth else 'stem'}  [{low}, {high}]")
     bar = (width - 2.95) / width, 0.36 / height, 1.3 / width, 0.1 / height
     canvas.scale_bar(figure, bar, canvas.MAP_COLOURS, "1st percentile", "99th percentile of each map")
     canvas.note(figure, note)

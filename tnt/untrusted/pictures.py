@@ -3,6 +3,8 @@
 import os
 import re
 
+from tnt.untrusted.reading import whole_number
+
 MOST_BYTES = 1 << 28  # of a file
 MOST_PIXELS = 100_000_000  # ImageNet's largest image has 57 million
 RAISED = "TNT_MOST_PIXELS"  # in the environment: reaches every command and all processes of a run
@@ -15,7 +17,7 @@ HEADER = 1 << 16
 def excess(payload: bytes, width: int, height: int) -> str:
     """Why an image is not decoded; empty where it may be."""
     said = os.environ.get(RAISED, "")
-    most = int(said) if said.isdecimal() else MOST_PIXELS
+    most = whole_number(said, 1, 1 << 62, RAISED) if said else MOST_PIXELS
     if width * height > most:
         return f"{width}×{height} pixels are more than {most:,}, which {RAISED}={width * height} allows"
     # The two bytes stand for nothing else in a JPEG: its data have no 255 that a 0 does not follow.

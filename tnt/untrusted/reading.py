@@ -8,6 +8,7 @@ must have the shape that the caller declares. Whatever is wrong is one line that
 import json
 import math
 import os
+import re
 import stat
 import zipfile
 from collections.abc import Iterable
@@ -20,6 +21,9 @@ from tnt.untrusted.showing import shown
 MOST_BYTES = 1 << 26  # of a file of text; ImageNet's manifest, with all its classes, is a hundredth of it
 MOST_DEPTH = 32  # of lists and objects in each other
 MOST_DIGITS = 20  # of a whole number: those of 64 bits
+MOST_OPTION = 10**9  # of a command's option: pixels, images, classes, a seed
+LONGEST_NUMBER = 40  # characters of a decimal
+DECIMAL = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,4})?"
 KINDS = {
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a FIFO",
@@ -136,26 +140,39 @@ def json_of(content: bytes | str, where: str, shape: Any = Any) -> Any:
     return value
 
 
-def whole_number(text: str | bytes, least: int, most: int, what: str) -> int:
+def whole_number(text: str | bytes, least: int, most: int, what: str = "") -> int:
     """Of plain digits; BadFile with the range where it is anything else."""
     digits = text.strip()
     plain = digits.isascii() and digits.isdigit() and len(digits) <= MOST_DIGITS
-    if not plain or not least <= int(digits) <= most:
-        given = text if isinstance(text, str) else text.decode(errors="backslashreplace")
-        raise BadFile(
-            f"{shown(what)}: {shown(repr(given[:MOST_DIGITS]))} is no number from {least:,} to {most:,}"
-        )
-    return int(digits)
+    if not plain or not least <= int(digits) <= most:  # type: ignore[text-number]
+        raise _no_number(text, f"{least:,}", f"{most:,}", what)
+    return int(digits)  # type: ignore[text-number]
+
+
+def number(text: str, least: float, most: float, what: str = "") -> float:
+    """Of a decimal, with or without an exponent; BadFile with the range where it is anything else."""
+    given = text.strip()
+    plain = given.isascii() and len(given) <= LONGEST_NUMBER and re.fullmatch(DECIMAL, given)
+    if not plain or not least <= float(given) <= most:  # type: ignore[text-number]
+        raise _no_number(text, f"{least:g}", f"{most:g}", what)
+    return float(given)  # type: ignore[text-number]
+
+
+def _no_number(text: str | bytes, least: str, most: str, what: str) -> BadFile:
+    given = text if isinstance(text, str) else text.decode(errors="backslashreplace")
+    cut = given if len(given) <= MOST_DIGITS else f"{given[:MOST_DIGITS]}…"
+    place = f"{shown(what)}: " if what else ""
+    return BadFile(f"{place}{shown(repr(cut))} is no number from {least} to {most}")
 
 
 def _whole(text: str) -> int:
     if len(text) > MOST_DIGITS:
         raise ValueError(f"a number of {len(text):,} digits; at most {MOST_DIGITS} are read")
-    return int(text)
+    return int(text)  # type: ignore[text-number]
 
 
 def _finite(text: str) -> float:
-    value = float(text)
+    value = float(text)  # type: ignore[text-number]
     if not math.isfinite(value):
         raise ValueError(f"{text[:MOST_DIGITS]} is no finite number")
     return value

@@ -1,5 +1,6 @@
-"""Weights in every form in which TNT was published: recognised, checked, translated."""
+"""Weights in every form in which TNT and PyramidTNT were published: recognised, checked, translated."""
 
-from tnt.weights.models import Weights, load, name_of, open_model, read, save
+from tnt.weights.models import Weights, load, open_model, read, save
+from tnt.weights.networks import name_of, network
 
-__all__ = ["Weights", "load", "name_of", "open_model", "read", "save"]
+__all__ = ["Weights", "load", "name_of", "network", "open_model", "read", "save"]

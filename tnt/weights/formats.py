@@ -13,7 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tnt.weights.tensors import State
+from tnt.weights.tensors import COUNTER, State
+
+# What a module of ours holds; the last three are BatchNorm's.
+LEAVES = ("weight", "bias", "running_mean", "running_var", COUNTER)
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,9 @@ class Format:
     mark: str  # the tensor whose presence tells this format from the others
     top: Mapping[str, tuple[str, ...]]  # our module or parameter → theirs
     block: Mapping[str, tuple[str, ...]]  # the same inside a block
-    blocks: str = "blocks"
+    blocks: str = "blocks.#"  # how the names in a block begin; # is a number
+    own_blocks: str = "blocks.#"  # the same for ours
+    first: int = 2  # of the thirds of queries, keys and values: how many stand in the first of two tensors
     square_word_position: bool = False  # (1, c, √m, √m) instead of (1, m, c)
     unused: tuple[str, ...] = ()  # stored, but nothing reads it
 
@@ -40,16 +45,16 @@ class Format:
             ours, part, count = found
             parts.setdefault(ours, [None] * count)[part] = tensor
         if unknown:
-            raise ValueError(f"not {self.name} weights of a TNT: unknown tensors {_some(unknown)}")
+            raise ValueError(f"not {self.name} weights of a TNT: unknown tensors {some(unknown)}")
         halves = [ours for ours, tensors in parts.items() if any(t is None for t in tensors)]
         if halves:
             raise ValueError(
-                f"incomplete {self.name} weights: no queries and keys, or no values, for {_some(halves)}"
+                f"incomplete {self.name} weights: no queries and keys, or no values, for {some(halves)}"
             )
         for ours, tensors in parts.items():
             if len(shapes := {tuple(t.shape[1:]) for t in tensors if t is not None}) > 1:
                 raise ValueError(f"the parts of {ours} have different widths: {sorted(shapes)}")
-        state = {ours: torch.cat([t for t in tensors if t is not None]) for ours, tensors in parts.items()}
+        state = {ours: _joined([t for t in tensors if t is not None]) for ours, tensors in parts.items()}
         if self.square_word_position and "word_position" in state:
             check_rank(state, "word_position", 4)
             state["word_position"] = state["word_position"].flatten(2).transpose(1, 2)
@@ -63,28 +68,32 @@ class Format:
             if self.square_word_position and name == "word_position":
                 edge = round(tensor.shape[1] ** 0.5)
                 tensor = tensor.transpose(1, 2).unflatten(2, (edge, edge))
-            rows = tensor.shape[0]
-            sizes = [rows] if len(templates) == 1 else [rows // 3 * 2, rows // 3]
-            for theirs, piece in zip(templates, tensor.split(sizes), strict=True):
+            pieces: tuple[Tensor, ...] = (tensor,)
+            if len(templates) > 1:
+                third = tensor.shape[0] // 3
+                pieces = tensor.split([third * self.first, third * (3 - self.first)])
+            for theirs, piece in zip(templates, pieces, strict=True):
                 foreign[theirs] = piece.contiguous()
         return foreign
 
     def _templates(self, ours: str) -> list[str]:
-        number, module, leaf = _parts_of(ours)
-        table = self.top if number is None else self.block
+        numbers, rest = _split(self.own_blocks, ours)
+        module, _, leaf = rest.rpartition(".")
+        module, leaf = (module, leaf) if leaf in LEAVES else (rest, "")
+        table = self.block if numbers else self.top
         if module not in table:
             raise ValueError(f"the {self.name} format has no place for {ours}")
-        start = "" if number is None else f"{self.blocks}.{number}."
+        start = _numbered(self.blocks, numbers)
         return [start + template.format(leaf=leaf) for template in table[module]]
 
     def _our_name(self, theirs: str) -> tuple[str, int, int] | None:
         """Our name for a tensor of theirs, which part of ours it is, and of how many."""
-        inside = re.fullmatch(rf"{self.blocks}\.(\d+)\.(.+)", theirs)
-        start, rest = (f"blocks.{inside[1]}.", inside[2]) if inside else ("", theirs)
-        table = self.block if inside else self.top
+        numbers, rest = _split(self.blocks, theirs)
+        start = _numbered(self.own_blocks, numbers)
+        table = self.block if numbers else self.top
         for module, templates in table.items():
             for part, template in enumerate(templates):
-                for leaf in ("weight", "bias") if "{leaf}" in template else ("",):
+                for leaf in LEAVES if "{leaf}" in template else ("",):
                     if template.format(leaf=leaf) == rest:
                         return start + module + (f".{leaf}" if leaf else ""), part, len(templates)
         return None
@@ -95,19 +104,30 @@ def check_rank(state: State, name: str, rank: int) -> None:
         raise ValueError(f"{name} has shape {tuple(state[name].shape)}; it must have {rank} dimensions")
 
 
-def _parts_of(name: str) -> tuple[str | None, str, str]:
-    """`blocks.3.inner.norm1.weight` → 3, inner.norm1, weight"""
-    inside = re.fullmatch(r"blocks\.(\d+)\.(.+)", name)
-    number, rest = (inside[1], inside[2]) if inside else (None, name)
-    module, _, leaf = rest.rpartition(".")
-    return (number, module, leaf) if leaf in ("weight", "bias") else (number, rest, "")
+def _split(blocks: str, name: str) -> tuple[list[str], str]:
+    """`blocks.3.inner.norm1.weight` → [3], inner.norm1.weight; no numbers outside a block"""
+    inside = re.fullmatch(re.escape(blocks).replace(r"\#", r"(\d+)") + r"\.(.+)", name)
+    if inside is None:
+        return [], name
+    *numbers, rest = inside.groups()
+    return numbers, rest
 
 
-def _some(names: list[str]) -> str:
+def _numbered(blocks: str, numbers: list[str]) -> str:
+    for number in numbers:
+        blocks = blocks.replace("#", number, 1)
+    return f"{blocks}." if numbers else ""
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+
+def some(names: list[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def _same(*modules: str) -> dict[str, tuple[str, ...]]:
+def same(*modules: str) -> dict[str, tuple[str, ...]]:
     return {module: (f"{module}.{{leaf}}",) for module in modules}
 
 
@@ -128,10 +148,8 @@ _TOKENS = ("class_token", "patch_position", "word_position")
 TNT = Format(
     name="tnt",
     mark="stem.conv.weight",
-    top=_same("stem.conv", *_TO_PATCH, "norm", "head") | {name: (name,) for name in _TOKENS},
-    block=_same(
-        *(f"{place}.{module}" for place in ("inner", "outer") for module in _TRANSFORMER), *_TO_PATCH
-    ),
+    top=same("stem.conv", *_TO_PATCH, "norm", "head") | {name: (name,) for name in _TOKENS},
+    block=same(*(f"{place}.{module}" for place in ("inner", "outer") for module in _TRANSFORMER), *_TO_PATCH),
 )
 
 OFFICIAL = Format(
@@ -232,19 +250,8 @@ MMPRETRAIN = Format(
         }.items()
     }
     | {"to_patch.norm_words": ("norm_proj.{leaf}",), "to_patch.proj": ("projection.{leaf}",)},
-    blocks="backbone.layers",
+    blocks="backbone.layers.#",
     square_word_position=True,
 )
 
 FORMATS = {format.name: format for format in (TNT, OFFICIAL, TIMM, MMPRETRAIN)}
-
-
-def recognise(foreign: State) -> Format:
-    """The format whose mark is there; the published ones cannot be mistaken for each other by it."""
-    for format in FORMATS.values():
-        if format.mark in foreign:
-            return format
-    raise ValueError(
-        f"not the weights of a TNT in any format known here ({', '.join(FORMATS)}): "
-        f"its tensors are {_some(sorted(foreign)) if foreign else 'none'}"
-    )

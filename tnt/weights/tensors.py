@@ -20,6 +20,7 @@ from tnt.untrusted.reading import json_of, memory, open_regular, unpacked_size
 from tnt.untrusted.writing import storing
 
 State = dict[str, Tensor]
+COUNTER = "num_batches_tracked"  # of BatchNorm: the one whole number among the weights
 WRAPPERS = 4  # training scripts put a state dict into a dict, seldom into two
 
 
@@ -96,6 +97,8 @@ def _checked(named: dict[str, Any], path: Path) -> State:
     for name, tensor in named.items():
         if not isinstance(tensor, Tensor):
             raise ValueError(f"{path}: {name} is a {type(tensor).__name__}, no tensor")
+        if name.rpartition(".")[2] == COUNTER and not tensor.ndim and tensor.dtype == torch.int64:
+            continue
         plain = tensor.layout is torch.strided and tensor.device.type == "cpu" and tensor.is_floating_point()
         if not plain:
             what = f"{tensor.dtype}, {tensor.layout}, on {tensor.device}".replace("torch.", "")

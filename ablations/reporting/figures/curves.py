@@ -3,11 +3,11 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from ablations.reporting.figures import style
 from ablations.reporting.tables import Table
+from pipeline.runs import curves as kept
 from pipeline.runs.log import metrics
 
 if TYPE_CHECKING:
@@ -42,8 +42,8 @@ def read(table: Table, column: str, runs: Path) -> TrainingCurves:
                 if not rows:
                     missing.append(id)
                     continue
-                losses.append(Curve(series, row.label, binned(_losses(rows))))
-                accuracies.append(Curve(series, row.label, _accuracies(rows)))
+                losses.append(Curve(series, row.label, kept.binned(kept.losses(rows), BINS)))
+                accuracies.append(Curve(series, row.label, kept.accuracies(rows)))
     return TrainingCurves(tuple(losses), tuple(accuracies), tuple(missing))
 
 
@@ -82,28 +82,6 @@ def _floor(curves: list[Curve]) -> float:
     """Below all but the first quarter of each run: what is compared lies at its end."""
     late = [value for curve in curves for epoch, value in curve.points if 4 * epoch >= curve.points[-1][0]]
     return max(0.0, min(late) - 1)
-
-
-def binned(points: list[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
-    """Means within equal parts of the run's length; a part without points has none."""
-    if not points:
-        return ()
-    end = points[-1][0]
-    parts: dict[int, list[tuple[float, float]]] = {}
-    for epoch, value in points:
-        part = min(BINS - 1, int(BINS * epoch / end)) if end else 0
-        parts.setdefault(part, []).append((epoch, value))
-    return tuple((fmean(x for x, _ in part), fmean(y for _, y in part)) for _, part in sorted(parts.items()))
-
-
-def _losses(rows: list[dict[str, Any]]) -> list[tuple[float, float]]:
-    return [(row["epoch"], row[LOSS]) for row in rows if "epoch" in row and row.get(LOSS) is not None]
-
-
-def _accuracies(rows: list[dict[str, Any]]) -> tuple[tuple[float, float], ...]:
-    """Of the weights' average where it was measured: it is what the run is judged by."""
-    found = [(row["evaluated"], row.get("ema_top1", row.get("top1"))) for row in rows if "evaluated" in row]
-    return tuple((float(epoch), value) for epoch, value in found if value is not None)
 
 
 def _notes(what: str, drawn: int, missing: tuple[str, ...]) -> list[str]:

@@ -42,6 +42,10 @@ class Difference:
         return float(stdtr(self.freedom, value / self.error))
 
 
+def normal(value: float) -> float:
+    return math.erfc(-value / math.sqrt(2)) / 2
+
+
 def quantile(p: float, freedom: float) -> float:
     from scipy.special import stdtrit
 

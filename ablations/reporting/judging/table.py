@@ -4,15 +4,14 @@ on what else may have moved the figures.
 
 import dataclasses
 import math
-import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, groupby
 
 from ablations.reporting.cells import CellConfig, Science
 from ablations.reporting.judging.controls import checks
 from ablations.reporting.judging.difference import LEVEL, quantile
-from ablations.reporting.judging.effects import CellRecords, effects, figure_gap
-from ablations.reporting.judging.noise import SeedNoise, evaluation_noise, seed_noise
+from ablations.reporting.judging.effects import CellRecords, column_noise, effects, figure_gap
+from ablations.reporting.judging.noise import SeedNoise
 from ablations.reporting.judging.power import plans, sentence
 from ablations.reporting.judging.verdicts import MEASURED, REPORTED, judge_figure, judge_range
 from ablations.reporting.sizes import Size, Sizes, printed, printed_peer
@@ -32,8 +31,12 @@ def judge_table(
     scale: str,
     protocol: str,
     sizes: Sizes,
+    looked: bool | None = None,
 ) -> Table:
-    """The table of an ablation; it is compared with the paper only where the protocol is the paper's."""
+    """The table of an ablation; it is compared with the paper only where the protocol is the paper's.
+
+    `looked`: whether runs were added after looks at the results; None: as the records say.
+    """
     if scale != "paper":
         ablation, cells = _merged(ablation, cells)
     table = Table(
@@ -62,12 +65,19 @@ def judge_table(
             rows += [_row(table, label, [each], held, sizes) for each in mine]
         if is_papers_table(table):
             rows += [_peer(table, row, sizes) for row in group if isinstance(row, Peer)]
-    noises = {column: noise for column in table.columns if (noise := _noise(rows, column))}
+    if looked is None:
+        looked = any(record.until_decided for record in chain(*held.values()))
+    noises = {}
+    for column in table.columns:
+        found = [entry for row in rows if (entry := row.entry(column)) and entry.values]
+        if found:
+            images = min(entry.images for entry in found)
+            noises[column] = column_noise([entry.values for entry in found], images)
     rows = [_judge(row, noises, by_name, table) for row in rows]
     table = dataclasses.replace(table, rows=tuple(rows))
     table = dataclasses.replace(
         table,
-        effects=tuple(effects(table, ablation, held, noises)),
+        effects=tuple(effects(table, ablation, held, noises, looked)),
         checks=() if protocol else tuple(checks(cells, held, sizes)),  # other settings have other sizes
     )
     return dataclasses.replace(table, why=_caution(table)) if scale != "paper" and table.effects else table
@@ -102,7 +112,7 @@ def _row(table: Table, label: str, cells: Sequence[CellConfig], held: CellRecord
         params, macs = (known.params, known.flops) if known else (None, None)
     else:
         size = sizes.of(network)
-        params, macs = printed(table.number, network)
+        params, macs = printed(table.number or table.ablation, network)
     if not is_papers_table(table):
         params = macs = None
     name, column = cells[0].cell.name, cells[0].cell.column
@@ -152,16 +162,6 @@ def _peer(table: Table, peer: Peer, sizes: Sizes) -> TableRow:
         paper_macs=known.flops if known else None,
         notes=() if size and size.params else ("not in timm: its size is as reported",),
     )
-
-
-def _noise(rows: Sequence[TableRow], column: str) -> SeedNoise | None:
-    """Between seeds, in a column; None where nothing was run."""
-    found = [entry for row in rows if (entry := row.entry(column)) and entry.values]
-    if not found:
-        return None
-    images = min(entry.images for entry in found)
-    percent = statistics.fmean(value for entry in found for value in entry.values)
-    return seed_noise([entry.values for entry in found], evaluation_noise(percent, images), images)
 
 
 def _judge(

@@ -1,6 +1,6 @@
 """The words of the report, and when each is said. docs/statistics.md explains the rule."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ablations.reporting.judging.difference import LEVEL, Difference
@@ -31,6 +31,18 @@ class Question:
 
     difference: Difference
     paper: float | None = None  # 0: the paper calls them equal; None: it does not say
+    # Where runs are added after a look at the results: what each look saw, and its share of the error.
+    looks: Sequence[tuple[Difference, float]] | None = None
+
+    def p(self, of: Callable[[Difference], float]) -> float:
+        """The least of the looks', each corrected for its share."""
+        looks = ((self.difference, 1.0),) if self.looks is None else self.looks
+        return min([1.0, *(of(seen) / share for seen, share in looks)])
+
+    def first_is_ahead(self) -> bool:
+        """As the look saw it that says most."""
+        looks = self.looks or ((self.difference, 1.0),)
+        return min(looks, key=lambda look: look[0].p() / look[1])[0].value > 0
 
 
 def judge_figure(delta: Difference) -> str:
@@ -62,16 +74,16 @@ def holm(ps: Sequence[float]) -> list[float]:
 
 
 def _p(each: Question) -> float:
-    return each.difference.p_beyond(SAME_ROWS) if each.paper == 0 else each.difference.p()
+    return each.p(lambda seen: seen.p_beyond(SAME_ROWS) if each.paper == 0 else seen.p())
 
 
 def _judge_pair(each: Question, p: float, pairs: int) -> str:
     if each.paper == 0:
         if p < LEVEL:
             return EQUIVALENT
-        return DIFFERS if pairs * each.difference.p() < LEVEL else INCONCLUSIVE
+        return DIFFERS if pairs * each.p(Difference.p) < LEVEL else INCONCLUSIVE
     if p >= LEVEL:
         return INCONCLUSIVE
     if each.paper is None:
         return DIFFERS
-    return CONFIRMED if each.difference.value > 0 else OPPOSITE
+    return CONFIRMED if each.first_is_ahead() else OPPOSITE

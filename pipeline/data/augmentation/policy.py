@@ -6,12 +6,14 @@ replacement from 15, is applied with probability p; its magnitude is drawn aroun
 """
 
 import functools
+import math
 import re
 from dataclasses import dataclass
 
 import numpy as np
 
 from pipeline.errors import UserError, unknown_name
+from tnt.untrusted.reading import number
 
 # The order is timm's. In the "increasing" set the effect of operations marked + increases with the magnitude.
 OPERATIONS = (
@@ -64,10 +66,10 @@ class Policy:
                 raise unknown_name(
                     f"part of randaugment {text!r}", match[1], ("m", "n", "p", "mstd", "mmax", "inc")
                 )
-            values[match[1]] = float(match[2])
-            least, most = RANGES.get(match[1], (0, float("inf")))
-            if not least <= values[match[1]] <= most:
-                raise UserError(f"randaugment {text!r}: {match[1]} must lie from {least} to {most}")
+            least, most = RANGES.get(match[1], (0, math.inf))
+            where = f"randaugment {text!r}: {match[1]}"
+            endless = match[2] == "inf" and most == math.inf
+            values[match[1]] = most if endless else number(match[2], least, most, where)
         deviation = values.get("mstd", 0.0)
         return cls(
             magnitude=values.get("m", MAGNITUDES),

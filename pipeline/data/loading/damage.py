@@ -8,6 +8,7 @@ the ranks whether there is any; where there is, the loader gathers the findings,
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from pipeline.data.shards.manifest import Manifest
 from pipeline.errors import Range, WorkFailed, check_ranges, some
@@ -78,11 +79,11 @@ class DamagedSamples:
         if excess := self._excess(self.known):
             raise DamageLimit(excess)
 
-    def state(self) -> list[list[int | str]]:
+    def state(self) -> list[list[Any]]:
         return [[sample, reason] for sample, reason in self.known.items()]
 
-    def load(self, state: Iterable[Iterable[int | str]]) -> None:
-        self.known = {int(sample): str(reason) for sample, reason in state}
+    def load(self, state: Iterable[Iterable[Any]]) -> None:
+        self.known = {sample: reason for sample, reason in state}  # noqa: C416 (of lists, not pairs)
         self.fresh, self._seen = (), {}
 
     def _excess(self, damaged: Mapping[int, str]) -> str | None:

@@ -26,12 +26,14 @@ from pipeline.data.loading.sampler import Sampling, TrainOrder
 from pipeline.data.shards.manifest import Manifest
 from pipeline.data.shards.reader import PAUSES
 from pipeline.errors import Range, UserError, WorkFailed, check_ranges, some
+from pipeline.processes.place import cores_of_process
 
 STATE_FORMAT = 1
+MOST_WORKERS = 16  # by the cores; they feed a GPU at 7,500 images/s, and each has buffers of its own
 MIN_VIEWS = 32  # of a task: below, what a task costs by itself shows
 
 RANGES = {
-    "workers": Range(0, 1024),
+    "workers": Range(-1, 1024),
     "batches": Range(1, 1024),
     "timeout": Range(0, 1_000_000, without_least=True),
     "pauses": Range(0, 3600),
@@ -42,13 +44,17 @@ RANGES = {
 class Loading:
     """How batches are prepared; no setting here changes what is in them."""
 
-    workers: int = 4  # processes of each rank; 0 = the trainer's own
+    workers: int = -1  # processes of each rank; -1 = by its cores, all but one; 0 = the trainer's own
     batches: int = 6  # in shared memory: one in use, the others ahead of it
     timeout: float = 60.0  # seconds without a sign of life before a worker counts as hung
     pauses: tuple[float, ...] = PAUSES  # seconds before each further attempt at a read that failed
 
     def __post_init__(self) -> None:
         check_ranges(self, RANGES, "data.loading")
+
+    def processes(self) -> int:
+        """Of a rank that runs here."""
+        return self.workers if self.workers >= 0 else min(MOST_WORKERS, max(1, cores_of_process() - 1))
 
 
 class _IndexedLoader(AbstractContextManager):
@@ -73,14 +79,14 @@ class _IndexedLoader(AbstractContextManager):
         # Workers run elsewhere than the trainer may later: they are told the whole path.
         root, names = manifest.root.absolute(), tuple(shard.name for shard in manifest.shards)
         rendering = Rendering(root, names, augmentation, seed, evaluation, loading.pauses)
-        count = loading.batches if loading.workers else 1
-        self._buffers = Buffers(count, (batch, *rendering.image_shape), loading.workers)
+        workers = loading.processes()
+        self._buffers = Buffers(loading.batches if workers else 1, (batch, *rendering.image_shape), workers)
         self._tasks: TaskQueue
-        if loading.workers:
+        if workers:
             self._tasks = ProcessPool(rendering, self._buffers, manifest.name, loading.timeout)
         else:
             self._tasks = InlineQueue(rendering, self._buffers)
-        per_task = max(MIN_VIEWS, -(-batch // (2 * max(1, loading.workers))))
+        per_task = max(MIN_VIEWS, -(-batch // (2 * max(1, workers))))
         self._assembler = Assembler(manifest, self._tasks, self._buffers, self.damage, seed, per_task)
 
     def close(self) -> None:

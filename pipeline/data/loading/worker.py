@@ -19,11 +19,11 @@ from typing import NoReturn
 
 from pipeline.data.loading.buffers import COUNT, ENDED, PROCESS, SAMPLE, TICKET, Buffers
 from pipeline.data.loading.rendering import Rendered, Renderer, Rendering, Task, render_nothing
+from pipeline.processes.device import keep_memory
 
 IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 PR_SET_PDEATHSIG = 1
-# glibc's mallopt: what is freed goes back to the kernel, page by page, only beyond these bytes.
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, KEPT = -1, -3, 32 << 20
+KEPT = 32 << 20  # bytes of freed memory
 LARGEST_MESSAGE = 1 << 16
 LOOK_FOR_PARENT = 1  # seconds
 
@@ -82,18 +82,10 @@ def prepare(rendering: Rendering) -> None:
     from pipeline.data.augmentation.randaugment import use_one_thread
 
     use_one_thread()
-    _keep_memory()
+    keep_memory(KEPT)
     render_nothing(rendering)
     gc.collect()
     gc.freeze()
-
-
-def _keep_memory() -> None:
-    """Keep freed memory for the next image: asking the kernel for it each time costs a tenth of a view."""
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):  # glibc's; other C libraries have rules of their own
-        for name in (M_TRIM_THRESHOLD, M_MMAP_THRESHOLD):
-            libc.mallopt(name, KEPT)
 
 
 def _die_with(parent: int) -> None:

@@ -30,8 +30,8 @@ ReadAt = Callable[[int, int], bytes]
 CHECKSUM = re.compile(rb"[0-7]{6}\x00 ")
 OLD_CHECKSUM = re.compile(rb" *[0-7]{1,7}[\x00 ]*")
 
-
 NUMBER = re.compile(rb"[0-9]{1,18}")
+LARGEST = 10**18
 LONGEST_END = 1 << 26  # bytes of zeros at an archive's end; tar programs fill up to some kilobytes
 LONGEST_EXTENSION = 1 << 16  # bytes of an extended header; a name and a few numbers take some hundred
 LONGEST_LABEL = 1 << 20  # bytes of a label's file; only one of JSON holds more than the number
@@ -100,7 +100,7 @@ def scan(read: ReadAt, start: int, end: int, archive: str, *, old: bool = False)
         elif header.kind == b"x":
             records = _pax_records(buffer.take(payload, size), payload, archive)
             renamed = records.get(b"path", renamed or b"")
-            resized = int(records[b"size"]) if b"size" in records else None
+            resized = whole_number(records[b"size"], 0, LARGEST) if b"size" in records else None
         elif header.kind == b"L":
             renamed = buffer.take(payload, size).split(b"\0")[0]
         elif header.kind not in (b"5", b"g"):
@@ -133,7 +133,7 @@ def _parse(block: bytes, position: int, archive: str, old: bool) -> _Header:
     stored = block[148:156]
     if not (OLD_CHECKSUM if old else CHECKSUM).fullmatch(stored):
         raise ArchiveDamage(archive, position, "no tar header: its checksum field is malformed")
-    if int(stored.strip(b"\0 "), 8) != sum(block) - sum(stored) + 8 * ord(" "):
+    if int(stored.strip(b"\0 "), 8) != sum(block) - sum(stored) + 256:  # type: ignore[text-number]
         raise ArchiveDamage(archive, position, "a tar header's checksum is wrong")
     if block[257:265] not in MAGICS:
         raise ArchiveDamage(archive, position, f"unknown tar format {block[257:265]!r}")
@@ -144,7 +144,7 @@ def _parse(block: bytes, position: int, archive: str, old: bool) -> _Header:
     if digits[0] & 0x80:  # GNU's binary form of sizes of 8 GiB and more
         size = int.from_bytes(digits, "big") & ~(0x80 << 88)
     elif re.fullmatch(rb" *[0-7]+[\x00 ]*", digits):
-        size = int(digits.strip(b"\0 "), 8)
+        size = int(digits.strip(b"\0 "), 8)  # type: ignore[text-number]
     else:
         raise ArchiveDamage(archive, position, f"the size of {_text(name)} is malformed")
     return _Header(name, size, block[156:157])
@@ -155,9 +155,10 @@ def _pax_records(data: bytes, offset: int, archive: str) -> dict[bytes, bytes]:
     records = {}
     while data:
         length, space, _ = data.partition(b" ")
-        if not space or not NUMBER.fullmatch(length) or not len(length) < int(length) <= len(data):
+        end = whole_number(length, 0, LARGEST) if space and NUMBER.fullmatch(length) else 0
+        if not len(length) < end <= len(data):
             raise ArchiveDamage(archive, offset, "an extended header is malformed")
-        record, data = data[: int(length)], data[int(length) :]
+        record, data = data[:end], data[end:]
         keyword, equals, value = record[len(length) + 1 :].partition(b"=")
         if not equals or not value.endswith(b"\n"):
             raise ArchiveDamage(archive, offset, "an extended header is malformed")

@@ -27,6 +27,7 @@ from pipeline.launching.slurm.supervision import Asked, RankStep, asked_to_end, 
 from pipeline.processes.place import SUPERVISED, Place, find_place, requeue
 from pipeline.runs import attempts, records
 from pipeline.runs.directory import CONFIG, WEIGHTS, run_directory
+from tnt.untrusted.reading import whole_number
 
 # By which a process knows its job.
 OF_JOB = ("JOB_ID", "ARRAY_JOB_ID", "ARRAY_TASK_ID", "JOB_NAME", "CLUSTER_NAME", "RESTART_COUNT")
@@ -47,12 +48,13 @@ def main(argv: Sequence[str]) -> int:
             f"{launch.directory.name} was to start {launch.starts} times, which it has; this one does nothing"
         )
         return 0
+    ids = launch.runs_of(whole_number(task, 0, len(launch.runs) - 1, "SLURM_ARRAY_TASK_ID"))
     status = 1
     try:
         with asked_to_end(place) as asked:
-            status = start(launch, launch.runs_of(int(task)), place, asked)
+            status = start(launch, ids, place, asked)
     finally:
-        notices.tell(launch, launch.runs_of(int(task)), status if not asked.by else notices.BY_SIGNAL)
+        notices.tell(launch, ids, status if not asked.by else notices.BY_SIGNAL)
     return status
 
 

@@ -21,6 +21,7 @@ from pipeline.launching.plan import PlannedRun
 from pipeline.launching.slurm import commands, resources
 from pipeline.processes import scheduler
 from pipeline.runs import records
+from tnt.untrusted.reading import MOST_OPTION, whole_number
 
 NODE_ANSWERS = 300  # seconds until a node must have answered
 # What sbatch says, and what helps.
@@ -138,7 +139,8 @@ def beyond(config: RunConfig, partitions: Sequence[dict[str, str]]) -> list[str]
             f"cluster.time={site.time} is longer than partition {longest['PartitionName']} allows "
             f"({longest['MaxTime']}) → cluster.time={longest['MaxTime']}; a run goes on after it"
         )
-    most = [int(one["MaxNodes"]) for one in ours if one["MaxNodes"].isdigit()]  # or UNLIMITED
+    named = [one["MaxNodes"] for one in ours if one["MaxNodes"] != "UNLIMITED"]
+    most = [whole_number(each, 0, MOST_OPTION, "MaxNodes") for each in named]
     if most and len(most) == len(ours) and nodes > max(most):
         problems.append(f"cluster.nodes={nodes} is more than a job may have → cluster.nodes={max(most)}")
     return problems
@@ -202,7 +204,7 @@ def minutes(time: str) -> float | None:
     if not dash and len(parts) < 3:
         parts = ["0", *parts]
     hours, least, seconds = (*map(float, parts), 0.0, 0.0)[:3]
-    return 1440 * int(days or 0) + 60 * hours + least + seconds / 60
+    return 1440 * float(days or 0) + 60 * hours + least + seconds / 60  # type: ignore[text-number]
 
 
 def without_origin(run: PlannedRun) -> list[str]:
@@ -261,5 +263,5 @@ def lacking(config: RunConfig) -> list[str]:
             ]
     if done.returncode:
         return [f"a job on a node failed: {scheduler.last_line(done.stderr)}"]
-    missed = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("lacks ")]
-    return [f"on a node, {list(tests.values())[int(number)]}" for number in missed]
+    said = done.stdout.splitlines()
+    return [f"on a node, {test}" for number, test in enumerate(tests.values()) if f"lacks {number}" in said]

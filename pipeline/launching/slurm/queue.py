@@ -118,9 +118,8 @@ def jobs(runs: Path, ids: Iterable[str], listed: Mapping[str, Job]) -> dict[str,
     for id, noted in known.items():
         found = [states[job] for job, *who in noted if job in states and _is(states[job], *who)]
         if found:  # Slurm numbers its jobs in their order
-            job = max(found, key=lambda job: (job.live, [int(part) for part in job.id.split("_")]))
             used = [part for one in found if one.id in accounted for part in accounted[one.id].used]
-            chosen[id] = replace(job, used=tuple(used))
+            chosen[id] = replace(max(found, key=_newest), used=tuple(used))
     return chosen
 
 
@@ -136,6 +135,10 @@ def run_of(job: Job, runs: Path) -> str:
         return ""
     [run] = planned([RequestedRun(config)])
     return run.id if Path(config.paths.runs).absolute() == runs.absolute() else ""
+
+
+def _newest(job: Job) -> tuple[bool, list[str]]:
+    return job.live, [part.zfill(10) for part in job.id.split("_")]
 
 
 def _is(job: Job, name: str, cluster: str) -> bool:

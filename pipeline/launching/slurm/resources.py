@@ -10,6 +10,7 @@ from pipeline.errors import UserError
 
 RANK = "pipeline/launching/slurm/rank.sh"  # in the folder of the code
 OF_A_NODE = 8  # GPUs, unless the profile says otherwise
+CORES = 5  # of a rank: with three views of an image they feed a GPU at 3,900 images/s
 # Options that a profile may not set.
 RESERVED = ("array", "job-name", "output", "error", "open-mode", "dependency", "wrap", "chdir", "test-only")
 NODE = ("partition", "account", "qos", "constraint")  # which nodes, and for whom
@@ -37,9 +38,13 @@ def allocation(config: RunConfig) -> Allocation:
         tasks = tasks if on_gpus(config) else 1
         while tasks > 1 and not _divides(order, nodes * tasks):
             tasks -= 1
-    found = Allocation(nodes, max(tasks, 1), site.cpus or config.data.loading.workers + 1)
+    found = Allocation(nodes, max(tasks, 1), site.cpus or _cores(config.data.loading.workers))
     order.check_world(found.world)
     return found
+
+
+def _cores(workers: int) -> int:
+    return CORES if workers < 0 else workers + 1
 
 
 def on_gpus(config: RunConfig) -> bool:

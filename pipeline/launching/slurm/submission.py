@@ -21,6 +21,8 @@ from pipeline.launching.slurm.launches import Launch
 from pipeline.launching.slurm.queue import Queue
 from pipeline.runs import attempts, records
 from pipeline.runs.directory import write_config
+from tnt.own.files import find, is_own
+from tnt.untrusted.reading import MOST_OPTION, whole_number
 
 # Paths go into lines of the batch script, where % and \\ have a meaning for Slurm.
 PATH = re.compile(r"[^\x00-\x1f\x7f%\\'\"`$]+")
@@ -76,7 +78,7 @@ def submit(
         jobs = dict(at_work)
         if missing:
             settings = preflight.check(missing)
-            largest = int(settings.get("MaxArraySize", "1001"))
+            largest = whole_number(settings.get("MaxArraySize", "1001"), 0, MOST_OPTION, "MaxArraySize")
             about = {"cluster": settings["ClusterName"], "calibration": calibration, "starts": starts}
             for line in nodes.said(directory):
                 print(line, file=sys.stderr)
@@ -93,7 +95,8 @@ def _submit(
     notify: str,
 ) -> None:
     """Give each group to Slurm, behind the jobs on which it waits, and add its runs' to `jobs`."""
-    code, new = snapshot.take(directory), 0
+    names = {run.config.model.name for group in waiting for run in group}
+    code, new = snapshot.take(directory, own=[find(name) for name in sorted(names) if is_own(name)]), 0
     while waiting:
         group = on_one_kind(waiting.pop(0), directory)
         launch = Launch.begin(

@@ -29,12 +29,13 @@ def write_by(engine: Any, files: "CheckpointFiles") -> None:
     engine._copy_recovery_script = lambda path: None
 
 
-def skip_step(engine: Any) -> None:
-    """What `step` does where gradients are not finite; without ZeRO, DeepSpeed's would change the weights."""
-    engine.zero_grad()
+def count_step(engine: Any, applied: bool) -> None:
+    """What `step` notes of an update, for checkpoints. Without ZeRO it only updates beside that, and would
+    walk through all modules, and take gradients that are not finite."""
     engine.micro_steps += 1
     engine.global_steps += 1
-    engine.skipped_steps += 1
+    engine.global_samples += engine.train_batch_size()
+    engine.skipped_steps += not applied
 
 
 @contextmanager

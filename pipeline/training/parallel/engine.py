@@ -20,7 +20,9 @@ from pipeline.config.machine import EngineConfig
 from pipeline.errors import UserError, WorkFailed
 from pipeline.processes.ranks import Ranks
 from pipeline.training.parallel import deepspeed_adapter as adapter
+from pipeline.training.parallel.exchange import GradientExchange
 from tnt.block import TNTBlock
+from tnt.own.network import told
 
 FOLDER = "engine"  # in a checkpoint
 Criterion = Callable[[Tensor, Tensor], Tensor]
@@ -55,12 +57,14 @@ class Engine:
         self.ranks, self.device, self.stage, self.clip = ranks, device, config.zero_stage, clip
         self.accumulation = accumulation
         if config.grad_checkpointing:
+            if not hasattr(model, "set_grad_checkpointing"):
+                raise UserError(f"engine.grad_checkpointing: {type(model).__name__} cannot do that")
             model.set_grad_checkpointing()  # type: ignore[operator]
         settings: dict[str, Any] = {
             "train_micro_batch_size_per_gpu": micro_batch,
             "gradient_accumulation_steps": accumulation,
             "zero_allow_untested_optimizer": True,
-            "zero_optimization": {"stage": self.stage},
+            "zero_optimization": {"stage": self.stage, "overlap_comm": self.stage in (1, 3)},
             # Without ZeRO the gradients are clipped, and looked at, by `step` below.
             "gradient_clipping": clip if self.stage else 0.0,
             "checkpoint": {"tag_validation": "Fail"},
@@ -85,9 +89,12 @@ class Engine:
         self._engine.train()
         self._parameters = list(self.module.parameters())
         self._buffers = dict(self.module.named_buffers())
-        self._named = dict(self.module.named_parameters()) | self._buffers
-        # One rank has nobody to exchange gradients with, and would copy all of them twice.
-        self._exchange = self._engine.no_sync if ranks.world == 1 and not self.stage else nullcontext
+        self._named: dict[str, Tensor] = dict(self.module.named_parameters()) | self._buffers
+        if not self.stage:  # otherwise DeepSpeed lets a parameter's memory lie elsewhere later on
+            self._named = {name: tensor.detach() for name, tensor in self._named.items()}
+        # DeepSpeed would exchange gradients after the backward pass, and copy all of them twice.
+        self._alone = nullcontext if self.stage else self._engine.no_sync
+        self._exchange = None if self.stage or ranks.world == 1 else GradientExchange(self._parameters)
         if config.compile:
             self._engine.compile()
 
@@ -104,15 +111,20 @@ class Engine:
         """Forward and backward of one micro-batch: its mean loss. `keys` (int64, B) decide which paths an
         image drops; what else a network of timm's draws follows from the first of them.
         """
-        torch.manual_seed(int(keys[0]))
+        torch.default_generator.manual_seed(int(keys[0]))
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(int(keys[0]))
         path_keys = torch.from_numpy(keys).to(self.device, non_blocking=True)
-        with _kernels_named(), self._exchange():
+        last = self._engine.is_gradient_accumulation_boundary()
+        if self._exchange and last:
+            self._exchange.begin()
+        with told(), _kernels_named(), self._alone():
             loss = criterion(self._engine(images, path_keys).float(), targets)
             # A loss that is not finite makes every gradient so, on all ranks once they are summed: then all
             # see the same norm, and all skip the step. Multiplying by 1 changes no bit.
             finite = torch.where(loss.detach().isfinite(), 1.0, math.nan)
             self._engine.backward(loss * finite)
-        if not self._engine.is_gradient_accumulation_boundary():
+        if not last:
             self._engine.step()
         return loss.detach()
 
@@ -126,26 +138,37 @@ class Engine:
             self._engine.step()
             applied = self._engine.was_step_applied()
             return torch.as_tensor(self._engine.get_global_grad_norm() if applied else math.inf)
+        if self._exchange:
+            self._exchange.finish()
         norm = nn.utils.get_total_norm([p.grad for p in self._parameters if p.grad is not None])
-        if self.optimizer.param_groups[0]["fused"]:
+        fused = self.optimizer.param_groups[0]["fused"]
+        if fused:
             # As torch.amp.GradScaler says it.
             self.optimizer.found_inf = 1 - norm.isfinite().float()  # type: ignore[attr-defined]
-        elif not norm.isfinite():
-            adapter.skip_step(self._engine)
-            return norm
-        if self.clip:
-            nn.utils.clip_grads_with_norm_(self._parameters, self.clip, norm)
-        self._engine.step()
+        applied = bool(fused or norm.isfinite())
+        if applied:
+            if self.clip:
+                nn.utils.clip_grads_with_norm_(self._parameters, self.clip, norm)
+            self.optimizer.step()
+        for parameter in self._parameters:
+            parameter.grad = None
+        adapter.count_step(self._engine, applied)
         return norm
 
     @contextmanager
     def weights(self) -> Iterator[dict[str, Tensor]]:
         """The whole fp32 weights by name, and buffers, for as long as the block lasts."""
         with self._gathered(self._parameters) if self.stage == 3 else nullcontext():
-            yield {name: tensor.detach() for name, tensor in self._named.items()}
+            yield (
+                {name: tensor.detach() for name, tensor in self._named.items()} if self.stage else self._named
+            )
 
     def buffers(self) -> dict[str, Tensor]:
-        """Copies of what the next forward pass changes (BatchNorm's statistics); a TNT has none."""
+        """Copies of what the next forward pass changes (BatchNorm's statistics); a TNT has none.
+
+        They become the mean over the ranks, so that all ranks measure, store and go on with the same network.
+        """
+        self.ranks.average([tensor for tensor in self._buffers.values() if tensor.is_floating_point()])
         return {name: tensor.clone() for name, tensor in self._buffers.items()}
 
     def copy(self) -> dict[str, memoryview]:

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.errors import UserError
 from pipeline.processes.device import find_device
-from pipeline.processes.place import PORTS, Place, find_place, first_node, requeue
+from pipeline.processes.place import PORTS, Place, cores_of_process, find_place, first_node, requeue
 from tests.pipeline.ranks import environment, finish, run_ranks, start
 
 SLURM = {
@@ -53,7 +53,7 @@ def test_half_of_torchruns_variables_are_refused_by_name(missing):
 
 
 def test_a_place_that_is_no_number_is_refused_by_name():
-    with pytest.raises(UserError, match="RANK is 'one'"):
+    with pytest.raises(UserError, match="RANK in the environment: 'one' is no number"):
         find_place({**TORCHRUN, "RANK": "one"})
     with pytest.raises(UserError, match="rank 2 of 2"):
         find_place({**TORCHRUN, "RANK": "2"})
@@ -182,3 +182,14 @@ def test_as_many_threads_as_asked_for():
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
+
+
+def test_the_cores_of_a_process_are_its_tasks_or_its_part_of_the_nodes():
+    here = len(os.sched_getaffinity(0))
+    assert cores_of_process({}) == here
+    assert cores_of_process({"SLURM_CPUS_PER_TASK": "1"}) == 1
+    assert cores_of_process({"SLURM_CPUS_PER_TASK": str(10 * here)}) == here  # the kernel gives no more
+    assert cores_of_process({"LOCAL_WORLD_SIZE": str(here)}) == 1
+    assert cores_of_process({"LOCAL_WORLD_SIZE": "1000"}) == 1
+    with pytest.raises(UserError, match="LOCAL_WORLD_SIZE is 'two'"):
+        cores_of_process({"LOCAL_WORLD_SIZE": "two"})

@@ -41,7 +41,7 @@ def test_the_whole_network_by_formula_is_what_fvcore_counts(sizes):
 )
 def test_the_formula_holds_for_every_switch(changes):
     config = get_config("tnt_s", depth=2, **changes)
-    assert sizing._count_tnt(config)[1].matrix == model_macs(config)
+    assert sizing._count(config)[1].matrix == model_macs(config)
 
 
 @pytest.mark.parametrize(
@@ -81,6 +81,10 @@ def test_trainable_parameters(sizes):
 def test_every_figure_that_the_paper_prints_comes_out_when_rounded(sizes):
     """Its FLOPs with LayerNorm as fvcore counts it; its parameters with or without the frozen tensor."""
     for size in sizes.values():
+        if size.table == "pyramid":  # whose README rounds 84.94 to 85.0
+            assert size.params / 1e6 == pytest.approx(size.paper_params, rel=0.005)
+            assert round(size.counted / 1e9, 1) == size.paper_flops, size.name
+            continue
         if size.paper_flops:
             assert round((size.counted + size.normalised) / 1e9, 1) == size.paper_flops, size.name
         if size.paper_params and size.table != "8":  # which prints the parameters at 224 pixels

@@ -239,8 +239,8 @@ def test_a_picture_does_not_depend_on_the_users_own_settings(saved, tmp_path, mo
     ("arguments", "says"),
     [
         (["fig5", "OUT", "--size", "25"], "--size 25 is not a whole number of 8-pixel patches; nearest: 24"),
-        (["fig5", "OUT", "--depths", "9"], "--depths 9: give numbers of 0 to 3"),
-        (["attention", "OUT", "--size", "24", "--depths", "0"], "give numbers of 1 to 3"),
+        (["fig5", "OUT", "--depths", "9"], "--depths: '9' is no number from 0 to 3"),
+        (["attention", "OUT", "--size", "24", "--depths", "0"], "'0' is no number from 1 to 3"),
         (
             ["attention", "OUT", "--size", "24", "--patch", "3,0"],
             "patch 3,0 is outside; rows 0 to 2, columns 0 to 2",

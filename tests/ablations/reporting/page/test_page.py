@@ -2,34 +2,17 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from ablations.reporting.page import render as pages
 from tests.ablations.drawn import HOSTILE, ROOT, gather
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-QUIET = ("--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    program = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if program is None:
-        why = f"none of {', '.join(BROWSERS)} is installed (Debian: apt install chromium)"
-        if os.environ.get("TNT_REQUIRE_CHROMIUM"):
-            pytest.fail(why)
-        pytest.skip(why)
-    with sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=program, args=QUIET)
-        yield started
-        started.close()
+from tests.browsers import SCREENS, violations
+from tests.browsers import browser as browser
 
 
 @pytest.fixture(scope="module")
@@ -186,6 +169,11 @@ def test_a_phone_never_scrolls_sideways(visit, width):
     expect(dialog).to_be_visible()
     assert page.evaluate(wide) <= width
     assert dialog.evaluate("(each) => each.scrollWidth - each.clientWidth") <= 0
+
+
+@pytest.mark.parametrize("settings", SCREENS)
+def test_axe_finds_nothing_to_complain_of(visit, settings):
+    assert violations(visit(bypass_csp=True, **settings)) == []
 
 
 def test_in_the_dark_its_pictures_are_dark_too(visit):

@@ -215,7 +215,7 @@ def test_settings_that_cannot_work_are_refused_with_what_would(digits, settings,
         TrainLoader(digits, SAMPLING, SMALL, **({"loading": HERE} | settings))
 
 
-@pytest.mark.parametrize("setting", [{"workers": -1}, {"batches": 0}, {"timeout": 0.0}])
+@pytest.mark.parametrize("setting", [{"workers": -2}, {"batches": 0}, {"timeout": 0.0}])
 def test_a_setting_of_loading_out_of_range_is_refused(setting):
     (name, value), *_ = setting.items()
     with pytest.raises(UserError, match=f"{name} is {value}"):
@@ -253,3 +253,10 @@ def test_evaluation_pixels_do_not_depend_on_workers(evaluated):
             found.append(digests(loader))
     assert found[0] == found[1]
     assert len(found[0]) == 4
+
+
+@pytest.mark.parametrize(("cores", "processes"), [(1, 1), (2, 1), (12, 11), (64, 16)])
+def test_workers_follow_the_cores_unless_they_are_said(monkeypatch, cores, processes):
+    monkeypatch.setattr("pipeline.data.loading.loader.cores_of_process", lambda: cores)
+    assert Loading().processes() == processes
+    assert [Loading(workers=said).processes() for said in (0, 3)] == [0, 3]

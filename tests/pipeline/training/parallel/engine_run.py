@@ -21,6 +21,7 @@ from pipeline.processes.device import find_device
 from pipeline.processes.place import find_place
 from pipeline.processes.ranks import joined
 from pipeline.runs.checkpoints import Checkpoints, write_files
+from pipeline.training.parallel import exchange
 from pipeline.training.parallel.engine import Engine
 
 GLOBAL_BATCH = 8
@@ -33,6 +34,7 @@ def forbidden(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 def build(options: dict, ranks, device: torch.device) -> Engine:
     torch.manual_seed(0)
+    exchange.BUCKET = options.get("bucket", 25 << 20)
     model = tnt.create_model(
         "tnt_ti",
         image_size=32,
@@ -87,9 +89,10 @@ def train_step(engine: Engine, step: int, options: dict) -> dict:
         criterion = forbidden if options.get("forbidden") else F.cross_entropy
         here = images[part].to(engine.device), labels[part].to(engine.device)
         loss += float(engine.accumulate(*here, criterion, keys[part].numpy()))
+    early = len(engine._exchange._sent) if engine._exchange else 0  # buckets that the backward pass sent
     norm = float(engine.step())
     mean = engine.ranks.sum([loss])[0] / engine.ranks.world / engine.accumulation
-    return {"loss": mean, "applied": math.isfinite(norm), "norm": norm}
+    return {"loss": mean, "applied": math.isfinite(norm), "norm": norm, "early": early}
 
 
 def digest(engine: Engine) -> str:

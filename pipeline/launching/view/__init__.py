@@ -1,0 +1,1 @@
+"""Runs as they go on, looked at again and again; as a page in a browser of this machine."""

@@ -1,0 +1,73 @@
+"""What is known of runs, looked at again and again: files each time, the scheduler every half minute."""
+
+import functools
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.launching import overview
+from pipeline.launching.cost import costs_of
+from pipeline.launching.plan import PlannedRun
+from pipeline.launching.slurm import queue
+from pipeline.launching.slurm.queue import Outlook
+from pipeline.launching.status import RunStatus, statuses
+from pipeline.runs.curves import accuracies, binned, losses
+from pipeline.runs.directory import METRICS, TIMING, run_directory
+from pipeline.runs.log import metrics, spent
+
+ASK_EVERY = 30.0  # seconds between two questions to the scheduler
+POINTS = 60  # of a curve
+AT_WORK = ("running", "pending", "unknown")
+
+
+class Looks:
+    def __init__(self, runs: Sequence[PlannedRun], again: bool) -> None:
+        """`again`: it will be called more than once, and an answer to another process is good enough."""
+        self._runs, self._age = runs, ASK_EVERY if again else 0.0
+        self._slurm: Outlook | None = None
+        self._asked = -math.inf
+
+    def found(self) -> list[RunStatus]:
+        return statuses(self._runs, self._outlook().jobs)
+
+    def for_programs(self, found: Sequence[RunStatus]) -> dict[str, Any]:
+        """What `action=status json=true` prints, and the page shows."""
+        costs = costs_of(self._runs, found, self._outlook().used)
+        said = overview.for_programs(self._runs, found, costs)
+        for value, run, at in zip(said["runs"], self._runs, found, strict=True):
+            directory = run_directory(run.config, run.id)
+            hours = at.device_hours
+            value |= {
+                "name": overview.cells(run),
+                "device_hours": _hours(*_version(directory / TIMING)) if hours is None and run.id else hours,
+                "curves": _curves(*_version(directory / METRICS)) if run.id else {},
+            }
+        return said | {"seconds_left": overview.left_of_all(found), "time": time.time()}
+
+    def _outlook(self) -> Outlook:
+        if self._slurm is None or time.monotonic() - self._asked >= ASK_EVERY:
+            self._slurm, self._asked = queue.outlook(self._runs, age=self._age), time.monotonic()
+        return self._slurm
+
+
+def _version(path: Path) -> tuple[Path, float, int]:
+    """A file as it is now: what was read of it before holds until it changes."""
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return path, 0.0, 0
+    return path, stat.st_mtime, stat.st_size
+
+
+@functools.lru_cache(maxsize=1024)
+def _hours(path: Path, time: float, size: int) -> float:
+    return spent(path.parent).device_hours
+
+
+@functools.lru_cache(maxsize=1024)
+def _curves(path: Path, time: float, size: int) -> dict[str, tuple[tuple[float, float], ...]]:
+    """Epoch and value, thinned."""
+    rows = metrics(path.parent)
+    return {"loss": binned(losses(rows), POINTS), "top1": binned(accuracies(rows), POINTS)}

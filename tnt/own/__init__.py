@@ -1,0 +1,1 @@
+"""Networks of one's own: found by their names, and made."""

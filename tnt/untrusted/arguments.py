@@ -1,0 +1,25 @@
+"""Command lines: whole numbers with a range, and mistakes told in one line."""
+
+import argparse
+from collections.abc import Callable
+from typing import NoReturn
+
+from tnt.untrusted.reading import MOST_OPTION, BadFile, whole_number
+from tnt.untrusted.showing import shown
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog.removeprefix('python -m ')}: {shown(message)}; see --help\n")
+
+
+def option(least: int, most: int = MOST_OPTION) -> Callable[[str], int]:
+    """The `type` of an option that takes a whole number."""
+
+    def parsed(text: str) -> int:
+        try:
+            return whole_number(text, least, most)
+        except BadFile as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return parsed
