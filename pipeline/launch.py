@@ -8,7 +8,7 @@
 
 ablation=NAME|all    one of those below; controls: control, switches and repeats
 action=submit        start what is not done (the default); after that the command says how to go on
-       plan          runs, states, device-hours, time, disk; when=true: their start, cost.per_gpu_hour=N: the price
+       plan          runs, device-hours, time, disk; when=true: their start; cost.per_gpu_hour=N: their price
        status        their state
        watch         the same until all are done; html=true as a page in your browser (port=8765)
        logs          what they printed
