@@ -6,7 +6,7 @@
   python pipeline/launch.py model=tnt_b recipe.epochs=100          one run, of no table
   python pipeline/launch.py ablation=controls                      minutes, without data: does all this work?
 
-ablation=NAME|all    one of those below; controls: control, switches and repeats
+ablation=NAME|all    one of those below; controls: of the pipeline itself; anchors: published weights
 action=submit        start what is not done (the default); after that the command says how to go on
        plan          runs, device-hours, time, disk; when=true: their start; cost.per_gpu_hour=N: their price
        status        their state
@@ -45,7 +45,7 @@ except ModuleNotFoundError:
     sys.exit("error: not installed for this Python; `make demo` installs into .venv: activate that")
 
 from ablations import spec
-from ablations.reporting import batches
+from ablations.reporting import anchors, batches
 from ablations.reporting.judging import power
 from pipeline.config.overrides import compose, groups_help
 from pipeline.errors import UserError, command
@@ -74,6 +74,8 @@ def main(argv: Sequence[str]) -> int:
     if not argv:
         raise UserError("say what to run, as in ablation=inner_heads action=plan; --help says more")
     request = parse(argv)
+    if request.ablation == "anchors":
+        return anchors.run(request)
     if request.until:
         return batches.until_decided(request, act)
     return act(request, planned(requested_runs(request)))
@@ -225,8 +227,8 @@ def submit(request: LaunchRequest, todo: Sequence[PlannedRun], slurm: Outlook) -
         print(json.dumps({"submitted": [dataclasses.asdict(one) for one in submitted]}))
     else:
         names = {run.id: overview.cells(run) for run in todo}
-        states = {one.id: "submitted" if one.new else "at work already" for one in submitted}
-        rows = [[one.id, names[one.id], one.job or "outside of Slurm", states[one.id]] for one in submitted]
+        said = ("at work already", "submitted")
+        rows = [[one.id, names[one.id], one.job or "outside of Slurm", said[one.new]] for one in submitted]
         show_table(("run", "cells", "job", ""), rows)
         print(*preflight.remarks(commands.site()[0]), sep="\n")
         what, action = ("rates, once they have ended", "plan") if calibrated else ("status", "status")
@@ -241,11 +243,9 @@ def cancel(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
     if not alive:
         print("none of these runs is at work")
         return 0
-    for at in alive:
-        print(f"{', '.join(at.labels)} ({at.id}): {at.state}, {at.where}")
     folder, ids = Path(runs[0].config.paths.runs), [at.id for at in alive]
-    for id in launches.beside(folder, ids):
-        print(f"run {id} shares a job with these and ends too, unless it is done; launched again, it goes on")
+    said = [f"{', '.join(at.labels)} ({at.id}): {at.state}, {at.where}" for at in alive]
+    print(*said, *launches.beside(folder, ids), sep="\n")
     if not request.yes and not confirmed(f"end {len(alive)} runs?"):
         print("nothing was done")
         return 1

@@ -81,7 +81,7 @@ def choose_model(options: argparse.Namespace, resize: bool = True, takes_others:
     size = {} if options.size is None or not resize else {"image_size": options.size}
     if options.model and is_own(options.model):
         if not takes_others:
-            raise ValueError(f"{options.model} is no TNT; only predict and export take other networks")
+            raise ValueError(f"--model {options.model} is no TNT, and this needs one")
         torch.manual_seed(options.seed)
         model = cast(Network, open_own(options.model, options.weights, not options.raw, size))
         origin = str(options.weights) if options.weights else f"random weights, seed {options.seed}"

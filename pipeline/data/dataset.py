@@ -40,6 +40,12 @@ def open_split(data: DataConfig, split: str) -> Manifest:
             f"the {split} shards at {data.root} have {len(manifest.classes)} classes, the config says "
             f"{data.classes}; set data.classes={len(manifest.classes)}"
         )
+    names = zip(manifest.classes, data.class_names or manifest.classes, strict=True)
+    if wrong := next((pair for pair in names if pair[0] != pair[1]), None):
+        raise UserError(f"the {split} shards at {data.root} have {wrong[0]!r} where a class is {wrong[1]!r}")
+    wanted = data.train_images if split == data.train else data.validation_images
+    if wanted not in (0, len(manifest)):
+        raise UserError(f"the {split} shards at {data.root} hold {len(manifest):,} images, not {wanted:,}")
     if data.stage:
         from pipeline.data.shards.staging import stage
 

@@ -22,7 +22,7 @@ from pipeline.launching.rates import (
     local_device,
     rate,
     size,
-)  # fmt: skip
+)
 from pipeline.launching.slurm import resources
 from pipeline.launching.status import RunStatus
 from pipeline.runs import records
@@ -71,7 +71,7 @@ def cost(
         images, found = work(config), rate(config, device, known, told)
         params, _ = size(science(config)["model"])
     except NotCounted as error:
-        return Cost(None, None, None, devices, 0, 1.0, False, str(error))
+        return Cost(None, None, None, devices, 0, 1.0, share, False, str(error))
     kept = config.engine.keep + config.engine.keep_for_audit
     disk = params * (STATE * (kept + 2) + 8)  # the kept, the best, the next; the weights
     if images is None:

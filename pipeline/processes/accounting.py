@@ -1,11 +1,13 @@
 """What Slurm's accounting says of jobs, where a site has it: their states, and what they used."""
 
+import math
 import re
 import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from pipeline.processes import scheduler
+from tnt.untrusted.reading import number
 
 COLUMNS = "JobID,State,Reason,Cluster,JobName,ElapsedRaw,TimelimitRaw,AllocTRES,MaxRSS,ConsumedEnergyRaw"
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
@@ -78,9 +80,9 @@ def read(text: str) -> dict[str, AccountedJob]:
 
 
 def _number(text: str) -> float:
-    return float(text) if re.fullmatch(r"\d+(\.\d+)?", text) else 0.0
+    return number(text, 0, math.inf) if re.fullmatch(r"\d+(\.\d+)?", text) else 0.0
 
 
 def _bytes(text: str) -> int:
-    match = re.fullmatch(r"([\d.]+)([KMGT]?)", text)
-    return int(float(match[1]) * UNITS[match[2]]) if match else 0
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)", text)
+    return int(number(match[1], 0, math.inf) * UNITS[match[2]]) if match else 0

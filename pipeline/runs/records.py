@@ -108,8 +108,8 @@ class Record:
     first_step: tuple[float, float] | None = (
         None  # its loss and gradient norm; None: not kept by earlier code
     )
-    usage: Usage | None = None  # None: not kept by earlier code
     until_decided: bool = False  # asked for after a look at the results: the judge must know
+    usage: Usage | None = None  # None: not kept by earlier code
     right: str = ""  # for which images the exported weights were right: `answers.from_text`
 
     def __post_init__(self) -> None:

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ablations.reporting.figures import bars, curves, figure3, style
+from ablations.reporting.figures import bars, curves, figure3, speed, style
 from ablations.reporting.tables import COLUMNS, Table, file_name, heading
 from tnt.figures import canvas
 
@@ -69,6 +69,9 @@ def _plans(table: Table, runs: Path) -> Iterator[PlannedFigure]:
             yield PlannedFigure(
                 name, table, text, partial(figure3.draw, table, cost), "nothing to compare yet"
             )
+    if speed.compares(table):
+        text = f"{title}: top-1 accuracy against the images a second that were measured in training"
+        yield PlannedFigure(f"{stem}-speed", table, text, partial(speed.draw, table), "nothing was measured")
     for column in (name for name in table.columns if name != "top5" or _printed(table, name)):
         text = f"{title}: {COLUMNS.get(column, column)} of every row, as measured and as the paper prints it"
         yield PlannedFigure(

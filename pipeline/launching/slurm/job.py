@@ -27,7 +27,7 @@ from pipeline.launching.slurm.supervision import Asked, RankStep, asked_to_end, 
 from pipeline.processes.place import SUPERVISED, Place, find_place, requeue
 from pipeline.runs import attempts, records
 from pipeline.runs.directory import CONFIG, WEIGHTS, run_directory
-from tnt.untrusted.reading import whole_number
+from tnt.untrusted.reading import MOST_OPTION, whole_number
 
 # By which a process knows its job.
 OF_JOB = ("JOB_ID", "ARRAY_JOB_ID", "ARRAY_TASK_ID", "JOB_NAME", "CLUSTER_NAME", "RESTART_COUNT")
@@ -48,8 +48,7 @@ def main(argv: Sequence[str]) -> int:
             f"{launch.directory.name} was to start {launch.starts} times, which it has; this one does nothing"
         )
         return 0
-    ids = launch.runs_of(whole_number(task, 0, len(launch.runs) - 1, "SLURM_ARRAY_TASK_ID"))
-    status = 1
+    status, ids = 1, launch.runs_of(whole_number(task, 0, MOST_OPTION, "SLURM_ARRAY_TASK_ID"))
     try:
         with asked_to_end(place) as asked:
             status = start(launch, ids, place, asked)

@@ -18,7 +18,7 @@ from pipeline.errors import WorkFailed, command
 from pipeline.files import append_row, rows
 from pipeline.launching.slurm import commands, launches, resources
 from pipeline.processes.place import find_place, requeue
-from tnt.untrusted.reading import other_than
+from tnt.untrusted.reading import MOST_OPTION, other_than, whole_number
 
 NODES = "nodes.jsonl"  # among the launches
 TWICE = 2
@@ -64,7 +64,7 @@ def options(config: RunConfig) -> list[str]:
     if not config.cluster.spare:
         return []
     nodes = used(config)
-    tasks = len(nodes) * int(os.environ["SLURM_NTASKS_PER_NODE"])
+    tasks = len(nodes) * _number("SLURM_NTASKS_PER_NODE")
     return [f"--nodes={len(nodes)}", f"--nodelist={','.join(nodes)}", f"--ntasks={tasks}"]
 
 
@@ -106,8 +106,12 @@ def _job() -> str:
     return os.environ["SLURM_JOB_ID"]
 
 
+def _number(name: str) -> int:
+    return whole_number(os.environ[name], 0, MOST_OPTION, name)
+
+
 def _needed(config: RunConfig) -> int:
-    return int(os.environ["SLURM_JOB_NUM_NODES"]) - config.cluster.spare
+    return _number("SLURM_JOB_NUM_NODES") - config.cluster.spare
 
 
 def _sound(config: RunConfig) -> list[str]:

@@ -123,6 +123,10 @@ def jobs(runs: Path, ids: Iterable[str], listed: Mapping[str, Job]) -> dict[str,
     return chosen
 
 
+def _newest(job: Job) -> tuple[bool, list[str]]:
+    return job.live, [part.zfill(10) for part in job.id.split("_")]
+
+
 def run_of(job: Job, runs: Path) -> str:
     """The id of the run of this directory that a batch file's job is to train, also before it has begun."""
     command = COMMAND.fullmatch(job.command)
@@ -135,10 +139,6 @@ def run_of(job: Job, runs: Path) -> str:
         return ""
     [run] = planned([RequestedRun(config)])
     return run.id if Path(config.paths.runs).absolute() == runs.absolute() else ""
-
-
-def _newest(job: Job) -> tuple[bool, list[str]]:
-    return job.live, [part.zfill(10) for part in job.id.split("_")]
 
 
 def _is(job: Job, name: str, cluster: str) -> bool:

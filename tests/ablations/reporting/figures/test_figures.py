@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from ablations.reporting.figures import bars, curves, draw, figure3, style
+from ablations.reporting.figures import bars, curves, draw, figure3, speed, style
 from pipeline.runs import log
 from tests.ablations.drawn import HEADS
 
@@ -59,6 +59,22 @@ def test_figure_3_has_every_reported_point_hollow_and_ours_filled_at_our_own_siz
     ours = [(row.macs / 1e9, row.entry("top1").mean, row.entry("top1").half) for row in runs]
     for mark, expected in zip(sorted(measured(axes)), sorted(ours), strict=True):
         assert mark == pytest.approx(expected)
+
+
+def test_accuracy_stands_against_the_speed_that_was_measured_on_one_device(drawn):
+    """Of networks that differ, beside Figure 3's multiply-adds; runs of two devices tell no such thing."""
+    table = drawn.table("imagenet")
+    assert speed.compares(table)
+    assert not speed.compares(drawn.table("inner_heads"))  # one network but for its heads
+    with style.style():
+        [axes] = speed.draw(table).axes
+    records = [drawn.found.records[id] for entry in table.entries for id in entry.records]
+    rates = {record.images_per_second / record.world for record in records}
+    assert {x for x, _, _ in measured(axes)} == rates
+    assert {y for _, y, _ in measured(axes)} == {row.entry("top1").mean for row in speed.rows(table)}
+    other = dataclasses.replace(speed.rows(table)[0], device="another")
+    rest = [row for row in table.rows if row.key != other.key]
+    assert not speed.compares(dataclasses.replace(table, rows=(other, *rest)))
 
 
 def test_every_network_of_table_4_has_a_family(drawn):
