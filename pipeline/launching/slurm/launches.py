@@ -143,9 +143,7 @@ def beside(runs: Path, ids: Collection[str]) -> list[str]:
         if id in launch.runs
     ]
     others = sorted({id for pack in packs for id in pack} - set(ids))
-    return [
-        f"run {id} shares a job with these, and ends too; the same launch goes on with it" for id in others
-    ]
+    return [f"run {id} shares a job with these and ends too; launched again, it goes on" for id in others]
 
 
 def outputs(runs: Path, id: str) -> list[Path]:
