@@ -34,7 +34,7 @@ def _seeds(text: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(found))
 
 
-SWITCHES = ("fresh", "html", "json", "watch", "yes")
+SWITCHES = ("fresh", "html", "json", "watch", "when", "yes")
 # The launcher's own words: the form of the value, an example, and what reads it.
 OWN: dict[str, tuple[str, str, Callable[[str], Any]]] = {
     "ablation": (".*", "se", str),
