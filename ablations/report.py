@@ -275,10 +275,9 @@ def launch_arguments(report: Report, missing: Mapping[tuple[str, str], Sequence[
     seeds = sorted({seed for lacking in missing.values() for seed in lacking})
     words = [f"seeds={','.join(map(str, seeds))}"]
     if len(ablations) == 1:
-        (name,) = ablations
-        if own_scale(report.configs[name][0]):
+        if own_scale(report.configs[ablations[0]][0]):
             scale = []
-        words = [f"ablation={name}", f"cells={','.join(cell for _, cell in missing)}", *words]
+        words = [f"ablation={ablations[0]}", f"cells={','.join(cell for _, cell in missing)}", *words]
     else:
         words = ["ablation=all", *words]
     return " ".join([*words, *scale])

@@ -64,7 +64,6 @@ from pipeline.runs.records import record_path
 from pipeline.terminal import can_redraw, confirmed, live_table, show_table
 
 WATCH_EVERY = 2.0  # seconds
-ENDED = ("done", "stopped", "broken")
 LOOKING = ("plan", "status", "logs")  # actions that write nothing
 
 
@@ -142,7 +141,9 @@ def start(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
     """`submit` starts what is not done, `retry` what broke."""
     slurm = queue.outlook(runs, needed=True)
     found = statuses(runs, slurm.jobs)
-    earlier = [(run, at) for run, at in zip(runs, found, strict=True) if at.state in ENDED]
+    earlier = [
+        (run, at) for run, at in zip(runs, found, strict=True) if at.state in ("done", "stopped", "broken")
+    ]
     if request.fresh:
         found = [begun_anew(at) for at in found]
     without = [run for run, at in zip(runs, found, strict=True) if at.state == "no data"]
