@@ -33,11 +33,25 @@ class WordStem(nn.Module):
         """B, C, H, W → B·n, m, c"""
         if self.patches_first:
             x = _cut(images, self.patch_size)  # B, h, w, C, P, P
+            if images.is_cuda:
+                return self.as_product(x.flatten(0, 2))
             x = self.conv(x.flatten(0, 2))  # B·n, c, q, q
             return x.flatten(2).transpose(1, 2).contiguous()
         x = self.conv(images)  # B, c, h·q, w·q
         x = _cut(x, self.patch_size // self.word_edge)  # B, h, w, c, q, q
         return x.flatten(4).flatten(0, 2).transpose(1, 2).contiguous()
+
+    def as_product(self, patches: Tensor) -> Tensor:
+        """B·n, C, P, P → B·n, m, c: within a patch the convolution is one matrix, and on a GPU that is faster
+        by an estimate (benchmarks/LOG.md); on a CPU it is slower."""
+        values = patches[0].numel()
+        one_each = torch.eye(values, dtype=patches.dtype, device=patches.device)
+        conv = self.conv
+        one_each = one_each.view(values, *patches.shape[1:])
+        matrix = F.conv2d(one_each, conv.weight, None, conv.stride, conv.padding)
+        matrix = matrix.flatten(2).transpose(1, 2)  # C·P·P, m, c
+        x = patches.flatten(1) @ matrix.flatten(1)
+        return x.unflatten(1, matrix.shape[1:]) + conv.bias.to(x.dtype)
 
 
 class WordsToPatch(nn.Module):
