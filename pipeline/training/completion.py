@@ -19,10 +19,8 @@ from pipeline.runs.log import metrics, spent
 from pipeline.runs.provenance import code, packages, packages_hash, versions
 from pipeline.runs.records import Measures, Record, RunLayout
 from pipeline.training import models
-from pipeline.training.trainer import Trainer, TrainingState
-from tnt.complexity.count import count_macs
-from tnt.complexity.formulas import model_macs
-from tnt.config import TNTConfig
+from pipeline.training.outcome import TrainingState
+from pipeline.training.trainer import Trainer
 
 DRIVER = Path("/proc/driver/nvidia/version")
 
@@ -70,7 +68,7 @@ def complete(
         exported=kind,
         weights_sha256=sha256(path),
         params=_params(config),
-        macs=_macs(config),
+        macs=models.macs(config.model),
         steps=state.step,
         images_per_second=round(took.images_per_second, 2),
         device_hours=round(took.device_hours, 5),
@@ -121,16 +119,6 @@ def run_layout(trainer: Trainer) -> RunLayout:
 def _params(config: RunConfig) -> int:
     with torch.device("meta"):
         return models.count_parameters(models.create(config.model))
-
-
-def _macs(config: RunConfig) -> int | None:
-    network = config.model.network
-    if isinstance(network, TNTConfig):
-        return model_macs(network)
-    with torch.device("meta"):
-        model = models.create(config.model)
-    count = count_macs(model, 3, network.image_size)
-    return None if count.uncounted else count.matrix
 
 
 def _utc(seconds: float) -> str:

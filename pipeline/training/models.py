@@ -24,6 +24,8 @@ from pipeline.errors import UserError, WorkFailed
 from pipeline.files import publish_bytes
 from pipeline.runs.directory import WEIGHTS, WEIGHTS_CONFIG
 from pipeline.training.drop_path import key_drop_paths
+from tnt.complexity.count import count_macs
+from tnt.complexity.formulas import model_macs
 from tnt.config import TNTConfig
 from tnt.model import TNT
 from tnt.weights.tensors import read_tensors, write_tensors
@@ -177,6 +179,15 @@ def _load_timm(model: nn.Module, path: Path, new_head: bool) -> str:
 def count_parameters(model: nn.Module) -> int:
     """Trainable ones."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def macs(model: ModelConfig) -> int | None:
+    """Multiply-adds of an image; None where not all of a network's could be counted."""
+    if isinstance(model.network, TNTConfig):
+        return model_macs(model.network)
+    with torch.device("meta"):
+        count = count_macs(create(model), 3, model.network.image_size)
+    return None if count.uncounted else count.matrix
 
 
 def check_finite(state: Mapping[str, Tensor]) -> None:
