@@ -2,6 +2,7 @@
 
     python benchmarks/step.py --batch 16 --repeats 9
     python benchmarks/step.py --image-size 32          the host's work, which arithmetic on large images hides
+    python benchmarks/step.py --image-size 32 --narrow   and without that of 24 M weights' average and norm
 
 Ours is the whole step of pipeline/train.py: data from shards through the augmentation, DeepSpeed, the check
 for what is not finite, the weights' average, the exchange of flags, the log. Bare is forward, backward
@@ -96,6 +97,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"))
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--narrow", action="store_true", help="as many tensors and operators, small ones")
     options = parser.parse_args()
 
     with tempfile.TemporaryDirectory() as name:
@@ -111,6 +113,7 @@ def main() -> None:
                 f"recipe.global_batch={options.batch}",
                 f"data.loading.workers={options.workers}",
                 "data.loading.batches=2",  # little is prepared while the bare step runs
+                *(("model.patch_dim=48", "model.word_dim=8") if options.narrow else ()),
             ]
         )
         dataset.prepare(config.data)

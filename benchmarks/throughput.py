@@ -28,8 +28,8 @@ import torch
 from contests import MODES, PIXELS, RIVALS, Contest, Contestant, matrix_peak
 
 PRESETS = {
-    "gpu": {"models": ["tnt_s", "tnt_b", "tnt_s_legacy"], "batches": [256], "repeats": 20, "minutes": 6.5},
-    "cpu": {"batches": [8], "repeats": 5, "modes": ["plain"]},
+    "gpu": {"models": ["tnt_s", "tnt_b", "tnt_s_legacy"], "batches": [256], "repeats": 20, "minutes": 5.0},
+    "cpu": {"batches": [8], "repeats": 5, "modes": ["plain"], "minutes": 5.0},
 }
 
 

@@ -100,7 +100,7 @@ def main(argv: Sequence[str], config: RunConfig | None = None) -> int:
 
 
 def train(run: Run, device: "torch.device", interrupt: Interrupt, attempt: AttemptLog) -> None:
-    from pipeline.training.logger import RunLogger, RunSize
+    from pipeline.training.logger import RunLogger
     from pipeline.training.profile import profiled
     from pipeline.training.saving import save, settle
     from pipeline.training.trainer import Trainer
@@ -112,7 +112,7 @@ def train(run: Run, device: "torch.device", interrupt: Interrupt, attempt: Attem
         engine = config.engine
         part = trainer.steps / engine.keep_for_audit if engine.keep_for_audit else 0
         checkpoints = stack.enter_context(Checkpoints(run.directory / CHECKPOINTS, apart, engine.keep, part))
-        size = RunSize(trainer.steps, trainer.loader.steps_per_epoch, config.recipe.global_batch, ranks.world)
+        size = trainer.size(device_name(device))
         values = configs.plain(config)
         state = RunState(attempt.number, ranks.place.job, ranks.place.cluster)
         journal = RunLogger(
@@ -129,7 +129,7 @@ def train(run: Run, device: "torch.device", interrupt: Interrupt, attempt: Attem
                 step_profiled()
                 step, end = trainer.state.step, done.asked_to_end
                 attempt.step = step
-                journal.step(step, done.values, done.wait)
+                journal.step(step, done.values, done.wait, done.slowest)
                 if end or done.due or trainer.checkpoint_is_due():
                     save(trainer, checkpoints, journal, last=end or step == trainer.steps)
                 end = end or not evaluated(trainer, journal, interrupt)

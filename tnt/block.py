@@ -97,8 +97,12 @@ class TransformerBlock(nn.Module):
         self.drop_path = drop_path
 
     def forward(self, x: Tensor, drawn: Tensor | None = None, *beside: Any) -> Tensor:
-        x = x + self._drop(self.attn(self.norm1(x), *beside), drawn, 0)
-        return x + self._drop(self.gate(self.mlp(self.norm2(x))), drawn, 1)
+        if not self.drops():
+            x = x + self.attn(self.norm1(x), *beside)
+            return x + self.gate(self.mlp(self.norm2(x)))
+        first, second = self.kept(drawn, _compute_type(x))[..., None, None].unbind(0)  # S, 1, 1
+        x = x + self.attn(self.norm1(x), *beside) * first
+        return x + self.gate(self.mlp(self.norm2(x))) * second
 
     def drops(self) -> bool:
         return self.training and self.drop_path > 0
@@ -107,11 +111,6 @@ class TransformerBlock(nn.Module):
         """2, S: 0 for sequences without a residual; others scale it so that its expectation stays."""
         assert drawn is not None, "in training, a block that drops paths needs numbers drawn for them"
         return (drawn >= round(self.drop_path * 2**32)).to(dtype) / (1 - self.drop_path)
-
-    def _drop(self, residual: Tensor, drawn: Tensor | None, which: int) -> Tensor:
-        if not self.drops():
-            return residual
-        return residual * self.kept(drawn, residual.dtype)[which, :, None, None]
 
 
 class TNTBlock(nn.Module):

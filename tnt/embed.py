@@ -32,8 +32,23 @@ class WordStem(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """B, C, H, W → B·n, m, c"""
         if self.patches_first:
+            if images.is_cuda:
+                return self.as_product(_cut(images, self.patch_size).flatten(0, 2))
             return convolve_squares(self.conv, images, self.patch_size)
         return words_of_map(self.conv(images), self.patch_size // self.word_edge)
+
+    def as_product(self, patches: Tensor) -> Tensor:
+        """B·n, C, P, P → B·n, m, c: within a patch the convolution is one matrix, and on a GPU that is faster
+        by an estimate (benchmarks/LOG.md); on a CPU it is slower."""
+        values = patches[0].numel()
+        one_each = torch.eye(values, dtype=patches.dtype, device=patches.device)
+        conv = self.conv
+        assert conv.bias is not None
+        one_each = one_each.view(values, *patches.shape[1:])
+        matrix = F.conv2d(one_each, conv.weight, None, conv.stride, conv.padding)
+        matrix = matrix.flatten(2).transpose(1, 2)  # C·P·P, m, c
+        x = patches.flatten(1) @ matrix.flatten(1)
+        return x.unflatten(1, matrix.shape[1:]) + conv.bias.to(x.dtype)
 
 
 class WordsToPatch(nn.Module):

@@ -15,17 +15,10 @@ from pipeline.data.shards.manifest import manifest_path
 from pipeline.errors import UserError
 from pipeline.launching import calibration
 from pipeline.launching.plan import PlannedRun
-from pipeline.launching.rates import (
-    TRAINING,
-    UNKNOWN_GPU,
-    Measurement,
-    NotCounted,
-    local_device,
-    rate,
-    size,
-)
+from pipeline.launching.rates import UNKNOWN_GPU, Measurement, NotCounted, local_device, rate, size
 from pipeline.launching.slurm import resources
 from pipeline.launching.status import RunStatus
+from pipeline.processes.pace import TRAINING
 from pipeline.runs import records
 from pipeline.runs.usage import energy
 from tnt.untrusted.reading import BadFile, read_json

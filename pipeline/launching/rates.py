@@ -28,33 +28,19 @@ from pipeline.config.typed import build
 from pipeline.errors import UserError, command
 from pipeline.files import PACKAGE
 from pipeline.processes.device import cores, gpus, processor
+from pipeline.processes.pace import GPUS, TRAINING, known_gpu
 from pipeline.runs.records import Record
 from tnt.complexity.formulas import eq18_params, model_macs
 from tnt.complexity.pyramid import pyramid_params
 from tnt.config import PYRAMID, PyramidConfig, TNTConfig
 from tnt.own.files import is_own
 
-# Of data sheets, by a part of the device's name: dense bf16 (V100: fp16) TFLOP/s, and its memory's TB/s.
-GPUS = {
-    "B200": (2250, 8.0),
-    "H200": (989, 4.8),
-    "H100": (989, 3.35),
-    "A100": (312, 2.04),
-    "L40S": (362, 0.864),
-    "L4": (121, 0.3),
-    "A40": (150, 0.696),
-    "A10": (125, 0.6),
-    "V100": (125, 0.9),
-    "RTX 4090": (165, 1.008),
-    "RTX 3090": (71, 0.936),
-}
 UNKNOWN_GPU = "A100"  # where a scheduler will choose
 # timm's table of training speeds (RTX 3090, automatic mixed precision) has DeiT-S at 1,054 images/s: 0.41 of
 # the peak. It has TNT-S at 342, where multiply-adds alone give 907; the rest is WORD_BYTES for each value of
 # each word in each block. timm's table of inference (RTX 4090: DeiT-S 8,206, TNT-S 1,730) fits within 1.26.
 SHARE = 0.4
 WORD_BYTES = 1900
-TRAINING = 3  # times the multiply-adds of a forward pass: as many again for each of two gradients
 # Multiply-adds a second of a core: 6e9 to 18e9 for the demo's networks (results/records), 40e9 for TNT-S in
 # fp32 and 84e9 in bf16 (benchmarks/LOG.md).
 CORE = 20e9
@@ -156,7 +142,7 @@ def _seconds(model: dict[str, Any], config: RunConfig, device: str) -> tuple[flo
         threads = config.engine.threads or cores()
         basis = f"{CORE / 1e9:g} G multiply-adds/s on each of {threads} cores"
         return TRAINING * macs / (CORE * threads), ON_CORES, basis
-    name = next((name for name in GPUS if name in device), UNKNOWN_GPU)
+    name = known_gpu(device) or UNKNOWN_GPU
     flops, memory = GPUS[name]
     words = _values_of_words(network) if network else 0
     seconds = TRAINING * 2 * macs / (SHARE * flops * 1e12) + WORD_BYTES * words / (memory * 1e12)

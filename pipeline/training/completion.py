@@ -21,7 +21,8 @@ from pipeline.runs.provenance import code, packages, packages_hash, versions
 from pipeline.runs.records import Measures, Record, RunLayout
 from pipeline.runs.usage import usage
 from pipeline.training import models
-from pipeline.training.trainer import Trainer, TrainingState
+from pipeline.training.outcome import TrainingState
+from pipeline.training.trainer import Trainer
 
 DRIVER = Path("/proc/driver/nvidia/version")
 

@@ -17,7 +17,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from typing import Any
 from pipeline.config.machine import LoggingConfig
 from pipeline.files import MOST_LINES, publish_bytes
 from pipeline.processes import energy
+from pipeline.processes.pace import SlowRank
 from pipeline.runs import state as states
 from pipeline.runs.checkpoints import write_files
 from pipeline.runs.directory import LOG, METRICS, TIMING
@@ -35,6 +36,8 @@ from pipeline.training.trackers import Tracker, open_trackers
 from tnt.untrusted.reading import read_bytes
 from tnt.untrusted.showing import shown
 
+SLOW = 1.5  # times the median: a rank is named
+
 
 @dataclass(frozen=True)
 class RunSize:
@@ -42,6 +45,7 @@ class RunSize:
     steps_per_epoch: int
     images_per_step: int
     devices: int = 1
+    limits: Mapping[str, float] = field(default_factory=dict)  # images/s at which a share would be 1, by name
 
 
 class RunLogger:
@@ -72,6 +76,7 @@ class RunLogger:
         self._interval, self._attempt = _Interval(), _Interval()
         self._last = time.monotonic()
         self._loss = math.nan
+        self._slowest: int | None = None
         self._handler = _ToLog(self)
         if not self._silent:
             directory.mkdir(parents=True, exist_ok=True)
@@ -115,8 +120,15 @@ class RunLogger:
 
         return partial(write_files, files)
 
-    def step(self, step: int, values: Mapping[str, float] | None = None, wait: float = 0.0) -> None:
-        """An update is done, which waited `wait` seconds for data; `values` are for a line about it."""
+    def step(
+        self,
+        step: int,
+        values: Mapping[str, float] | None = None,
+        wait: float = 0.0,
+        slowest: SlowRank | None = None,
+    ) -> None:
+        """An update is done, which waited `wait` seconds for data; `values` are for a line about it, and the
+        slowest rank since the last one."""
         if self._silent:
             return
         self._at = step
@@ -129,7 +141,7 @@ class RunLogger:
             self._write(self._metrics, row)
             self._track(step, _numbers(values), "train")
             self._loss = values.get("loss", math.nan)
-            self._write_timing()
+            self._write_timing(slowest)
         assert self._display is not None, "rewind comes first"
         self._display.show(step, self._progress())
 
@@ -183,9 +195,18 @@ class RunLogger:
         assert file is not None, "rewind comes first"
         file.write(json.dumps(row) + "\n")
 
-    def _write_timing(self) -> None:
+    def _write_timing(self, slowest: SlowRank | None = None) -> None:
         rate, share = self._interval.rate(self._size.images_per_step), self._interval.wait_share()
         row = {"images_per_second": round(rate, 2), "wait_share": round(share, 4), "memory_gb": _memory()}
+        row |= {name: round(rate / most, 4) for name, most in self._size.limits.items()}
+        if slowest:
+            row |= {"slowest_rank": slowest.rank, "slowest_over_median": round(slowest.ratio, 3)}
+            if slowest.ratio >= SLOW and slowest.rank != self._slowest:
+                self.note(
+                    f"rank {slowest.rank} on {slowest.host} keeps the others waiting: its own part of a step "
+                    f"takes {slowest.ratio:.1f} times the ranks' median"
+                )
+                self._slowest = slowest.rank  # said once
         self._write(self._timing, {"step": self._at, "time": time.time(), **row, **_joules()})
         self._say_state(images_per_second=row["images_per_second"])
         self._track(self._at, row, "machine")

@@ -221,7 +221,7 @@ def _load_by_name(model: nn.Module, path: Path, new_head: bool) -> str:
 
 def count(model: ModelConfig) -> tuple[int, int, tuple[str, ...]]:
     """Its parameters, the multiply-adds of an image, and the operators whose cost nobody counted."""
-    if isinstance(model.network, TNTConfig):
+    if isinstance(model.network, TNTConfig | PyramidConfig):
         with torch.device("meta"):
             return count_parameters(create(model)), model_macs(model.network), ()
     # A network of one's own may compute with its weights while it is made.
@@ -234,6 +234,12 @@ def count(model: ModelConfig) -> tuple[int, int, tuple[str, ...]]:
 def count_parameters(model: nn.Module) -> int:
     """Trainable ones."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def macs(model: ModelConfig) -> int | None:
+    """Multiply-adds of an image; None where not all of a network's could be counted."""
+    _, found, uncounted = count(model)
+    return None if uncounted else found
 
 
 def check_finite(state: Mapping[str, Tensor]) -> None:

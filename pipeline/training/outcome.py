@@ -1,14 +1,33 @@
-"""What a step came to: numbers that lie on the device, and with other ranks, until somebody reads them."""
+"""What a step came to: numbers that lie on the device, and with other ranks, until somebody reads them.
+
+And what a run keeps of all its steps.
+"""
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from pipeline.data.loading.batch import MicroBatch
+from pipeline.processes.pace import SlowRank
 from pipeline.processes.ranks import Ranks
+
+
+@dataclass
+class TrainingState:
+    """What a checkpoint keeps of the trainer beside tensors.
+
+    A step's checkpoint is published before its evaluation, so `best` is of an earlier step.
+    """
+
+    step: int = 0  # updates done
+    skipped: int = 0  # of them, not applied because something was not finite
+    in_a_row: int = 0
+    events: list[str] = field(default_factory=list)
+    best: int = 0  # the step whose weights were the most accurate so far
+    best_top1: float = -1.0
 
 
 @dataclass(frozen=True)
@@ -33,6 +52,7 @@ class StepResult:
     wait: float  # seconds that it waited for data
     asked_to_end: bool  # as in StepOutcome, of this step or the one before
     due: bool
+    slowest: SlowRank | None  # where a line is to be written
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,6 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +20,14 @@ from torch import Tensor
 from pipeline.config.run import RunConfig
 from pipeline.config.science import sampling
 from pipeline.data import dataset
+from pipeline.data.labels import Answers
 from pipeline.data.loading.batch import MicroBatch
+from pipeline.data.loading.loader import EvaluationLoader
 from pipeline.data.loading.ready import ReadyBatch, ready
 from pipeline.data.randomness import Purpose, philox
 from pipeline.errors import WorkFailed
 from pipeline.processes.interrupt import Interrupt
+from pipeline.processes.pace import Pace, known_gpu, limits
 from pipeline.processes.ranks import Ranks
 from pipeline.runs.checkpoints import Checkpoint, write_files
 from pipeline.runs.records import Measures
@@ -33,29 +35,15 @@ from pipeline.training import models
 from pipeline.training.ema import Ema
 from pipeline.training.evaluation import measure
 from pipeline.training.kernels import Load, choose
+from pipeline.training.logger import RunSize
 from pipeline.training.optim import Objective, Schedule, optimizer
-from pipeline.training.outcome import NOTHING, Sent, StepOutcome, StepResult, send
+from pipeline.training.outcome import NOTHING, Sent, StepOutcome, StepResult, TrainingState, send
 from pipeline.training.parallel.engine import Engine, micro_batch
 from tnt.model import TNT
 from tnt.weights.tensors import read_tensors, write_tensors
 
 EMA = "ema.safetensors"  # in a checkpoint
 PATIENCE = 3  # steps in a row that may come out not finite
-
-
-@dataclass
-class TrainingState:
-    """What a checkpoint keeps of the trainer beside tensors.
-
-    A step's checkpoint is published before its evaluation, so `best` is of an earlier step.
-    """
-
-    step: int = 0  # updates done
-    skipped: int = 0  # of them, not applied because something was not finite
-    in_a_row: int = 0
-    events: list[str] = field(default_factory=list)
-    best: int = 0  # the step whose weights were the most accurate so far
-    best_top1: float = -1.0
 
 
 class Trainer(ExitStack):
@@ -99,8 +87,9 @@ class Trainer(ExitStack):
             clip=recipe.clip,
         )
         ranks.wait_at_most(config.cluster.start_timeout)  # also in the groups that DeepSpeed has made by now
-        self._first_step = True
+        self._first_step, self.pace = True, Pace(device)
         self._sent: Sent | None = None
+        self._evaluation: tuple[EvaluationLoader, Answers] | None = None
         self.ema: Ema | None = None
         if recipe.ema:
             with self.engine.weights() as weights:
@@ -113,6 +102,13 @@ class Trainer(ExitStack):
         networks, wanted = (self.engine.module, self.network), self.config.engine.kernels
         self.kernels, why = choose(networks, wanted, self.device, load, self.ranks, before)
         return why
+
+    def size(self, device: str) -> RunSize:
+        """`device`: its name."""
+        config, world = self.config, self.ranks.world
+        macs = models.macs(config.model) if known_gpu(device) else None
+        most = limits(config.model.network, config.precision, macs, device, world)
+        return RunSize(self.steps, self.loader.steps_per_epoch, config.recipe.global_batch, world, most)
 
     @property
     def epoch(self) -> int:
@@ -156,14 +152,15 @@ class Trainer(ExitStack):
         """
         parts: list[MicroBatch] = []
         losses, wait = [], 0.0
-        while not (parts and parts[-1].last):
-            batch = next(batches, None)
-            if batch is None:
-                return None
-            loss = self.objective.of(batch.images)
-            losses.append(self.engine.accumulate(batch.images, batch.targets, loss, batch.keys))
-            parts.append(batch.loaded)
-            wait += batch.wait
+        with self.pace.working():
+            while not (parts and parts[-1].last):
+                batch = next(batches, None)
+                if batch is None:
+                    return None
+                loss = self.objective.of(batch.images)
+                losses.append(self.engine.accumulate(batch.images, batch.targets, loss, batch.keys))
+                parts.append(batch.loaded)
+                wait += batch.wait
         before = self._outcome()
 
         step = self.state.step
@@ -186,6 +183,7 @@ class Trainer(ExitStack):
             wait,
             asked_to_end=before.asked_to_end or now.asked_to_end,
             due=before.due or now.due,
+            slowest=self.pace.slowest(self.ranks) if line else None,
         )
 
     def measure(self, interrupt: Interrupt) -> None:
@@ -194,9 +192,12 @@ class Trainer(ExitStack):
         EvaluationStopped at the next batch where some rank is asked to end.
         """
         config, ranks = self.config, self.ranks
-        loader, answers = dataset.evaluation_batches(
-            config.data, batch=config.engine.evaluation_batch, rank=ranks.rank, world=ranks.world
-        )
+        if not self._evaluation:  # its workers wait for the next one
+            loader, answers = dataset.evaluation_batches(
+                config.data, batch=config.engine.evaluation_batch, rank=ranks.rank, world=ranks.world
+            )
+            self._evaluation = self.enter_context(loader), answers
+        loader, answers = self._evaluation
         networks = {"raw": self.network}
         with self.engine.weights() as weights:
             self.network.load_state_dict(weights)
@@ -206,24 +207,23 @@ class Trainer(ExitStack):
         precisions = {"": config.precision}
         if self.state.step == self.steps and config.precision != "fp32":
             precisions["_fp32"] = "fp32"
-        with loader:
-            for suffix, precision in precisions.items():
-                for network in networks.values():
-                    if suffix and isinstance(network, TNT):
-                        network.set_kernels("torch")  # the fused ones were tried in the run's precision only
-                found, _ = measure(
-                    networks,
-                    loader,
-                    answers,
-                    config.data.augmentation,
-                    ranks,
-                    self.device,
-                    precision,
-                    lambda: self.asked_to_end(interrupt),
-                )
-                self.measured |= {f"{name}{suffix}": each.measures for name, each in found.items()}
-                if not suffix:
-                    self.answers = {name: each.answers for name, each in found.items()}
+        for suffix, precision in precisions.items():
+            for network in networks.values():
+                if suffix and isinstance(network, TNT):
+                    network.set_kernels("torch")  # the fused ones were tried in the run's precision only
+            found, _ = measure(
+                networks,
+                loader,
+                answers,
+                config.data.augmentation,
+                ranks,
+                self.device,
+                precision,
+                lambda: self.asked_to_end(interrupt),
+            )
+            self.measured |= {f"{name}{suffix}": each.measures for name, each in found.items()}
+            if not suffix:
+                self.answers = {name: each.answers for name, each in found.items()}
         top1 = self.measured["ema" if self.ema else "raw"].top1
         if top1 >= self.state.best_top1:
             self.state.best, self.state.best_top1 = self.state.step, top1

@@ -13,6 +13,7 @@ from scipy.stats import kstest
 
 from tnt import TNT
 from tnt.block import TransformerBlock, path_draws
+from tnt.embed import WordStem
 
 
 class Oracle:
@@ -143,16 +144,36 @@ def test_without_any_position_the_class_token_cannot_tell_patches_apart(tiny):
 
 
 def test_drop_path_leaves_whole_residuals_out_and_keeps_the_expectation():
-    block = TransformerBlock(dim=6, heads=2, mlp_ratio=4, drop_path=0.3, gated=False)
     drawn = torch.randint(2**32, (2, 20_000), generator=torch.Generator().manual_seed(0))
+    x = torch.randn(20_000, 3, 6, dtype=torch.float64)
     for which in (0, 1):
-        kept = block._drop(torch.ones(20_000, 3, 6), drawn, which)
-        per_sequence = kept.flatten(1).unique(dim=1)
-        assert per_sequence.shape == (20_000, 1)  # a sequence is left out as a whole
-        assert kept.unique().tolist() == pytest.approx([0, 1 / 0.7])
-        assert kept.mean().item() == pytest.approx(1, abs=0.02)
-        assert torch.equal(kept[:, 0, 0] == 0, drawn[which] < 0.3 * 2**32)
-    assert block.eval()._drop(torch.ones(4, 3, 6), None, 0).eq(1).all()
+        block = TransformerBlock(dim=6, heads=2, mlp_ratio=4, drop_path=0.3, gated=False).double()
+        other = block.mlp.fc2 if which == 0 else block.attn.proj  # adds nothing, so that one residual is seen
+        with torch.no_grad():
+            other.weight.zero_()
+            other.bias.zero_()
+            trained, whole = block(x, drawn) - x, block.eval()(x) - x  # the latter: no path is dropped
+        dropped = drawn[which] < 0.3 * 2**32
+        assert trained[dropped].eq(0).all()  # a sequence is left out as a whole
+        torch.testing.assert_close(trained[~dropped], whole[~dropped] / 0.7)
+        assert (~dropped).double().mean().item() / 0.7 == pytest.approx(1, abs=0.02)
+
+
+def test_the_stem_as_one_product_is_the_stem_and_has_its_gradients():
+    """Only GPUs take it; what it computes can be seen on a CPU."""
+    stem, product = (WordStem(3, 24, 16, 4, patches_first=True) for _ in range(2))
+    product.load_state_dict(stem.state_dict())
+    images = [torch.randn(2, 3, 32, 48).requires_grad_()]
+    images.append(images[0].detach().clone().requires_grad_())
+    patches = images[1].view(2, 3, 2, 16, 3, 16).permute(0, 2, 4, 1, 3, 5).reshape(12, 3, 16, 16)
+    words = [stem(images[0]), product.as_product(patches)]
+    torch.testing.assert_close(*words, rtol=1e-5, atol=1e-5)
+    by = torch.randn_like(words[0])
+    for each in words:
+        (each * by).sum().backward()
+    torch.testing.assert_close(images[0].grad, images[1].grad, rtol=1e-5, atol=1e-5)
+    for one, other in zip(stem.parameters(), product.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad, rtol=1e-4, atol=1e-4)
 
 
 def test_what_is_drawn_for_a_path_stays_what_it_is():

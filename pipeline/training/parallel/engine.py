@@ -20,11 +20,13 @@ from pipeline.config.machine import EngineConfig
 from pipeline.errors import UserError, WorkFailed
 from pipeline.processes.ranks import Ranks
 from pipeline.training.parallel import deepspeed_adapter as adapter
-from pipeline.training.parallel.exchange import GradientExchange
+from pipeline.training.parallel.exchange import BUCKET, GradientExchange
 from tnt.block import TNTBlock
 from tnt.own.network import told
 
 FOLDER = "engine"  # in a checkpoint
+# Gradients travel while the backward pass goes on; DeepSpeed's own bucket holds those of a whole network.
+DURING_BACKWARD = {"overlap_comm": True, "reduce_bucket_size": BUCKET // 4}
 Criterion = Callable[[Any, Tensor], Tensor]
 
 
@@ -64,7 +66,7 @@ class Engine:
             "train_micro_batch_size_per_gpu": micro_batch,
             "gradient_accumulation_steps": accumulation,
             "zero_allow_untested_optimizer": True,
-            "zero_optimization": {"stage": self.stage, "overlap_comm": self.stage in (1, 3)},
+            "zero_optimization": {"stage": self.stage, **(DURING_BACKWARD if self.stage == 1 else {})},
             # Without ZeRO the gradients are clipped, and looked at, by `step` below.
             "gradient_clipping": clip if self.stage else 0.0,
             "checkpoint": {"tag_validation": "Fail"},

@@ -1,5 +1,6 @@
 """The logger of a run: what a resumed run leaves, what a person sees, what is never lost or repeated."""
 
+import dataclasses
 import errno
 import io
 import json
@@ -12,6 +13,7 @@ import pytest
 
 from pipeline.config.machine import LoggingConfig
 from pipeline.errors import UserError
+from pipeline.processes.pace import SlowRank
 from pipeline.runs.log import LineFile, spent
 from pipeline.training import logger as module
 from pipeline.training.logger import RunLogger, RunSize
@@ -252,3 +254,21 @@ def test_metrics_that_were_changed_since_the_checkpoint_are_put_right(change, tm
     (said,) = RunLogger(tmp_path / "run", EVERY_TWO, SIZE).rewind(4, tmp_path / "step")
     assert "put right" in said
     assert (tmp_path / "run/metrics.jsonl").read_bytes() == whole
+
+
+def test_shares_of_what_the_gpus_could_do_and_a_slow_rank_stand_beside_the_rate(tmp_path):
+    most = {"flop_utilisation": 1e9, "roofline_share": 5e8}
+    logger = RunLogger(tmp_path, EVERY_TWO, dataclasses.replace(SIZE, limits=most))
+    logger.rewind(0)
+    for step, ratio in ((1, 1.2), (2, 1.9), (3, 2.4)):
+        logger.step(step, {"loss": 1.0}, 0.0, SlowRank(3, "gpu07", ratio))
+    logger.close()
+    lines = [row for row in rows(tmp_path / "timing.jsonl") if "images_per_second" in row]
+    for row in lines:
+        for name, images in most.items():
+            assert row[name] == pytest.approx(row["images_per_second"] / images, abs=1e-4)
+    assert [row["slowest_rank"] for row in lines] == [3, 3, 3]
+    assert [row["slowest_over_median"] for row in lines] == [1.2, 1.9, 2.4]
+    log = (tmp_path / "log.txt").read_text()
+    assert log.count("rank 3 on gpu07 keeps the others waiting") == 1
+    assert "takes 1.9 times" in log
