@@ -20,6 +20,7 @@ from pipeline.config.typed import flattened, nested
 from pipeline.data.augmentation.settings import Augmentation
 from pipeline.errors import UserError
 from pipeline.files import sha256
+from tnt.untrusted.reading import memory
 
 RUN_ID = re.compile(r"[0-9a-f]{12}")
 # Of the sections SCIENCE, what cannot change the numbers. The shards' content is the fingerprint's part.
@@ -118,6 +119,8 @@ def _origin(init: str) -> str:
     if not init or is_run_id(init):
         return init
     try:
+        if (size := Path(init).stat().st_size) > memory():  # before an hour goes into its hash
+            raise UserError(f"recipe.init={init} has {size:,} bytes, more than this machine's memory")
         return "sha256:" + sha256(Path(init))
     except OSError as error:
         raise UserError(
