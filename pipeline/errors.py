@@ -15,7 +15,9 @@ from typing import NoReturn
 from tnt.untrusted.reading import UserError as UserError
 from tnt.untrusted.showing import shown
 from tnt.untrusted.utf8 import use_utf8
+from tnt.untrusted.writing import out_of_memory
 
+LESS_MEMORY = "a smaller engine.micro_batch and fewer data.loading.workers take less"
 OURS = ("tnt", "pipeline", "ablations")
 
 
@@ -97,6 +99,11 @@ def command(
         # `… | head` closed our output: nothing more can be said, and the flush at exit must not raise again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        print(f"error: out of memory; {LESS_MEMORY}", file=sys.stderr)
+        sys.exit(1)
     except OSError as error:
         if error.filename is None:
             raise

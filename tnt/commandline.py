@@ -19,6 +19,7 @@ from tnt.own.weights import open_own
 from tnt.untrusted.arguments import option
 from tnt.untrusted.showing import shown
 from tnt.untrusted.utf8 import use_utf8
+from tnt.untrusted.writing import out_of_memory
 from tnt.weights.models import open_model
 from tnt.weights.networks import Network, name_of, network
 
@@ -126,7 +127,9 @@ def run(command: str, work: Callable[[], int]) -> int:
         return 130
     except ModuleNotFoundError as missing:
         print(f"{command}: {missing.name} is needed for this: pip install {missing.name}", file=sys.stderr)
-    except (torch.OutOfMemoryError, MemoryError):
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
         print(f"{command}: out of memory; give a smaller --batch or --size", file=sys.stderr)
     except OSError as error:
         where = f"{shown(error.filename)}: " if error.filename else ""

@@ -21,6 +21,7 @@ from pipeline.data.augmentation.settings import Augmentation
 from pipeline.errors import UserError
 from pipeline.files import sha256
 from tnt.own.files import is_own
+from tnt.untrusted.reading import memory
 
 RUN_ID = re.compile(r"[0-9a-f]{12}")
 # Of the sections SCIENCE, what cannot change the numbers. The shards' content is the fingerprint's part.
@@ -131,6 +132,8 @@ def _origin(name: str, init: str) -> str:
     if not init or is_run_id(init):
         return init
     try:
+        if (size := Path(init).stat().st_size) > memory():  # before an hour goes into its hash
+            raise UserError(f"recipe.init={init} has {size:,} bytes, more than this machine's memory")
         return "sha256:" + sha256(Path(init))
     except OSError as error:
         raise UserError(

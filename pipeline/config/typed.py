@@ -74,7 +74,7 @@ def typed(hint: Any, value: Any, path: str) -> Any:
 def _bounded(value: Any, path: str) -> Any:
     """What no later arithmetic can hold is refused here, by the setting's name."""
     if type(value) is int and abs(value) > LARGEST:
-        raise UserError(f"{path}={value:.3e} must lie within {-LARGEST} to {LARGEST}")
+        raise UserError(f"{path} is a number of {value.bit_length()} bits; it must lie within ±{LARGEST}")
     if type(value) is str and "\0" in value:
         raise UserError(f"{path}={value!r} must not hold a NUL")
     return value

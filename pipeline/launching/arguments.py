@@ -16,7 +16,7 @@ ACTIONS = (
     "submit", "plan", "status", "watch", "logs", "cancel", "retry", "rehearse", "calibrate", "clean", "doctor"
 )  # fmt: skip
 AUTO = "auto"  # as seeds: so many of each cell that the paper's gaps are found
-MOST_SEEDS = 10_000  # of a row a..b
+MOST_SEEDS = 1000  # of a row a..b
 SEEDS = r"\d{1,9}(\.\.\d{1,9})?"
 NUMBER = r"\d*\.?\d+(e-?\d+)?"
 

@@ -8,7 +8,7 @@ import zlib
 import pytest
 from PIL import Image
 
-from pipeline.data.images.decode import DecodeError, inspect_image
+from pipeline.data.images.decode import DecodeError, ImageKind, StoredImage, decode, inspect_image
 from tests.faults.limits import bounded
 from tests.pipeline.pictures import jpeg, png
 from tnt.images import ImageError, Item, open_image
@@ -70,6 +70,13 @@ def test_an_image_that_is_refused(what):
         open_image(Item("x.png", IMAGES[what]))
     with bounded(), pytest.raises(DecodeError):
         inspect_image(IMAGES[what])
+
+
+@pytest.mark.parametrize("edge", [16, 65_000])
+def test_a_jpeg_of_another_size_than_its_set_records(edge):
+    """Whatever the set says of it: no memory is taken for what the image itself claims."""
+    with bounded(), pytest.raises(DecodeError, match="65000×65000 pixels"):
+        decode(StoredImage(claimed_jpeg(65_000, 65_000), ImageKind.JPEG, edge, edge))
 
 
 def test_a_black_and_white_bomb():

@@ -4,12 +4,16 @@ import dataclasses
 
 import pytest
 
+from pipeline.config.identity import science
 from pipeline.config.overrides import compose
 from pipeline.config.run import RunConfig, from_plain, plain
 from pipeline.config.typed import flattened
 from pipeline.data.loading.buffers import Buffers
 from pipeline.errors import UserError
+from pipeline.launching.arguments import parse
+from tests.faults.kinds import sparse
 from tests.faults.limits import refusal
+from tnt.untrusted.pictures import RAISED, excess
 
 VALUES = dict(flattened(plain(RunConfig())))
 SHARED = ("model.image_size", "model.classes", "model.drop_path", "data.augmentation.image_size")
@@ -54,6 +58,29 @@ def test_a_list_with_a_number_beyond_all_use(name, text, capsys):
 )
 def test_a_setting_that_cannot_be(override, capsys):
     refusal(lambda: compose([override]), capsys)
+
+
+def test_weights_to_start_from_that_no_memory_can_hold(tmp_path, capsys):
+    sparse(tmp_path / "w.pth")
+    config = compose([f"recipe.init={tmp_path}/w.pth"])
+    assert "more than this machine's memory" in refusal(lambda: science(config), capsys)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("seeds=0..999999999", "seeds=9..0", "seeds=1" + "0" * 12, "max_gpu_hours=1e999", "power=.0"),
+        *("cost.images_per_second=0", "cost.seconds=" + "9" * 5000, "seed=" + "9" * 400),
+    ],
+    ids=lambda text: text[:30],
+)
+def test_a_number_of_the_launcher_that_cannot_be(text, capsys):
+    refusal(lambda: parse([text]) and compose([text]), capsys)
+
+
+def test_a_limit_on_pixels_that_is_no_number(monkeypatch, capsys):
+    monkeypatch.setenv(RAISED, "1e9")
+    assert f"{RAISED}: '1e9' is no number from 1" in refusal(lambda: excess(b"", 8, 8), capsys)
 
 
 def test_batches_that_no_memory_can_hold(capsys):

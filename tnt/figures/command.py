@@ -119,7 +119,7 @@ def main(arguments: list[str] | None = None) -> int:
         figure.add_argument("--image", type=Path, help="default: a sample image of scikit-learn's")
         figure.add_argument("--drop-alpha", action="store_true", help="of the image")
         figure.add_argument("--depths", metavar="1,6,12", help="blocks to show")
-        figure.add_argument("--dpi", type=option(1, 10_000), default=200, help="of a PNG (default: 200)")
+        figure.add_argument("--dpi", type=option(20, 2000), default=200, help="of a PNG (default: 200)")
         add_model_options(figure, refuse_random=False, size=size)
         OPTIONS[name](figure)
     options = parser.parse_args(arguments)

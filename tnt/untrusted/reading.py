@@ -5,6 +5,7 @@ limit before anything is read, text is decoded strictly, JSON is bounded in dept
 must have the shape that the caller declares. Whatever is wrong is one line that names the file.
 """
 
+import io
 import json
 import math
 import os
@@ -80,7 +81,7 @@ def read_bytes(path: str | Path, most: int = MOST_BYTES) -> bytes:
     try:
         with open_regular(path) as file:
             size = os.fstat(file.fileno()).st_size
-            content = file.read(most + 1) if size <= most else b""
+            content = file.read(size + 1) if size <= most else b""  # one more: it may be growing
     except FileNotFoundError:
         raise
     except OSError as error:
@@ -96,6 +97,20 @@ def unpacked_size(file: BinaryIO, where: str) -> int:
         return sum(each.file_size for each in zipfile.ZipFile(file).infolist())
     except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError) as error:
         raise BadFile(f"{shown(where)} is damaged: {error}") from None
+
+
+def arrays_of(content: bytes, where: str, times: int = 1) -> dict[str, Any]:
+    """The arrays of an npz, which may unpack to at most so many times its size; none is a pickle."""
+    import numpy as np
+
+    claimed = unpacked_size(io.BytesIO(content), where)
+    if claimed > times * len(content):
+        raise BadFile(f"{shown(where)} is damaged: its {len(content):,} bytes would unpack to {claimed:,}")
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as held:
+            return dict(held)
+    except Exception as error:  # zipfile, zlib and numpy raise ten kinds of them on damaged bytes
+        raise BadFile(f"{shown(where)} is damaged: {error}") from error
 
 
 def memory() -> int:

@@ -1,4 +1,5 @@
-"""Writes whose errors name the file, and where its disk is full also what it needs and what there is."""
+"""What the machine refuses: memory, and writes, whose errors name the file, and where its disk is full also
+what it needs and what there is."""
 
 import errno
 import os
@@ -23,3 +24,14 @@ def storing(path: Path, needed: int = 0) -> Iterator[None]:
             wanted = f"needs {needed:,} bytes, " if needed else ""
             error.strerror += f": {wanted}has {free:,}"
         raise
+
+
+def out_of_memory(error: BaseException | None) -> bool:
+    """Whether memory was refused, by a limit or a GPU; torch tells it in words alone, or after it."""
+    while error is not None:
+        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+            return True
+        if "can't allocate memory" in str(error):
+            return True
+        error = error.__context__
+    return False

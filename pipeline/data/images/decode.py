@@ -68,13 +68,15 @@ class Inspection:
 
 def decode(image: StoredImage) -> np.ndarray:
     """All pixels; DecodeError if the image cannot be decoded or has another size than recorded."""
-    pixels = _decode_with_simplejpeg(image.payload) if image.kind in FAST else decode_with_pillow(image)
-    if pixels.shape != (image.height, image.width, 3):
-        raise DecodeError(
-            f"the image has {pixels.shape[1]}×{pixels.shape[0]} pixels where {image.width}×{image.height} "
-            f"are recorded"
-        )
+    pixels = _decode_with_simplejpeg(image) if image.kind in FAST else decode_with_pillow(image)
+    _check_size(image, *pixels.shape[:2])
     return pixels
+
+
+def _check_size(image: StoredImage, height: int, width: int) -> None:
+    if (height, width) != (image.height, image.width):
+        recorded = f"{image.width}×{image.height} are recorded"
+        raise DecodeError(f"the image has {width}×{height} pixels where {recorded}")
 
 
 def decode_with_pillow(image: StoredImage) -> np.ndarray:
@@ -82,11 +84,17 @@ def decode_with_pillow(image: StoredImage) -> np.ndarray:
         return np.array(opened.convert("RGB"))  # a copy: torch needs a writable array
 
 
-def _decode_with_simplejpeg(payload: bytes | memoryview) -> np.ndarray:
+def _decode_with_simplejpeg(image: StoredImage) -> np.ndarray:
     import simplejpeg
 
     try:
-        return simplejpeg.decode_jpeg(payload, "RGB", strict=True)
+        height, width, *_ = simplejpeg.decode_jpeg_header(image.payload)
+        _check_size(image, height, width)  # before memory is taken for what a header claims
+        if problem := excess(b"", width, height):
+            raise DecodeError(problem)
+        return simplejpeg.decode_jpeg(image.payload, "RGB", strict=True)
+    except DecodeError:
+        raise
     except ValueError as error:
         raise DecodeError(f"the image cannot be decoded: {error}") from None
 

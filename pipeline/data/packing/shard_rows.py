@@ -14,7 +14,7 @@ from pipeline.data.images.decode import Inspection
 from pipeline.data.shards.manifest import COLUMNS, MOST_INDEX, Manifest, Shard
 from pipeline.errors import UserError, some
 from pipeline.files import publish_bytes
-from tnt.untrusted.reading import json_of, read_bytes
+from tnt.untrusted.reading import arrays_of, json_of, read_bytes
 
 NAMED = 10  # how many damaged files an error lists
 Notes = dict[str, str]  # key of a sample → what is to be reported about it
@@ -75,11 +75,11 @@ class ShardRows:
         stored = read_bytes(path, MOST_INDEX) if path.exists() else b""
         if not stored or xxhash.xxh3_128_digest(stored[16:]) != stored[:16]:
             return None
-        with np.load(io.BytesIO(stored[16:]), allow_pickle=False) as arrays:
-            head = json_of(arrays["head"].tobytes(), str(path), {"plan": str, "shard": dict})
-            if head.pop("plan") != plan or "rows" not in arrays:  # another plan's, an earlier version's
-                return None
-            return cls(Shard(**head.pop("shard")), arrays["rows"], **head)
+        arrays = arrays_of(stored[16:], str(path))
+        head = json_of(arrays["head"].tobytes(), str(path), {"plan": str, "shard": dict})
+        if head.pop("plan") != plan or "rows" not in arrays:  # another plan's, an earlier version's
+            return None
+        return cls(Shard(**head.pop("shard")), arrays["rows"], **head)
 
 
 def join_shards(root: Path, split: str, classes: Sequence[str], shards: Sequence[ShardRows]) -> Manifest:

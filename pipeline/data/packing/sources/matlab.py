@@ -4,6 +4,8 @@ import io
 import math
 import struct
 import zlib
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
+from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
@@ -17,21 +19,32 @@ COMPRESSED = 15  # the type of an element that zlib packed
 
 
 def variable(content: bytes, name: str, where: str) -> np.ndarray:
-    """One variable, without axes of length 1; its size is known before it is unpacked."""
-    from scipy.io import loadmat, whosmat
+    """One variable, without axes of length 1.
 
+    A process of its own reads it: on some damaged files scipy's reader, which is in C, ends its process.
+    """
     try:
-        if _unpacked(content) > MOST_BYTES:
-            raise ValueError(f"it unpacks to more than {MOST_BYTES:,} bytes")
-        shapes = {found: shape for found, shape, _ in whosmat(io.BytesIO(content))}
-        if name not in shapes:
-            raise ValueError(f"it has no field {name!r}")
-        if math.prod(shapes[name]) > MOST_ITEMS:
-            raise ValueError(f"its {name} claims {math.prod(shapes[name]):,} values")
-        found: dict[str, Any] = loadmat(io.BytesIO(content), squeeze_me=True, variable_names=[name])
-        return np.atleast_1d(found[name])
+        with ProcessPoolExecutor(1, get_context("fork")) as alone:
+            return alone.submit(_variable, content, name).result()
+    except BrokenExecutor:
+        raise WorkFailed(f"{where} is damaged: its reader broke down") from None
     except Exception as error:  # the parser may raise anything on a damaged file
         raise WorkFailed(f"{where} cannot be read: {error}") from None
+
+
+def _variable(content: bytes, name: str) -> np.ndarray:
+    """Its size is known before it is unpacked."""
+    from scipy.io import loadmat, whosmat
+
+    if _unpacked(content) > MOST_BYTES:
+        raise ValueError(f"it unpacks to more than {MOST_BYTES:,} bytes")
+    shapes = {found: shape for found, shape, _ in whosmat(io.BytesIO(content))}
+    if name not in shapes:
+        raise ValueError(f"it has no field {name!r}")
+    if math.prod(shapes[name]) > MOST_ITEMS:
+        raise ValueError(f"its {name} claims {math.prod(shapes[name]):,} values")
+    found: dict[str, Any] = loadmat(io.BytesIO(content), squeeze_me=True, variable_names=[name])
+    return np.atleast_1d(found[name])
 
 
 def vector(content: bytes, name: str, where: str) -> np.ndarray:
