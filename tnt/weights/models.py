@@ -23,19 +23,12 @@ from tnt.model import TNT
 from tnt.untrusted.reading import json_of
 from tnt.untrusted.showing import shown
 from tnt.weights.formats import FORMATS, check_rank, recognise
-from tnt.weights.named import located, published
+from tnt.weights.named import WORDS, located, published
 from tnt.weights.tensors import State, read_tensors, write_tensors
 
 WRITABLE = ("tnt", "timm", "official")
 # The fields that must agree; image size may differ, heads are compared where they are known.
 ARCHITECTURE = ("form", "depth", "patch_dim", "word_dim", "mlp_ratio", "channels", "se")
-# timm's words for our fields.
-WORDS = {
-    "num_classes": "classes",
-    "img_size": "image_size",
-    "in_chans": "channels",
-    "drop_path_rate": "drop_path",
-}
 POSITIONS = ("patch_position", "word_position")
 # Of the tensors whose shapes tell the network; those of all others follow from it.
 RANKS = {
