@@ -310,4 +310,4 @@ def test_cells_are_known_by_one_name_each():
 def test_a_run_s_id_is_explained_at_the_scale_that_its_record_knows(shelf, capsys):
     record = shelf.add("inner_heads", "4", 96.0, overrides=["scale=demo"])
     assert run(shelf, "--why", record.id) == 0
-    assert capsys.readouterr().out.startswith("Table 6. Heads of the inner transformer (scale=demo): 4")
+    assert "Table 6. Heads of the inner transformer (scale=demo): 4" in capsys.readouterr().out
