@@ -305,3 +305,9 @@ def test_cells_are_known_by_one_name_each():
     for name, ablation in spec.load("all").items():
         columns = [row.column for row in ablation.rows if isinstance(row, Cell)]
         assert all(columns) or not any(columns), name
+
+
+def test_a_run_s_id_is_explained_at_the_scale_that_its_record_knows(shelf, capsys):
+    record = shelf.add("inner_heads", "4", 96.0, overrides=["scale=demo"])
+    assert run(shelf, "--why", record.id) == 0
+    assert "Table 6. Heads of the inner transformer (scale=demo): 4" in capsys.readouterr().out

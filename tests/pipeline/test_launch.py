@@ -10,6 +10,7 @@ import pytest
 
 from ablations import report
 from pipeline import launch, train
+from pipeline.config.overrides import compose
 from pipeline.data import dataset
 from pipeline.errors import UserError
 from pipeline.launching import overview
@@ -25,7 +26,9 @@ HEADS = ("ablation=inner_heads", "scale=demo", "cluster=local")
 def place(tmp_path_factory):
     """Settings that keep runs, records and generated data in a folder of the test's."""
     folder = tmp_path_factory.mktemp("launch")
-    return tuple(f"paths.{name}={folder / name}" for name in PLACES)
+    places = tuple(f"paths.{name}={folder / name}" for name in PLACES)
+    dataset.prepare(compose(["scale=demo", *places]).data)
+    return places
 
 
 def said(capsys, *argv: str) -> dict:

@@ -20,7 +20,7 @@ from tnt.config import TNTConfig, from_fields, get_config
 from tnt.untrusted.arguments import Parser
 from tnt.untrusted.reading import json_of
 from tnt.untrusted.showing import shown
-from tnt.weights.named import located, published
+from tnt.weights.named import WORDS, located, published
 from tnt.weights.networks import (
     Config,
     Network,
@@ -35,13 +35,6 @@ from tnt.weights.networks import (
 from tnt.weights.tensors import State, read_tensors, write_tensors
 
 WRITABLE = ("tnt", "timm", "official")
-# timm's words for our fields.
-WORDS = {
-    "num_classes": "classes",
-    "img_size": "image_size",
-    "in_chans": "channels",
-    "drop_path_rate": "drop_path",
-}
 
 
 @dataclass(frozen=True)

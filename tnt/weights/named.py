@@ -19,6 +19,14 @@ PUBLISHED = {
     "tnt_s_legacy": "tnt_s_legacy_patch16_224",
 }
 
+# timm's words for our fields.
+WORDS = {
+    "num_classes": "classes",
+    "img_size": "image_size",
+    "in_chans": "channels",
+    "drop_path_rate": "drop_path",
+}
+
 
 def located(weights: str | Path) -> Path:
     """The file that a name means, fetched if it must be; any other text is a path."""

@@ -72,7 +72,10 @@ def test_mlflow_has_one_run_of_both_attempts(tmp_path):
 def test_trackio_has_one_run_of_both_attempts(tmp_path):
     installed("trackio")
     track("trackio", tmp_path, TRACKIO_DIR=str(tmp_path))
-    read = "import trackio; [run] = trackio.Api().runs('tnt'); print(len(run.history()), run.config)"
+    read = (
+        "import trackio; from trackio.sqlite_storage import SQLiteStorage; "
+        "[run] = trackio.Api().runs('tnt'); print(len(SQLiteStorage.get_logs('tnt', run.name)), run.config)"
+    )
     env = os.environ | {"TRACKIO_DIR": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run([sys.executable, "-c", read], env=env, capture_output=True, text=True, timeout=300)
     assert done.stdout.startswith("4 "), done.stderr

@@ -12,6 +12,8 @@ from huggingface_hub import constants
 
 import tnt
 import tnt.weights
+from pipeline.evaluate import as_settings
+from tnt.commandline import Parser, add_model_options
 from tnt.untrusted.reading import UserError
 from tnt.weights import named
 from tnt.weights.models import main
@@ -138,3 +140,11 @@ def test_demo_means_its_run_with_the_highest_accuracy(tmp_path):
             (tmp_path / "demo" / "runs" / id / "model.safetensors").touch()
     assert named.located("demo").parent.name == "b" * 12
     assert str(named.located("a/file.pth")) == "a/file.pth"
+
+
+@pytest.mark.parametrize("words", [["weights=a=b.pth"], ["--weights=a=b.pth"], ["--weights", "a=b.pth"]])
+def test_every_command_takes_weights_in_both_spellings(words):
+    parser = Parser()
+    add_model_options(parser)
+    assert parser.parse_args(words).weights == "a=b.pth"
+    assert as_settings(["data=digits", *words]) == ["data=digits", "weights=a=b.pth"]

@@ -46,7 +46,7 @@ def test_the_same_tables_are_the_same_bytes(drawn, tmp_path):
     assert [picture.name for picture in again] == ["table6-top1", "table6-loss", "table6-accuracy"]
     for path in sorted(tmp_path.iterdir()):
         assert path.read_bytes() == (drawn.folder / "results" / "figures" / path.name).read_bytes()
-    assert len(list(tmp_path.iterdir())) == 6
+    assert len(list(tmp_path.iterdir())) == 9  # PNG, SVG and PDF
 
 
 def test_figure_3_has_every_reported_point_hollow_and_ours_filled_at_our_own_size(drawn):

@@ -141,6 +141,21 @@ def test_an_address_opens_its_cell_and_a_cell_that_was_not_run_tells_the_command
     expect(visit("#table6/nothing").get_by_role("dialog")).to_have_count(0)
 
 
+def test_a_command_is_copied_by_its_button(visit):
+    page = visit("#table5/none", permissions=["clipboard-read", "clipboard-write"])
+    button = page.get_by_role("dialog").get_by_role("button", name="Copy: python pipeline/launch.py").first
+    button.click()
+    expect(button).to_have_text("copied")
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert copied == "python pipeline/launch.py ablation=position_encoding cells=none seeds=0"
+
+
+def test_what_says_nothing_is_folded(visit):
+    page = visit()
+    opened = page.locator("details.whole[open] h2").all_inner_texts()
+    assert [text.split(".")[0] for text in opened] == ["Table 4", "Table 6"]
+
+
 def test_the_keyboard_is_enough(visit):
     page = visit()
     page.keyboard.press("Tab")
@@ -226,7 +241,8 @@ def test_without_scripts_the_tables_are_still_there(visit):
 
 @pytest.mark.slow
 def test_the_command_draws_and_writes_the_page_without_torch(drawn, shelf, tmp_path):
-    shelf.add("inner_heads", "4", 96.0, overrides=["scale=demo"])
+    for cell in ("4", "8"):
+        shelf.add("inner_heads", cell, 96.0, overrides=["scale=demo"])
     check = (
         "import sys; from ablations import report; "
         "report.main(['--scale', 'demo', '--html']); assert 'torch' not in sys.modules"
