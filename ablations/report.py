@@ -34,7 +34,7 @@ from ablations.reporting.text import files, terminal
 from ablations.reporting.text.grid import grids, setting_grid
 from pipeline.errors import UserError, command, unknown_name
 from pipeline.files import sha256
-from pipeline.runs import answers, records
+from pipeline.runs import answers, evaluations, records
 from pipeline.runs.directory import WEIGHTS
 from pipeline.runs.provenance import code
 from tnt.untrusted.showing import shown
@@ -105,6 +105,9 @@ def main(argv: Sequence[str]) -> int:
         raise UserError(f"--crate {options.crate} is one archive: give it a name that ends in .zip")
     results = Path(options.results)
     found = collect(options.records, options.scale, counted=KEPT, refresh=options.refresh)
+    key = options.why or options.audit
+    if key in found.records and found.records[key].scale != found.scale:  # which the record knows
+        found = collect(options.records, found.records[key].scale, counted=KEPT)
     failed = False
     if options.why:
         lines = explain(found, options.why, code().commit)
@@ -118,7 +121,7 @@ def main(argv: Sequence[str]) -> int:
     else:
         _report(found, options.table, results)
         if options.figures or options.html:
-            _draw(found, results, Path(options.runs), options.html)
+            _draw(found, results, Path(options.runs), options.html, options.table)
         if options.crate:
             _pack(found, options, results)
     for line in (*found.problems, *found.notes):
@@ -155,7 +158,15 @@ def _pack(found: Report, options: argparse.Namespace, results: Path) -> None:
     endings = (*files.ENDINGS, files.EFFECTS)
     names = {f"{file_name(table)}{ending}" for table in tables for ending in endings}
     written = [each for each in sorted(_folder(found, results).iterdir()) if each.name in names]
-    lacking = crate.write(path, tables, written, found.records, options.records)
+    measured = [
+        file
+        for folder in map(evaluations.folder_of, options.records)
+        for each in found.evaluations
+        if (file := folder / f"{each.id}.json").is_file()
+    ]
+    if not any(table.number == "4" or table.name == "anchors" for table in tables):
+        measured = []
+    lacking = crate.write(path, tables, [*written, *measured], found.records, options.records)
     rest = f"; without the answers of {', '.join(lacking)}, which are not there" if lacking else ""
     print(f"packed into {path}{rest}")
 
@@ -165,7 +176,7 @@ def _folder(found: Report, results: Path) -> Path:
     return results / "tables" / ("" if found.scale == "paper" else found.scale)
 
 
-def _draw(found: Report, results: Path, runs: Path, html: bool) -> None:
+def _draw(found: Report, results: Path, runs: Path, html: bool, table: str | None) -> None:
     own = "" if found.scale == "paper" else found.scale
     folder = results / "figures" / own
     pictures = draw.draw_all(found.tables, folder, runs)
@@ -174,7 +185,9 @@ def _draw(found: Report, results: Path, runs: Path, html: bool) -> None:
     print(f"{sum(1 for picture in pictures if picture.svg)} figures in {folder}/{older}")
     if html:
         path = results / f"report{own and f'-{own}'}.html"
-        render.write(path, found, pictures)
+        render.write(
+            path, found, pictures, [file_name(each) for each in _chosen(found, table)] if table else ()
+        )
         print(f"the page: {path.absolute().as_uri()}")
 
 
@@ -209,11 +222,12 @@ def _missing(found: Report, options: argparse.Namespace) -> None:
 def _verify(found: Report, runs: Path, results: Path) -> bool:
     """Compare weights and answers with the hashes of the records; whether some do not match."""
     here = [record for record in found.records.values() if record.scale == found.scale]
-    told = [each for each in here if each.answers_sha256]
+    told = {each.id: each.answers_sha256 for each in here if each.answers_sha256}
+    told |= {each.id: each.answers_sha256 for each in found.evaluations}
     kept = {
         f"weights in {runs}": [(each.id, runs / each.id / WEIGHTS, each.weights_sha256) for each in here],
         f"answers in {results / 'answers'}": [
-            (each.id, answers.path_of(results / "records", each.id), each.answers_sha256) for each in told
+            (id, answers.path_of(results / "records", id), digest) for id, digest in told.items()
         ],
     }
     failed = False
@@ -261,10 +275,9 @@ def launch_arguments(report: Report, missing: Mapping[tuple[str, str], Sequence[
     seeds = sorted({seed for lacking in missing.values() for seed in lacking})
     words = [f"seeds={','.join(map(str, seeds))}"]
     if len(ablations) == 1:
-        (name,) = ablations
-        if own_scale(report.configs[name][0]):
+        if own_scale(report.configs[ablations[0]][0]):
             scale = []
-        words = [f"ablation={name}", f"cells={','.join(cell for _, cell in missing)}", *words]
+        words = [f"ablation={ablations[0]}", f"cells={','.join(cell for _, cell in missing)}", *words]
     else:
         words = ["ablation=all", *words]
     return " ".join([*words, *scale])

@@ -25,7 +25,7 @@ from pipeline.launching.plan import PlannedRun, RequestedRun
 from pipeline.runs import records
 
 ALL = "all"
-GROUPS = {"controls": ("control", "switches", "repeats")}  # one name for several
+GROUPS = {"controls": ("control",)}  # that train; the report makes the others from what is stored
 NO_ABLATIONS = ("spec", "report", "reporting")
 NAMES_OF_CELLS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_-")
 

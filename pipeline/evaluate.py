@@ -2,17 +2,20 @@
 
     python pipeline/evaluate.py run=<id>                              what a finished run left
     python pipeline/evaluate.py weights=<file> model=tnt_s            official, timm's, mmpretrain's or ours
+    python pipeline/evaluate.py weights=timm:tnt_s_patch16_224 model=tnt_s    or weights=demo, of `make demo`
     python pipeline/evaluate.py weights=<file> model=timm:deit_small_patch16_224
 
 data=imagenet_v2 or data=imagenet_real measure on other images or labels, data.image_size=384 at another size
 (position embeddings are interpolated). per_class=true lists the classes; confusion=<file.png> draws which
-class is taken for which. Starts as training does, on any number of ranks.
+class is taken for which; anchor=<name in timm> notes whose published weights they are, for the report.
+Starts as training does, on any number of ranks.
 A timm network is fed as its own config says (mean, std, crop, interpolation), others as in the paper.
 """
 
 import dataclasses
 import hashlib
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -43,7 +46,7 @@ if TYPE_CHECKING:
     from pipeline.training.evaluation import Measured
 
 PICTURES = (".png", ".svg")
-OWN = ("run", "weights", "per_class", "confusion")
+OWN = ("run", "weights", "anchor", "per_class", "confusion")
 MACHINE = ("engine", "paths", "logging", "cluster")
 
 
@@ -54,9 +57,11 @@ class EvaluationRequest:
     as_timm_says: bool  # nobody said how images are to be fed
     per_class: bool = False
     confusion: Path | None = None
+    anchor: str = ""  # whose published weights they are, as timm calls them
 
 
 def main(argv: Sequence[str]) -> int:
+    argv = as_settings(argv)
     own = dict(text.split("=", 1) for text in argv if text.split("=", 1)[0] in OWN and "=" in text)
     others = [text for text in argv if text.split("=", 1)[0] not in OWN or "=" not in text]
     config = from_command_line(others, __doc__ or "")
@@ -75,6 +80,12 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
+def as_settings(argv: Sequence[str]) -> list[str]:
+    """`--weights FILE` as `weights=FILE`, as the commands of `tnt` write it."""
+    text = "\n".join(argv)
+    return re.sub(r"^--(weights|run)[=\n]", r"\1=", text, flags=re.M).splitlines()
+
+
 def understood(own: dict[str, str], others: Sequence[str], config: RunConfig) -> EvaluationRequest:
     """What is asked for, refused before anything slow happens."""
     if ("run" in own) == ("weights" in own):
@@ -87,7 +98,9 @@ def understood(own: dict[str, str], others: Sequence[str], config: RunConfig) ->
     if "run" in own:
         config, weights = _of_run(own["run"], others, config)
     else:
-        weights = Path(own["weights"])
+        from tnt.weights.named import located
+
+        weights = located(own["weights"])
         if not weights.is_file():
             raise UserError(f"there are no weights at {weights}")
     said = any(text.startswith("data.augmentation.") for text in others)
@@ -97,6 +110,7 @@ def understood(own: dict[str, str], others: Sequence[str], config: RunConfig) ->
         as_timm_says=config.model.timm_name is not None and "run" not in own and not said,
         per_class=own.get("per_class") == "true",
         confusion=picture,
+        anchor=own.get("anchor", ""),
     )
 
 
@@ -166,7 +180,7 @@ def _record(
 ) -> Path:
     """What was measured, beside the records of runs; measured again, it is written again."""
     from pipeline.files import publish_bytes, sha256
-    from pipeline.runs import answers
+    from pipeline.runs import answers, evaluations
     from pipeline.runs.provenance import code, versions
 
     chosen = science(
@@ -185,6 +199,7 @@ def _record(
     content = {
         "schema": 1,
         "weights": request.weights.name,
+        "anchor": request.anchor,
         **what,
         **dataclasses.asdict(measured.measures),
         **about,
@@ -193,7 +208,7 @@ def _record(
         "commit": code().commit,
         "versions": versions(),
     }
-    path = Path(request.config.paths.records).parent / "evaluations" / f"{name}.json"
+    path = evaluations.folder_of(request.config.paths.records) / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     publish_bytes(path, (json.dumps(content, indent=1) + "\n").encode())
     return path

@@ -6,9 +6,9 @@
   python pipeline/launch.py model=tnt_b recipe.epochs=100          one run, of no table
   python pipeline/launch.py ablation=controls                      minutes, without data: does all this work?
 
-ablation=NAME|all    one of those below; controls: control, switches and repeats
+ablation=NAME|all    one of those below; controls: of the pipeline itself; anchors: published weights
 action=submit        start what is not done (the default); after that the command says how to go on
-       plan          the runs, their state, device-hours, wall time and disk; nothing is started
+       plan          runs, device-hours, time, disk; when=true: their start; cost.per_gpu_hour=N: their price
        status        their state
        watch         the same until all are done; html=true as a page in your browser (port=8765)
        logs          what they printed
@@ -22,7 +22,6 @@ seeds=0,1,2          of each cell, or seeds=0..9; cells=a,b takes some of them
 seeds=auto power=0.8 so many of each cell that the paper's gaps would be found in 80 % of cases, up to ten
 until=decided        add seeds where they can still decide a pair of rows; called again, it goes on with what
                      is recorded; max_gpu_hours=N then counts what the table's runs have taken, too
-when=true            with action=plan: when Slurm would start them; cost.per_gpu_hour=N: and what they cost
 confirm_above=24     ask before runs start that may take more device-hours; yes=true answers
 max_gpu_hours=N      refuse to start what may take more than that, or what nothing was measured for
 cost.images_per_second=N   of one device: count by this; cost.seconds=60: what a calibration trains
@@ -46,7 +45,7 @@ except ModuleNotFoundError:
     sys.exit("error: not installed for this Python; `make demo` installs into .venv: activate that")
 
 from ablations import spec
-from ablations.reporting import batches
+from ablations.reporting import anchors, batches
 from ablations.reporting.judging import power
 from pipeline.config.overrides import compose, groups_help
 from pipeline.errors import UserError, command
@@ -65,7 +64,7 @@ from pipeline.runs.records import record_path
 from pipeline.terminal import can_redraw, confirmed, live_table, show_table
 
 WATCH_EVERY = 2.0  # seconds
-ENDED = ("done", "stopped", "broken")
+LOOKING = ("plan", "status", "logs")  # actions that write nothing
 
 
 def main(argv: Sequence[str]) -> int:
@@ -75,13 +74,15 @@ def main(argv: Sequence[str]) -> int:
     if not argv:
         raise UserError("say what to run, as in ablation=inner_heads action=plan; --help says more")
     request = parse(argv)
+    if request.ablation == "anchors":
+        return anchors.run(request)
     if request.until:
         return batches.until_decided(request, act)
-    return act(request, planned(requested_runs(request)))
+    return act(request, planned(requested_runs(request), making=request.action not in LOOKING))
 
 
 def act(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
-    check_access(runs, writing=request.action not in ("plan", "status", "logs"))
+    check_access(runs, writing=request.action not in LOOKING)
     actions = (plan, status, overview.logs, cancel, rehearse, calibrate, clean, doctor)
     return {action.__name__: action for action in actions}.get(request.action, start)(request, runs)
 
@@ -104,9 +105,7 @@ def plan(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
     if request.json:
         print(json.dumps(overview.for_programs(runs, found, costs)))
     else:
-        show_table(*overview.plan_table(runs, found, costs))
-        if request.when and slurm.used:
-            print(*overview.expected(runs, found), sep="\n")
+        show_table(*overview.plan_table(runs, found, costs, request.when and slurm.used))
         if request.ablation and not request.until and any(run.config.scale == "paper" for run in runs):
             print(*power.lines(spec.load(request.ablation), len(request.seeds) or 1, request.power), sep="\n")
     check_budget(request.max_gpu_hours, costs)
@@ -142,7 +141,8 @@ def start(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
     """`submit` starts what is not done, `retry` what broke."""
     slurm = queue.outlook(runs, needed=True)
     found = statuses(runs, slurm.jobs)
-    earlier = [(run, at) for run, at in zip(runs, found, strict=True) if at.state in ENDED]
+    ended = ("done", "stopped", "broken")
+    earlier = [(run, at) for run, at in zip(runs, found, strict=True) if at.state in ended]
     if request.fresh:
         found = [begun_anew(at) for at in found]
     without = [run for run, at in zip(runs, found, strict=True) if at.state == "no data"]
@@ -162,14 +162,13 @@ def start(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
     if request.fresh:
         set_aside(earlier)
     elif slurm.used and not request.json:  # on this machine the status says so
-        for _, at in earlier:
-            if at.state == "done":
-                print(overview.state_line(at), file=sys.stderr)
+        for line in (overview.state_line(at) for _, at in earlier if at.state == "done"):
+            print(line, file=sys.stderr)
     if slurm.used and not todo and not request.json:
         print(f"nothing to {request.action}: {overview.summary(found)}")
         return 1 if without else 0
-    ended = submit(request, todo, slurm) if slurm.used else run_here(request, runs, todo)
-    return ended or (1 if without else 0)
+    failed = submit(request, todo, slurm) if slurm.used else run_here(request, runs, todo)
+    return failed or (1 if without else 0)
 
 
 def agreed(costs: Sequence[Cost], without_asking: float) -> bool:
@@ -228,8 +227,8 @@ def submit(request: LaunchRequest, todo: Sequence[PlannedRun], slurm: Outlook) -
         print(json.dumps({"submitted": [dataclasses.asdict(one) for one in submitted]}))
     else:
         names = {run.id: overview.cells(run) for run in todo}
-        states = {one.id: "submitted" if one.new else "at work already" for one in submitted}
-        rows = [[one.id, names[one.id], one.job or "outside of Slurm", states[one.id]] for one in submitted]
+        said = ("at work already", "submitted")
+        rows = [[one.id, names[one.id], one.job or "outside of Slurm", said[one.new]] for one in submitted]
         show_table(("run", "cells", "job", ""), rows)
         print(*preflight.remarks(commands.site()[0]), sep="\n")
         what, action = ("rates, once they have ended", "plan") if calibrated else ("status", "status")
@@ -244,20 +243,16 @@ def cancel(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
     if not alive:
         print("none of these runs is at work")
         return 0
-    for at in alive:
-        print(f"{', '.join(at.labels)} ({at.id}): {at.state}, {at.where}")
-    for id in launches.beside(Path(runs[0].config.paths.runs), [at.id for at in alive]):
-        print(f"run {id} shares a job with these and ends too, unless it is done; launched again, it goes on")
+    folder, ids = Path(runs[0].config.paths.runs), [at.id for at in alive]
+    said = [f"{', '.join(at.labels)} ({at.id}): {at.state}, {at.where}" for at in alive]
+    print(*said, *launches.beside(folder, ids), sep="\n")
     if not request.yes and not confirmed(f"end {len(alive)} runs?"):
         print("nothing was done")
         return 1
-    ids = [at.id for at in alive]
-    ended = []
-    if slurm.queue:
-        from pipeline.launching.slurm import submission
+    from pipeline.launching.slurm import submission
 
-        ended = submission.cancel(Path(runs[0].config.paths.runs), ids, slurm.queue)
-    ended += [who for at in alive if (who := local.ask_to_end(Path(runs[0].config.paths.runs) / at.id))]
+    ended = submission.cancel(folder, ids, slurm.queue) if slurm.queue else []
+    ended += [who for id in ids if (who := local.ask_to_end(folder / id))]
     print("\n".join(f"asked to end: {who}" for who in ended) or "none of them can be reached from here")
     return 0 if ended else 1
 

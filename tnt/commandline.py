@@ -44,7 +44,9 @@ def add_model_options(
     group = parser.add_argument_group("model")
     default = "the model's"
     group.add_argument(
-        "--weights", metavar="FILE", help="of any published format, or a folder that holds model.safetensors"
+        "--weights",
+        metavar="FILE",
+        help="of any published format; a folder that holds model.safetensors; timm:NAME; or demo",
     )
     group.add_argument(
         "--model",
@@ -81,7 +83,7 @@ def choose_model(options: argparse.Namespace, resize: bool = True, takes_others:
     size = {} if options.size is None or not resize else {"image_size": options.size}
     if options.model and is_own(options.model):
         if not takes_others:
-            raise ValueError(f"{options.model} is no TNT; only predict and export take other networks")
+            raise ValueError(f"--model {options.model} is no TNT, and this needs one")
         torch.manual_seed(options.seed)
         model = cast(Network, open_own(options.model, options.weights, not options.raw, size))
         origin = str(options.weights) if options.weights else f"random weights, seed {options.seed}"
@@ -132,6 +134,12 @@ def run(command: str, work: Callable[[], int]) -> int:
     except ValueError as error:
         print(f"{command}: {shown(' '.join(str(error).split()))}", file=sys.stderr)
     return 2
+
+
+def say(what: str) -> None:
+    """What a command that takes some seconds does, to a person who watches."""
+    if sys.stderr.isatty():
+        print(f"{what} …", file=sys.stderr, flush=True)
 
 
 @contextmanager

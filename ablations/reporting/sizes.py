@@ -18,16 +18,18 @@ import tnt.complexity.paper
 from pipeline.config.typed import build
 from pipeline.errors import UserError
 from pipeline.files import publish_bytes
+from pipeline.terminal import progress
 from tnt.complexity.formulas import model_macs
 from tnt.complexity.paper import Baseline
 from tnt.complexity.pyramid import pyramid_params
 from tnt.config import PyramidConfig, TNTConfig
 from tnt.untrusted.reading import read_json
 
+SMALL = 64  # pixels: at demo scale
 KEPT = Path(__file__).with_name("sizes.json")
 # Whose versions, and which files of tnt/, decide a count.
 MAKERS = {
-    "tnt": ((), ("config", "attention", "embed", "block", "model")),
+    "tnt": ((), ("config", "attention", "embed", "block", "model", "complexity/sizes")),
     "timm": (("torch", "timm", "fvcore"), ("complexity/count", "complexity/paper")),
 }
 
@@ -39,6 +41,8 @@ class Size:
     params: int | None = None
     params_frozen: int | None = None  # with the tensor that the authors' code registers and never reads
     macs: int | None = None  # of one image
+    # Of small networks, loss and gradient norm of a first step with the weights that all of them share.
+    first_step: tuple[float, float] | None = None
     faults: tuple[str, ...] = ()  # operators that were not counted
 
 
@@ -69,15 +73,20 @@ def sizes(networks: Iterable[TNTConfig | PyramidConfig], path: Path, refresh: bo
     if not missing:
         return Sizes(known)
     try:
-        from tnt.complexity.sizes import measure_baseline, params_of
+        from tnt.complexity.sizes import first_step, measure_baseline, params_of
 
         fresh = {}
-        for name in sorted(missing & wanted.keys()):
-            params = params_of(wanted[name])
-            fresh[name] = Size(params, params + wanted[name].patches * wanted[name].patch_dim)
-        for name in sorted(missing & peers.keys()):
-            peer = measure_baseline(peers[name])
-            fresh[name] = Size(peer.params, macs=peer.counted, faults=peer.faults)
+        with progress(len(missing), "counting the sizes of networks") as advance:
+            for name in sorted(missing & wanted.keys()):
+                network = wanted[name]
+                params = params_of(network)
+                step = first_step(network) if network.image_size <= SMALL else None
+                fresh[name] = Size(params, params + network.patches * network.patch_dim, first_step=step)
+                advance(1)
+            for name in sorted(missing & peers.keys()):
+                peer = measure_baseline(peers[name])
+                fresh[name] = Size(peer.params, macs=peer.counted, faults=peer.faults)
+                advance(1)
     except ImportError as error:
         return Sizes(held, (f"sizes may be missing or old: to count them needs {error.name}",))
     return Sizes(known | fresh, _write(path, known | fresh, now))

@@ -73,6 +73,8 @@ class TableRow:
     macs: int | None = None
     paper_params: float | None = None  # millions
     paper_macs: float | None = None  # billions
+    speed: float | None = None  # images/s of one device in training, the median of its runs
+    device: str = ""  # of all of them; "" where they differ
     notes: tuple[str, ...] = ()
 
     def entry(self, column: str) -> Entry | None:
@@ -105,6 +107,7 @@ class Check:
     expected: str
     found: str
     verdict: str
+    difference: tuple[float, float, float] | None = None  # found, half its interval, what there is
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ def filled(values: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
         name
         for name, value in held.items()
         if name not in names and name in BIRTH and canonical(value) == canonical(BIRTH[name])
+        if not (theirs and name.startswith("model."))
     }
     return {name: value for name, value in (lacking | held).items() if name not in gone}
 

@@ -24,7 +24,8 @@ from tnt.own.files import is_own
 
 RUN_ID = re.compile(r"[0-9a-f]{12}")
 # Of the sections SCIENCE, what cannot change the numbers. The shards' content is the fingerprint's part.
-NOT_SCIENCE = ("data.root", "data.stage", "data.loading", "data.damage", "recipe.evaluate_every")
+NOT_SCIENCE = ("data.root", "data.stage", "data.loading", "data.damage", "recipe.evaluate_every",
+               "data.class_names", "data.train_images", "data.validation_images")  # fmt: skip
 OF_LANES = ("data.lanes", "data.window")  # nothing reads them in another order
 OF_OTHERS = ("model.name",)  # the settings of a network of ours say all of it
 # Parts of the code that came to give other numbers: the revision, and which runs it concerns.
@@ -45,7 +46,9 @@ def science(config: RunConfig) -> dict[str, Any]:
         values[f"revisions.{name}"] = revision if concerns(config) else 1
     if isinstance(config.model.network, OwnConfig):
         values["model.source"] = config.model.network.source
-    return nested(_deciding(values | {"recipe.init": _origin(config.recipe.init)}))
+    for name in ("recipe.init", "recipe.teacher"):
+        values[name] = _origin(name, values[name])
+    return nested(_deciding(values))
 
 
 def completed(science: Mapping[str, Any]) -> dict[str, Any]:
@@ -124,13 +127,13 @@ def _bilinear_policy(augmentation: Augmentation) -> bool:
     return augmentation.interpolation == "bilinear" and augmentation.randaugment != ""
 
 
-def _origin(init: str) -> str:
+def _origin(name: str, init: str) -> str:
     if not init or is_run_id(init):
         return init
     try:
         return "sha256:" + sha256(Path(init))
     except OSError as error:
         raise UserError(
-            f"recipe.init={init!r} is neither a run's id (12 hex digits) nor a file that can be read "
+            f"{name}={init!r} is neither a run's id (12 hex digits) nor a file that can be read "
             f"({error.strerror})"
         ) from None

@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from pipeline.config import composition, own
-from pipeline.config.run import RunConfig, from_plain, plain, read, yaml_text
+from pipeline.config.run import RunConfig, from_plain, plain, read, read_plain, yaml_text
 from pipeline.config.science import TIMM, TimmConfig
+from pipeline.config.typed import flattened
 from pipeline.errors import UserError, unknown_name
 from tnt.config import NETWORKS, PYRAMIDS, TNTConfig
 from tnt.own.files import is_own
 
+DATA_FILE = (".yaml", ".yml")  # data=<file>: a set of one's own
 GROUPS = ("model", "data", "recipe", "cluster", "scale")
 # Each of these is said once, in the section named, and read in several.
 SHARED = {
@@ -32,7 +34,10 @@ SHARED = {
 
 def compose(overrides: Sequence[str]) -> RunConfig:
     """The config that a command line asks for."""
-    compose = _composed.__wrapped__ if _own_network(overrides) else _composed  # its file may change
+    from_files = _own_network(overrides) or any(
+        text.startswith("data=") and text.endswith(DATA_FILE) for text in overrides
+    )
+    compose = _composed.__wrapped__ if from_files else _composed  # files may change
     return compose(tuple(overrides))
 
 
@@ -154,6 +159,8 @@ def _sorted_out(overrides: Sequence[str]) -> tuple[list[str], list[tuple[str, An
             singles.append(("model.name", raw))
         elif key == "model" and is_own(raw):
             groups.append("model=timm")  # it has no fields but those that all networks have
+        elif key == "data" and raw.endswith(DATA_FILE):
+            singles += _data_of(Path(raw), known)
         elif key in GROUPS:
             if raw not in choices(key):
                 raise unknown_name(key, raw, choices(key))
@@ -163,6 +170,17 @@ def _sorted_out(overrides: Sequence[str]) -> tuple[list[str], list[tuple[str, An
             default = _lookup(known, key)
             singles.append((key, _value(key, raw, default)))
     return groups, singles
+
+
+def _data_of(path: Path, known: dict[str, Any]) -> list[tuple[str, Any]]:
+    """The settings of a set of one's own, from its file."""
+    values = read_plain(path)
+    if not isinstance(values, dict) or not {"name", "root", "classes"} <= values.keys():
+        raise UserError(f"data={path} must say name, root and classes, each on a line")
+    found = [(f"data.{name}", value) for name, value in flattened(values)]
+    for name, _ in found:
+        _lookup(known, name)
+    return found
 
 
 def _value(key: str, raw: str, default: Any) -> Any:

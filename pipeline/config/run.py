@@ -63,6 +63,8 @@ class RunConfig:
         for name, (value, source, wanted) in readers.items():
             if value != wanted:
                 raise UserError(f"{name} is {value} but {source} is {wanted}; give {source} alone")
+        if self.recipe.optimizer == "lamb" and self.engine.zero_stage:
+            raise UserError("recipe.optimizer=lamb scales whole layers, which ZeRO cuts: engine.zero_stage=0")
         if self.cluster.timeout <= self.data.loading.timeout:
             raise UserError(
                 f"cluster.timeout is {self.cluster.timeout} seconds; it must be above data.loading.timeout, "
@@ -107,20 +109,25 @@ def write(config: RunConfig, path: Path) -> None:
 
 def read(path: Path) -> RunConfig:
     """A config as this code or an earlier one wrote it."""
-    import yaml
-
-    try:
-        values = _plain_yaml(read_text(path, MOST_BYTES))
-    except FileNotFoundError:
-        raise UserError(f"there is no config at {path}") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
+    values = read_plain(path)
     if problem := other_than(values, dict.fromkeys(SCIENCE, Any)):
         raise UserError(f"{path} holds no config: {problem}")
     try:
         return from_plain(nested(filled(values, dict(flattened(plain(RunConfig()))))))
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
+
+
+def read_plain(path: Path) -> Any:
+    """The values of a file of YAML."""
+    import yaml
+
+    try:
+        return _plain_yaml(read_text(path, MOST_BYTES))
+    except FileNotFoundError:
+        raise UserError(f"there is no config at {path}") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
 
 
 def yaml_text(values: dict[str, Any]) -> str:

@@ -13,7 +13,12 @@ from tnt.config import MOST, PYRAMID, PyramidConfig, TNTConfig
 from tnt.own.files import is_own
 
 TIMM = "timm:"
-RATE_CHANGES = ("step", "epoch")
+CHOICES = {
+    "lr_changes": ("step", "epoch"),
+    "optimizer": ("adamw", "lamb"),
+    "loss": ("cross_entropy", "bce"),
+    "drop_path_rates": ("linear", "uniform"),
+}
 EPOCHS, RATES, SHARES = Range(1, 1_000_000), Range(0, 100), Range(0, 1, without_most=True)
 RANGES = {
     "epochs": EPOCHS,
@@ -24,6 +29,7 @@ RANGES = {
     "warmup_epochs": Range(0, 1_000_000),
     "warmup_lr": RATES,
     "cooldown_epochs": Range(0, 1_000_000),
+    "layer_decay": Range(0, 1, without_least=True),
     "weight_decay": Range(0, 100),
     "beta1": SHARES,
     "beta2": SHARES,
@@ -87,21 +93,30 @@ class Recipe:
     warmup_lr: float = 1e-6  # at the first step
     cooldown_epochs: int = 0  # of the epochs, the last ones, all at min_lr
     lr_changes: str = "step"  # or "epoch": an epoch keeps the rate of its first step
+    layer_decay: float = 1.0  # a layer's rate in that of the layer behind it; the head has the whole rate
+    optimizer: str = "adamw"  # or "lamb"
     weight_decay: float = 0.05  # of matrices and kernels
-    beta1: float = 0.9  # of AdamW
-    beta2: float = 0.999  # of AdamW
-    eps: float = 1e-8  # of AdamW
+    beta1: float = 0.9  # of the optimizer
+    beta2: float = 0.999  # of the optimizer
+    eps: float = 1e-8  # of the optimizer
+    loss: str = "cross_entropy"  # or "bce": a binary one for each class, with the same soft targets
     clip: float = 0.0  # largest norm of the gradient; 0 = not clipped
-    drop_path: float = 0.1  # of the network's last block; it grows linearly from 0 at the first
+    drop_path: float = 0.1  # of the network's last block
+    drop_path_rates: str = "linear"  # it grows from 0 at the first block; or "uniform": all blocks' (TNT)
     ema: float = 0.99996  # decay of the moving average of the weights; 0 = none is kept
     ema_share: float = 0.07  # the average's longest memory as a share of the run
     evaluate_every: int = 1  # epochs; the last is always evaluated
     init: str = ""  # where weights come from: a file, or the id of a finished run; "" = random
+    teacher: str = ""  # whose answers are half of the targets: as init, "" = nobody's (hard distillation)
+    teacher_network: str = ""  # of a teacher in a file: what it is, as model= has it
 
     def __post_init__(self) -> None:
         check_ranges(self, RANGES, "recipe")
-        if self.lr_changes not in RATE_CHANGES:
-            raise unknown_name("recipe.lr_changes", self.lr_changes, RATE_CHANGES)
+        for name, valid in CHOICES.items():
+            if getattr(self, name) not in valid:
+                raise unknown_name(f"recipe.{name}", getattr(self, name), valid)
+        if self.teacher_network and not self.teacher:
+            raise UserError("recipe.teacher_network is of the file recipe.teacher, which is not given")
         if self.warmup_epochs + self.cooldown_epochs >= self.epochs:
             raise UserError(
                 f"recipe.warmup_epochs={self.warmup_epochs:g} and recipe.cooldown_epochs="

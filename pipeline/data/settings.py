@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 from pipeline.data.augmentation.settings import Augmentation
 from pipeline.data.loading.damage import Limits
 from pipeline.data.loading.loader import Loading
-from pipeline.errors import Range, check_ranges, unknown_name
+from pipeline.errors import Range, UserError, check_ranges, unknown_name
 
 LABELS = ("", "index", "real")
 RANGES = dict.fromkeys(("classes", "image_size", "lanes", "window"), Range(1, 1_000_000))
+RANGES |= dict.fromkeys(("train_images", "validation_images"), Range(0, 1 << 40))
 READERS = ("indexed", "webdataset")
 
 
@@ -20,6 +21,9 @@ class DataConfig:
     image_size: int = 224  # of the network and of all crops too
     train: str = "train"  # the split to learn from
     validation: str = "validation"  # the split to be measured on
+    class_names: tuple[str, ...] = ()  # that the shards must have, in this order; none: any
+    train_images: int = 0  # that their split must have; 0 = any number
+    validation_images: int = 0  # likewise
     # Which answers are right, in evaluation: "" the split's labels, "index" classes whose names are the
     # network's outputs, "real" ImageNet's reassessed labels, where an image may have several.
     labels: str = ""
@@ -35,6 +39,8 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self, RANGES, "data")
+        if self.class_names and len(self.class_names) != self.classes:
+            raise UserError(f"data.class_names has {len(self.class_names)} names of {self.classes} classes")
         if self.labels not in LABELS:
             raise unknown_name("data.labels", self.labels, LABELS)
         if self.reader not in READERS:

@@ -17,6 +17,7 @@ from typing import Any
 
 from pipeline.config.machine import Paths
 from pipeline.config.run import RunConfig
+from pipeline.data import dataset
 from pipeline.launching.arguments import LaunchRequest
 from pipeline.launching.cost import Cost, costs_of
 from pipeline.launching.local import LocalRuns, name
@@ -48,7 +49,10 @@ Show = Callable[[LocalRuns], None]
 Table = tuple[Sequence[str], list[list[str]], str, Sequence[str]]
 
 
-def plan_table(runs: Sequence[PlannedRun], found: Sequence[RunStatus], costs: Sequence[Cost]) -> Table:
+def plan_table(
+    runs: Sequence[PlannedRun], found: Sequence[RunStatus], costs: Sequence[Cost], when: bool = False
+) -> Table:
+    """`when`: with what Slurm says of their start."""
     rows = [
         {
             "run": run.id or "?",
@@ -71,6 +75,9 @@ def plan_table(runs: Sequence[PlannedRun], found: Sequence[RunStatus], costs: Se
     short = f", where {size(free)} are free" if wanted > free else ""
     below = f"{total} device-hours{more} and {disk} disk to go{short}; {summary(found)}"
     below += _priced((cost.kwh for cost in costs), (cost.money for cost in costs), "a data sheet")
+    for root in dict.fromkeys(run.config.data.root for run in runs if dataset.to_be_made(run.config.data)):
+        below += f"\n{root} is not there yet: whatever starts the first run makes it"
+    below += "".join(f"\n{line}" for line in (expected(runs, found) if when else ()))
     bases = {row["known from"] for row in rows}
     if len(bases) == 1:  # said once
         below += "".join(f"\nknown from: {basis}" for basis in bases if basis)
@@ -142,6 +149,14 @@ def _status_row(run: PlannedRun, at: RunStatus) -> dict[str, str]:
     }
 
 
+def _used(usage: Usage | None) -> str:
+    """Of what was asked for, time at a stretch and memory."""
+    if usage is None or usage.hours is None:
+        return ""
+    time = f"{usage.hours:.3g} h" + (f" of {usage.requested_hours:.3g}" if usage.requested_hours else "")
+    return time + (f", {usage.memory_gb:.3g} GB" if usage.memory_gb else "")
+
+
 def left_of_all(found: Sequence[RunStatus], waiting: int = 0) -> float | None:
     """Seconds until all are done, with as many at work as now; None while that cannot be told."""
     waiting += sum(at.state in ("pending", "missing") for at in found)
@@ -159,14 +174,6 @@ def left_of_all(found: Sequence[RunStatus], waiting: int = 0) -> float | None:
 def _of_all(found: Sequence[RunStatus], waiting: int = 0) -> str:
     left = left_of_all(found, waiting)
     return "" if left is None else f"; about {clock(left)} left of all"
-
-
-def _used(usage: Usage | None) -> str:
-    """Of what was asked for, time at a stretch and memory."""
-    if usage is None or usage.hours is None:
-        return ""
-    time = f"{usage.hours:.3g} h" + (f" of {usage.requested_hours:.3g}" if usage.requested_hours else "")
-    return time + (f", {usage.memory_gb:.3g} GB" if usage.memory_gb else "")
 
 
 def _table(rows: Sequence[dict[str, str]], below: str) -> Table:

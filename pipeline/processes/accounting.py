@@ -52,7 +52,10 @@ def read(text: str) -> dict[str, AccountedJob]:
     """Of lines of sacct: of a job, each of its starts, and below each its steps."""
     found: dict[str, AccountedJob] = {}
     for line in text.splitlines():
-        values = dict(zip(COLUMNS.split(","), map(str.strip, line.split("|")), strict=False))
+        parts = [part.strip() for part in line.split("|")]
+        values = dict(zip(COLUMNS.split(","), parts, strict=False))
+        if len(values) < len(COLUMNS.split(",")) or not values["State"]:
+            continue  # no line of ours
         id, _, step = values["JobID"].partition(".")
         tres = dict(part.partition("=")[::2] for part in values.get("AllocTRES", "").split(",") if part)
         before = found.get(id)

@@ -144,9 +144,10 @@ def requeue(place: Place) -> str:
     return "" if done.returncode == 0 else scheduler.last_line(done.stderr) or f"status {done.returncode}"
 
 
-def preempted(place: Place) -> bool:
+def preempted(place: Place, ended: bool = False) -> bool:
     """Whether Slurm wants this job's nodes for another one. It starts the job again by itself only if that is
-    still there when its time of grace is over: one that ends before counts as completed."""
+    still there when its time of grace is over: one that ends before counts as completed. `ended`: it is over.
+    """
     if not re.fullmatch(JOB, place.job):
         return False
     try:
@@ -154,4 +155,5 @@ def preempted(place: Place) -> bool:
     except OSError:  # this node has none
         return False
     # SIGNALING: while the signal is on its way. A cancelled job is COMPLETING or CANCELLED by then.
-    return bool(re.search(r" JobState=(RUNNING|SIGNALING) .* PreemptTime=\d", said))
+    states = "COMPLETING|PREEMPTED" if ended else "RUNNING|SIGNALING"
+    return bool(re.search(rf" JobState=({states}) .* PreemptTime=\d", said))

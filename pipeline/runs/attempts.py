@@ -67,6 +67,7 @@ class Attempt:
     job_name: str = ""  # a scheduler that lost its state gives the same numbers to others
     cluster: str = ""
     device: str = ""  # its kind
+    micro_batch: int = 0  # views that a rank holds at most; 0 where an older version of the code noted it
 
 
 @dataclass(frozen=True)
@@ -97,9 +98,9 @@ class Ending:
 class AttemptLog:
     """Writes the lines of one attempt; `step` is kept up to date by whoever trains."""
 
-    def __init__(self, directory: Path, number: int) -> None:
+    def __init__(self, directory: Path, number: int, micro_batch: int = 0) -> None:
         self._path, self.number, self.step = directory / ATTEMPTS, number, 0
-        self._micro_batch = 0
+        self._micro_batch = micro_batch
 
     def fitted(self, config: RunConfig, ranks: "Ranks") -> RunConfig:
         """With half the micro-batch with which an earlier attempt ran out of memory, if there was one."""
@@ -115,9 +116,9 @@ class AttemptLog:
     def begin(self, world: int, hosts: tuple[str, ...], place: Place, device: str = "") -> list[str]:
         """What is to be said of where it begins."""
         attempt = Attempt(self.step, now(), world, hosts, place.job, place.restarts, self.number)
-        whose = {"job_name": place.job_name, "cluster": place.cluster, "device": device}
+        where = {"job_name": place.job_name, "cluster": place.cluster, "device": device}
         before = len(_moves(self._path.parent))
-        append_row(self._path, asdict(attempt) | whose)
+        append_row(self._path, asdict(attempt) | where | {"micro_batch": self._micro_batch})
         return _moves(self._path.parent)[before:]
 
     def end(self, end: str, reason: str = "", preempted: bool = False) -> None:

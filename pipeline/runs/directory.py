@@ -48,12 +48,13 @@ def write_config(config: RunConfig, id: str) -> Path:
 def with_whole_paths(config: RunConfig) -> RunConfig:
     """The same config with whole paths, so that the run can be started in any directory."""
     paths = {name: _whole(value) for name, value in dataclasses.asdict(config.paths).items()}
-    data, init = config.data, config.recipe.init
+    data, recipe = config.data, config.recipe
+    init, teacher = (path if is_run_id(path) else _whole(path) for path in (recipe.init, recipe.teacher))
     return dataclasses.replace(
         config,
         paths=dataclasses.replace(config.paths, **paths),
         data=dataclasses.replace(data, root=_whole(data.root), stage=_whole(data.stage)),
-        recipe=dataclasses.replace(config.recipe, init=init if is_run_id(init) else _whole(init)),
+        recipe=dataclasses.replace(recipe, init=init, teacher=teacher),
     )
 
 

@@ -18,14 +18,15 @@ from torch import Tensor, nn
 
 import tnt.weights
 from pipeline.config.identity import is_run_id
+from pipeline.config.overrides import compose
 from pipeline.config.own import OwnConfig
-from pipeline.config.run import RunConfig
+from pipeline.config.run import RunConfig, read
 from pipeline.config.science import ModelConfig, TimmConfig
 from pipeline.data.augmentation.settings import Augmentation
 from pipeline.errors import UserError, WorkFailed
 from pipeline.files import publish_bytes
-from pipeline.runs.directory import WEIGHTS, WEIGHTS_CONFIG
-from pipeline.training.drop_path import key_drop_paths
+from pipeline.runs.directory import CONFIG, WEIGHTS, WEIGHTS_CONFIG
+from pipeline.training.drop_path import key_drop_paths, set_uniform
 from tnt.complexity.count import count_macs
 from tnt.complexity.formulas import model_macs
 from tnt.config import PyramidConfig, TNTConfig
@@ -47,14 +48,44 @@ def create(model: ModelConfig) -> nn.Module:
 
 
 def initialise(model: nn.Module, config: RunConfig) -> str:
-    """Fill a network from `recipe.init`; says in one line what came from where, "" where it asks for none."""
-    init = config.recipe.init
-    if not init:
-        return ""
-    path = Path(config.paths.runs) / init / WEIGHTS if is_run_id(init) else Path(init)
-    if is_run_id(init) and not path.exists():
-        raise UserError(f"recipe.init={init}: that run has no {WEIGHTS} in {path.parent}; finish it first")
-    return load(model, path)
+    """As the recipe has it, from `recipe.init`; says in one line what came from where, or "" for nothing."""
+    recipe = config.recipe
+    if recipe.drop_path_rates == "uniform":
+        if not isinstance(model, TNT):
+            raise UserError(f"recipe.drop_path_rates=uniform is for a TNT; {config.model.name} is none")
+        set_uniform(model, recipe.drop_path)
+    if recipe.teacher and hasattr(model, "set_distilled_training"):
+        cast(Any, model).set_distilled_training(True)
+    return load(model, _weights_of("recipe.init", recipe.init, config)) if recipe.init else ""
+
+
+def teacher(config: RunConfig, device: torch.device) -> nn.Module | None:
+    """The network whose answers are half of the targets, ready to answer; None where there is none."""
+    said, name = config.recipe.teacher, config.recipe.teacher_network
+    if not said:
+        return None
+    path = _weights_of("recipe.teacher", said, config)
+    if is_run_id(said):
+        model = read(path.with_name(CONFIG)).model
+    elif name:
+        data = config.data
+        sizes = f"data.image_size={data.image_size}", f"data.classes={data.classes}", "recipe.drop_path=0"
+        model = compose([f"scale={config.scale}", f"model={name}", *sizes]).model
+    else:
+        raise UserError(f"recipe.teacher={said}: say which network that is by recipe.teacher_network=")
+    if model.network.classes != config.data.classes:
+        raise UserError(f"recipe.teacher={said} tells {model.network.classes} classes from each other")
+    network = create(model)
+    load(network, path, new_head=False)
+    return network.requires_grad_(False).eval().to(device)
+
+
+def _weights_of(setting: str, said: str, config: RunConfig) -> Path:
+    """A file, or what the run of that id left."""
+    path = Path(config.paths.runs) / said / WEIGHTS if is_run_id(said) else Path(said)
+    if is_run_id(said) and not path.exists():
+        raise UserError(f"{setting}={said}: that run has no {WEIGHTS} in {path.parent}; finish it first")
+    return path
 
 
 def load(model: nn.Module, path: Path, *, new_head: bool = True) -> str:
@@ -143,7 +174,7 @@ def _create_timm(model: ModelConfig) -> nn.Module:
 
     name, network = model.timm_name, model.network
     assert name is not None
-    if name not in (known := timm.list_models()):
+    if name.partition(".")[0] not in (known := timm.list_models()):  # a tag may follow
         near = difflib.get_close_matches(name, known, n=5, cutoff=0.4)
         raise UserError(
             f"timm {timm.__version__} has no model {name!r}; nearest: {', '.join(near) or 'none'}"

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from pipeline.config.run import RunConfig
 from pipeline.config.science import sampling
@@ -34,7 +33,7 @@ from pipeline.training import models
 from pipeline.training.ema import Ema
 from pipeline.training.evaluation import measure
 from pipeline.training.kernels import Load, choose
-from pipeline.training.optim import Schedule, optimizer
+from pipeline.training.optim import Objective, Schedule, optimizer
 from pipeline.training.outcome import NOTHING, Sent, StepOutcome, StepResult, send
 from pipeline.training.parallel.engine import Engine, micro_batch
 from tnt.model import TNT
@@ -86,6 +85,7 @@ class Trainer(ExitStack):
         model = models.create(config.model)
         self.origin = models.initialise(model, config)
         self.network = models.create(config.model).eval().to(device)  # for measuring; holds no own weights
+        self.objective = Objective(recipe, models.teacher(config, device), config.precision)
         self.schedule = Schedule(recipe, self.loader.steps_per_epoch)
         self.engine = Engine(
             model,
@@ -160,7 +160,8 @@ class Trainer(ExitStack):
             batch = next(batches, None)
             if batch is None:
                 return None
-            losses.append(self.engine.accumulate(batch.images, batch.targets, cross_entropy, batch.keys))
+            loss = self.objective.of(batch.images)
+            losses.append(self.engine.accumulate(batch.images, batch.targets, loss, batch.keys))
             parts.append(batch.loaded)
             wait += batch.wait
         before = self._outcome()

@@ -141,12 +141,11 @@ def test_networks_too_large_for_the_demo_are_run_at_the_papers_scale_alone():
     assert ("tnt_s", "deit_s") not in load("imagenet")["imagenet"].at("demo").pairs
 
 
-def test_the_controls_are_asked_for_by_one_name_and_bring_their_seeds():
+def test_the_controls_that_train_are_asked_for_by_one_name_and_repeats_bring_their_seeds():
     runs = requested_runs("controls")
-    assert {run.ablation for run in runs} == {"control", "switches", "repeats"}
-    assert [run.config.seed for run in runs if run.ablation == "repeats"] == [0, 1, 2, 3, 4, 5]
+    assert {(run.ablation, run.config.scale) for run in runs} == {("control", "demo")}
+    assert [run.config.seed for run in requested_runs("repeats")] == [0, 1, 2, 3, 4, 5]
     assert [run.config.seed for run in requested_runs("repeats", seeds=(7,))] == [7]
-    assert {run.config.scale for run in runs} == {"demo"}
 
 
 def test_the_control_of_switches_has_each_setting_of_the_network_that_a_table_varies():

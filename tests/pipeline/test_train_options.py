@@ -10,6 +10,7 @@ import pytest
 from pipeline import evaluate
 from pipeline.data.packing.pack import Packing, make
 from pipeline.data.packing.sources.digits import digits
+from tests.pipeline.ranks import DEADLINE
 from tests.pipeline.small_runs import Place
 
 EPOCH = ("recipe.epochs=1", "recipe.warmup_epochs=0")
@@ -57,3 +58,21 @@ def test_a_compiled_network_trains_as_the_plain_one_does(places):
         losses.append([row["loss"] for row in rows if "lr" in row])
     assert len(losses[0]) == 14
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+@pytest.mark.slow
+def test_what_followers_changed_of_the_recipe_trains(places):
+    """All at once, with a teacher, from a run's id: half of the targets are its answers."""
+    switches = ("recipe.loss=bce", "recipe.optimizer=lamb", "recipe.layer_decay=0.8")
+    place = next(places)
+    teacher = place.train(*EPOCH, "recipe.drop_path_rates=uniform")
+    student = Place(place.folder / "student", place.folder.parent / "digits")
+    runs = f"paths.runs={place.folder / 'runs'}"
+    for each in student.start(*EPOCH, "engine.checkpoint_minutes=0", *switches, runs,
+                              f"recipe.teacher={teacher.name}"):  # fmt: skip
+        _, err = each.communicate(timeout=DEADLINE)
+        assert each.returncode == 0, err
+    recipe = student.record["science"]["recipe"]
+    assert (recipe["teacher"], recipe["optimizer"]) == (teacher.name, "lamb")
+    assert student.record["science"]["recipe"]["drop_path_rates"] == "linear"
+    assert student.record["raw"]["top1"] > 0

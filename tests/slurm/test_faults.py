@@ -225,7 +225,7 @@ builtins.__import__ = after
 def test_out_of_memory_a_run_goes_on_once_with_half_of_the_micro_batch(slurm, shards, tmp_path, most):
     (tmp_path / "sitecustomize.py").write_text(FULL.format(most=most))
     job = Job(slurm, tmp_path, shards, *TWO_NODES, f"--export=ALL,PYTHONPATH={tmp_path}")
-    job.submit(*TINY, "recipe.epochs=1")
+    job.submit(*TINY, "recipe.epochs=2")
     ended = slurm.wait_for(job.id, seconds=2 * PATIENCE)
     said = [line for line in job.said().splitlines() if line.startswith("run ") and "memory" in line]
     assert said[0].endswith("out of memory with a micro-batch of 48; it goes on with half of it")

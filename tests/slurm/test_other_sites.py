@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 
 import pytest
@@ -26,19 +27,20 @@ def test_a_retry_says_what_there_is_where_nothing_broke(slurm, ask, closed, caps
     assert len(alive(slurm)) == 1
 
 
-def test_a_table_stays_in_one_of_several_partitions_unless_they_may_differ(slurm, ask, closed, capsys):
-    """One is closed: its jobs would start at no time."""
-    several = "cluster.partition=[main,urgent]"
-    ask(*ONE, several, "cluster.extra=--hold")
-    ask("ablation=inner_heads", "cells=4", several, "cluster.extra=--hold")
-    assert {job["Partition"] for job in alive(slurm)} == {"urgent"}
-    ask("ablation=inner_heads", "cells=8", several, "cluster.mixed=true", "cluster.extra=--hold")
-    assert {job["Partition"] for job in alive(slurm)} == {"urgent", "main,urgent"}
+def test_a_table_stays_in_one_of_several_partitions_unless_they_may_differ(slurm, ask, capsys):
+    """All nodes are taken for an hour, but jobs of one partition go before."""
+    taken = slurm.submit("--nodes=3", "--exclusive", "--time=60", "--wrap", "sleep 1000")
+    slurm.wait_for(taken, "RUNNING")
+    several = ("cluster.partition=[main,urgent]", "cluster.extra=--hold")
     capsys.readouterr()
-    launch.main([*ask.settings, *ONE, several, "action=plan", "when=true"])
-    said = capsys.readouterr().out
-    assert "partition main: would start nobody knows when" in said
-    assert "partition urgent: would start 20" in said
+    launch.main([*ask.settings, *ONE, *several, "action=plan", "when=true"])
+    starts = dict(re.findall(r"partition (\w+): would start (\S+)", capsys.readouterr().out))
+    assert starts["main"] > starts["urgent"] > "20"
+    ask(*ONE, *several)
+    ask("ablation=inner_heads", "cells=4", *several)
+    assert {job["Partition"] for job in alive(slurm) if job["JobId"] != taken} == {"urgent"}
+    ask("ablation=inner_heads", "cells=8", *several, "cluster.mixed=true")
+    assert {job["Partition"] for job in alive(slurm) if job["JobId"] != taken} == {"urgent", "main,urgent"}
 
 
 def test_a_site_that_lets_no_job_requeue_gets_a_new_one_behind_it(slurm, ask, tmp_path):

@@ -6,14 +6,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ablations.reporting.figures import bars, curves, figure3, style
+from ablations.reporting.figures import bars, curves, figure3, forest, speed, style
 from ablations.reporting.tables import COLUMNS, Table, file_name, heading
 from tnt.figures import canvas
 
 if TYPE_CHECKING:
     from tnt.figures.canvas import Figure
 
-DPI = 160
+DPI = 300  # of a PNG; journals ask for it
 BESIDE_OTHERS = "4"  # the number of the table that Figure 3 draws
 
 
@@ -69,11 +69,17 @@ def _plans(table: Table, runs: Path) -> Iterator[PlannedFigure]:
             yield PlannedFigure(
                 name, table, text, partial(figure3.draw, table, cost), "nothing to compare yet"
             )
+    if speed.compares(table):
+        text = f"{title}: top-1 accuracy against the images a second that were measured in training"
+        yield PlannedFigure(f"{stem}-speed", table, text, partial(speed.draw, table), "nothing was measured")
     for column in (name for name in table.columns if name != "top5" or _printed(table, name)):
         text = f"{title}: {COLUMNS.get(column, column)} of every row, as measured and as the paper prints it"
         yield PlannedFigure(
             f"{stem}-{column}", table, text, partial(bars.draw, table, column), "no figures yet"
         )
+    if table.checks:
+        text = f"{title}: what the judge found, with its interval, and what there is"
+        yield PlannedFigure(f"{stem}-controls", table, text, partial(forest.draw, table), "no interval")
     for column in table.columns:
         if column != "top5":  # which the runs of top1 have too
             yield from _curves(table, column, runs)

@@ -4,8 +4,10 @@ on what else may have moved the figures.
 
 import dataclasses
 import math
+import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, groupby
+from types import MappingProxyType
 
 from ablations.reporting.cells import CellConfig, Science
 from ablations.reporting.judging.controls import checks
@@ -13,10 +15,11 @@ from ablations.reporting.judging.difference import LEVEL, quantile
 from ablations.reporting.judging.effects import CellRecords, column_noise, effects, figure_gap
 from ablations.reporting.judging.noise import SeedNoise
 from ablations.reporting.judging.power import plans, sentence
-from ablations.reporting.judging.verdicts import MEASURED, REPORTED, judge_figure, judge_range
+from ablations.reporting.judging.verdicts import MEASURED, MEASURED_HERE, REPORTED, judge_figure, judge_range
 from ablations.reporting.sizes import Size, Sizes, printed, printed_peer
 from ablations.reporting.tables import Entry, Table, TableRow, is_papers_table
 from ablations.spec import Ablation, Cell, Peer
+from pipeline.runs.evaluations import Evaluation
 from pipeline.runs.records import Record
 
 TOP = ("top1", "top5")
@@ -32,9 +35,11 @@ def judge_table(
     protocol: str,
     sizes: Sizes,
     looked: bool | None = None,
+    published: Mapping[str, Evaluation] = MappingProxyType({}),
 ) -> Table:
     """The table of an ablation; it is compared with the paper only where the protocol is the paper's.
 
+    `published`: by row, what weights of others gave.
     `looked`: whether runs were added after looks at the results; None: as the records say.
     """
     if scale != "paper":
@@ -65,12 +70,13 @@ def judge_table(
         else:
             rows += [_row(table, label, [each], held, sizes) for each in mine]
         if is_papers_table(table):
-            rows += [_peer(table, row, sizes) for row in group if isinstance(row, Peer)]
+            peers = [row for row in group if isinstance(row, Peer)]
+            rows += [_peer(table, row, sizes, published.get(row.label)) for row in peers]
     if looked is None:
         looked = any(record.until_decided for record in chain(*held.values()))
     noises = {}
     for column in table.columns:
-        found = [entry for row in rows if (entry := row.entry(column)) and entry.values]
+        found = [entry for row in rows if not row.peer and (entry := row.entry(column)) and entry.values]
         if found:
             images = min(entry.images for entry in found)
             noises[column] = column_noise([entry.values for entry in found], images)
@@ -104,6 +110,8 @@ def _caution(table: Table) -> str:
 def _row(table: Table, label: str, cells: Sequence[CellConfig], held: CellRecords, sizes: Sizes) -> TableRow:
     entries = [entry for each in cells for entry in _entries(table, each, held.get(each.cell.name, ()))]
     network = cells[0].network
+    runs = {record.id: record for each in cells for record in held.get(each.cell.name, ())}.values()
+    devices = {record.device for record in runs}
     if network is None:
         # A network of timm: the run itself counted it.
         records = [record for each in cells for record in held.get(each.cell.name, ())]
@@ -126,6 +134,8 @@ def _row(table: Table, label: str, cells: Sequence[CellConfig], held: CellRecord
         macs=size.macs,
         paper_params=params,
         paper_macs=macs,
+        speed=statistics.median(run.images_per_second / run.world for run in runs) if runs else None,
+        device=devices.pop() if len(devices) == 1 else "",
         notes=size.faults,
     )
 
@@ -147,15 +157,13 @@ def _entries(table: Table, each: CellConfig, held: Sequence[Record]) -> Iterator
         )
 
 
-def _peer(table: Table, peer: Peer, sizes: Sizes) -> TableRow:
+def _peer(table: Table, peer: Peer, sizes: Sizes, measured: Evaluation | None) -> TableRow:
     known = printed_peer(table.number, peer.label)
     size = None if known is None else sizes.of_peer(known)
     return TableRow(
         key=f"{table.name}/{peer.label}",
         label=peer.label,
-        entries=tuple(
-            Entry("", column, paper=peer.paper.get(column), verdict=REPORTED) for column in table.columns
-        ),
+        entries=tuple(_peer_entry(column, peer.paper.get(column), measured) for column in table.columns),
         peer=True,
         params=size.params if size else None,
         macs=size.macs if size else None,
@@ -165,9 +173,18 @@ def _peer(table: Table, peer: Peer, sizes: Sizes) -> TableRow:
     )
 
 
+def _peer_entry(column: str, paper: float | None, measured: Evaluation | None) -> Entry:
+    if measured is None or column not in TOP:
+        return Entry("", column, paper=paper, verdict=REPORTED)
+    values = (getattr(measured, column),)
+    return Entry("", column, paper=paper, values=values, images=measured.images, verdict=MEASURED_HERE)
+
+
 def _judge(
     row: TableRow, noises: Mapping[str, SeedNoise], cells: Mapping[str, CellConfig], table: Table
 ) -> TableRow:
+    if row.peer:
+        return row
     entries = []
     for entry in row.entries:
         within = cells[entry.key.partition("/")[2]].cell.within if entry.key else None

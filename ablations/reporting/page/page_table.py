@@ -86,21 +86,22 @@ def page_table(table: Table) -> PageTable:
     """Empty columns are left out."""
     shown = [column for column in table.columns if column == table.columns[0] or _says(table, column)]
     lines = [(row, tuple(_cells(table, row, shown))) for row in table.rows]
+    heads = [cell.head for cell in lines[0][1]] if lines else []
     kept = [
         place
-        for place, head in enumerate(cell.head for cell in lines[0][1])
+        for place, head in enumerate(heads)
         if head.text == "ours" or any(cells[place].text != NONE for _, cells in lines)
     ]
     return PageTable(
         table=table,
         name=file_name(table),
         heading=heading(table),
-        heads=tuple(lines[0][1][place].head for place in kept),
+        heads=tuple(heads[place] for place in kept),
         lines=tuple(
             PageRow(row.label, row.peer, tuple(cells[place] for place in kept)) for row, cells in lines
         ),
         remarks=grid(table).notes[len(table.notes) :],
-        below=tuple(grids(table)[1:]),
+        below=tuple(grids(table)[bool(lines) :]),
     )
 
 

@@ -58,7 +58,9 @@ def grid(table: Table) -> Grid:
 
 
 def grids(table: Table) -> list[Grid]:
-    """The rows, and below them effects and controls where there are any."""
+    """The rows, and below them effects and controls where there are any; anchors are controls alone."""
+    if not table.rows:
+        return [dataclasses.replace(check_grid(table), title=shown(heading(table)), why=table.why)]
     return [grid(table), *(below for below in (effect_grid(table), check_grid(table)) if below.lines)]
 
 
@@ -83,7 +85,7 @@ def effect_grid(table: Table) -> Grid:
 
 
 def check_grid(table: Table) -> Grid:
-    lines = [dataclasses.astuple(each) for each in table.checks]
+    lines = [(each.label, each.what, each.expected, each.found, each.verdict) for each in table.checks]
     head = ("row", "control", "expected", "found", "verdict")
     return Grid(f"{file_name(table)}-controls", "Controls", "", head, tuple(lines), 5, ())
 

@@ -135,14 +135,15 @@ def _warn(text: str) -> None:
 
 
 def beside(runs: Path, ids: Collection[str]) -> list[str]:
-    """The other runs of the jobs that train these."""
+    """A line for each other run of the jobs that train these."""
     packs = [
         launch.runs_of(launch.runs.index(id) // launch.pack)
         for launch in read_all(runs)
         for id in ids
         if id in launch.runs
     ]
-    return sorted({id for pack in packs for id in pack} - set(ids))
+    others = sorted({id for pack in packs for id in pack} - set(ids))
+    return [f"run {id} shares a job with these and ends too; launched again, it goes on" for id in others]
 
 
 def outputs(runs: Path, id: str) -> list[Path]:

@@ -3,18 +3,26 @@
 runs/.launches/nodes.jsonl   a line for each failure
 """
 
+import contextlib
 import os
+import signal
+import subprocess
 import time
 from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.config.run import RunConfig
+from pipeline.errors import WorkFailed, command
 from pipeline.files import append_row, rows
-from pipeline.launching.slurm import commands, launches
+from pipeline.launching.slurm import commands, launches, resources
+from pipeline.processes.place import find_place, requeue
 from tnt.untrusted.reading import MOST_OPTION, other_than, whole_number
 
 NODES = "nodes.jsonl"  # among the launches
 TWICE = 2
+ASK_EVERY = 30.0  # seconds between two questions about a job's first node
 DAYS = 14  # what was longer ago does not count
 
 
@@ -65,6 +73,35 @@ def used(config: RunConfig) -> list[str]:
     return _sound(config)[: _needed(config)] if config.cluster.spare else commands.nodes_of(_job())
 
 
+@contextmanager
+def keeper(config: RunConfig) -> Iterator[None]:
+    """A job that goes on without a lost node goes on without its first one too, and nobody is at work there:
+    its ranks' watcher. A process on the last node sees that, and has the job queued again."""
+    if not config.cluster.spare:
+        yield
+        return
+    last = commands.nodes_of(_job())[-1]
+    where = ("--overlap", "--nodes=1", "--ntasks=1", f"--nodelist={last}", "--gres=none", "--export=ALL")
+    program = ("sh", resources.RANK, "-m", "pipeline.launching.slurm.nodes")
+    process = subprocess.Popen(["srun", *where, *program], stdin=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def main(argv: Sequence[str]) -> int:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # rank.sh has it ignored
+    while True:
+        time.sleep(ASK_EVERY)
+        with contextlib.suppress(WorkFailed):  # a controller that is away: later
+            first, left = commands.hosts_of(_job())
+            if left and first not in left:
+                requeue(find_place())
+                return 0
+
+
 def _job() -> str:
     return os.environ["SLURM_JOB_ID"]
 
@@ -81,3 +118,7 @@ def _sound(config: RunConfig) -> list[str]:
     """The nodes that the job still has, without those that fail."""
     out = failing(Path(config.paths.runs))
     return [node for node in commands.nodes_of(_job()) if node not in out]
+
+
+if __name__ == "__main__":
+    command(main)

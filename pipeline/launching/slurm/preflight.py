@@ -124,7 +124,7 @@ def absent_nodes() -> int:
 def beyond(config: RunConfig, partitions: Sequence[dict[str, str]]) -> list[str]:
     """What no partition allows. sbatch accepts a time that is too long, but such a job never starts."""
     site = config.cluster
-    wanted, nodes = minutes(site.time) or 0, resources.allocation(config).nodes
+    wanted, nodes = minutes(site.time) or 0, resources.allocation(config).nodes + site.spare
     problems = []
     if wanted and site.lead >= 60 * wanted:
         problems.append(f"cluster.lead={site.lead} seconds leaves nothing of cluster.time={site.time}")

@@ -7,7 +7,6 @@ repeats is not tried again, and a node that fails twice is left out. The ranks l
 have the job queued again: in a container, or beside other runs of one job, they could not.
 """
 
-import contextlib
 import os
 import re
 import signal
@@ -25,8 +24,8 @@ from pipeline.config.overrides import from_command_line
 from pipeline.errors import WorkFailed, command
 from pipeline.files import whole_lines
 from pipeline.launching.plan import PlannedRun, RequestedRun, planned
-from pipeline.launching.slurm import commands, containers, nodes, resources
-from pipeline.processes import node_check, scheduler
+from pipeline.launching.slurm import containers, nodes, resources
+from pipeline.processes import node_check
 from pipeline.processes.place import SUPERVISED, Place, find_place, preempted, requeue
 from pipeline.runs import attempts, records
 from pipeline.runs import state as states
@@ -34,7 +33,6 @@ from pipeline.runs.attempts import AGAIN, INPUT, MEMORY, STOPPED
 from pipeline.runs.directory import run_directory
 
 LOOK_EVERY = 0.2  # seconds between two looks at the processes
-KEEP, ASK_EVERY = "keep", 30.0  # seconds between two questions to the scheduler, about a job's first node
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 # What srun says first of tasks that end: where, and how; or that a node is gone.
 DIED = re.compile(r"srun: error: ([\w.-]+): tasks? [\d,-]+: (.+)")
@@ -83,7 +81,7 @@ def asked_to_end(place: Place) -> Iterator[Asked]:
     def handle(number: int, frame: FrameType | None) -> None:
         asked.by.append(number)
         asked.pass_on(number)
-        if number == signal.SIGTERM and _killed_by_preemption(place):
+        if number == signal.SIGTERM and preempted(place, ended=True):
             requeue(place)  # it is refused where Slurm does that by itself
 
     before = {number: signal.signal(number, handle) for number in ENDING}
@@ -92,14 +90,6 @@ def asked_to_end(place: Place) -> Iterator[Asked]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _killed_by_preemption(place: Place) -> bool:
-    try:
-        said = scheduler.run("scontrol", "--oneliner", "show", "job", place.job).stdout
-    except OSError:
-        return False
-    return bool(re.search(r" JobState=(COMPLETING|PREEMPTED) .* PreemptTime=\d", said))
 
 
 def supervise(runs: Sequence[PlannedRun], start: Start, asked: Asked, place: Place) -> int:
@@ -165,7 +155,10 @@ def _note_killed(directory: Path, step: RankStep, status: int) -> None:
     begun = [one for one in attempts.attempts(directory) if one.number >= step.first]
     if attempts.ending(directory, step.first) or not begun or (status <= BY_SIGNAL and how not in BY_NODE):
         return
-    log, state = attempts.AttemptLog(directory, begun[-1].number), states.read(directory)
+    log, state = (
+        attempts.AttemptLog(directory, begun[-1].number, begun[-1].micro_batch),
+        states.read(directory),
+    )
     log.step = state.step if state and state.attempt == log.number else begun[-1].step
     where = f"on {node}: {how}" if node else f"by signal {status - BY_SIGNAL}"
     log.fail(f"killed {where}", MemoryError() if how == OUT_OF_MEMORY else None)
@@ -199,37 +192,8 @@ def watched(run: PlannedRun, program: Sequence[str], asked: Asked, place: Place,
     """Train a run by srun, to its end; the status. `output`: Slurm's pattern of its ranks' files."""
     if not sound(run, place):
         return submit_again([run], place, "a node is not sound")
-    with keeper(run):
+    with nodes.keeper(run.config):
         return supervise([run], lambda run: ranks(run, program, output), asked, place)
-
-
-@contextmanager
-def keeper(run: PlannedRun) -> Iterator[None]:
-    """A job that goes on without a lost node goes on without its first one too, and nobody is at work there:
-    this process. Another on the last node sees that, and has the job queued again."""
-    if not run.config.cluster.spare:
-        yield
-        return
-    last = commands.nodes_of(os.environ["SLURM_JOB_ID"])[-1]
-    where = ("--overlap", "--nodes=1", "--ntasks=1", f"--nodelist={last}", "--gres=none", "--export=ALL")
-    program = ("sh", resources.RANK, "-m", "pipeline.launching.slurm.supervision", KEEP)
-    process = subprocess.Popen(["srun", *where, *program], stdin=subprocess.DEVNULL)
-    try:
-        yield
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def keep(place: Place) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    while True:
-        time.sleep(ASK_EVERY)
-        with contextlib.suppress(WorkFailed):  # a controller that is away: later
-            first, nodes = commands.hosts_of(os.environ["SLURM_JOB_ID"])
-            if nodes and first not in nodes:
-                requeue(place)
-                return
 
 
 def sound(run: PlannedRun, place: Place) -> bool:
@@ -289,9 +253,6 @@ def _read(step: RankStep) -> None:
 
 def main(argv: Sequence[str]) -> int:
     """For a batch file: its run is that of the words after train.py."""
-    if list(argv) == [KEEP]:
-        keep(find_place())
-        return 0
     config = from_command_line(argv[1:], __doc__ or "")
     if config is None:
         return 0

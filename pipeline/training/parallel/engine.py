@@ -25,7 +25,7 @@ from tnt.block import TNTBlock
 from tnt.own.network import told
 
 FOLDER = "engine"  # in a checkpoint
-Criterion = Callable[[Tensor, Tensor], Tensor]
+Criterion = Callable[[Any, Tensor], Tensor]
 
 
 def micro_batch(share: int, most: int, block: int) -> int:
@@ -119,7 +119,9 @@ class Engine:
         if self._exchange and last:
             self._exchange.begin()
         with told(), _kernels_named(), self._alone():
-            loss = criterion(self._engine(images, path_keys).float(), targets)
+            outputs = self._engine(images, path_keys)
+            both = isinstance(outputs, tuple)  # with those of a token for distillation
+            loss = criterion(tuple(map(Tensor.float, outputs)) if both else outputs.float(), targets)
             # A loss that is not finite makes every gradient so, on all ranks once they are summed: then all
             # see the same norm, and all skip the step. Multiplying by 1 changes no bit.
             finite = torch.where(loss.detach().isfinite(), 1.0, math.nan)
@@ -141,7 +143,7 @@ class Engine:
         if self._exchange:
             self._exchange.finish()
         norm = nn.utils.get_total_norm([p.grad for p in self._parameters if p.grad is not None])
-        fused = self.optimizer.param_groups[0]["fused"]
+        fused = self.optimizer.param_groups[0].get("fused")
         if fused:
             # As torch.amp.GradScaler says it.
             self.optimizer.found_inf = 1 - norm.isfinite().float()  # type: ignore[attr-defined]

@@ -32,7 +32,9 @@ def test_where_and_how_fast_is_not_part_of_it(override):
 @pytest.mark.parametrize(
     "override",
     ["seed=1", "precision=fp32", "scale=demo", "model=tnt_b", "model.inner_heads=2", "recipe.lr=2e-3",
-     "data=cifar10", "data.augmentation.mixup=0", "data.order=lane", "recipe.init=0123456789ab"],
+     "data=cifar10", "data.augmentation.mixup=0", "data.order=lane", "recipe.init=0123456789ab",
+     "recipe.teacher=0123456789ab", "recipe.loss=bce", "recipe.optimizer=lamb", "recipe.layer_decay=0.8",
+     "recipe.drop_path_rates=uniform"],
 )  # fmt: skip
 def test_whatever_changes_the_numbers_changes_it(override):
     assert id_of(override) != id_of()

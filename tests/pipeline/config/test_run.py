@@ -158,6 +158,9 @@ def test_text_arrives_as_typed(text):
             "recipe.warmup_epochs=300",
             "recipe.warmup_epochs=300 and recipe.cooldown_epochs=0 leave nothing of recipe.epochs=300",
         ),
+        ("recipe.optimizer=adam", "unknown recipe.optimizer 'adam' (did you mean 'adamw'?)"),
+        ("recipe.layer_decay=0", "recipe.layer_decay is 0.0; it must be above 0, at most 1"),
+        ("recipe.teacher_network=tnt_s", "recipe.teacher_network is of the file recipe.teacher"),
         ("recipe.repeats=5", "recipe.repeats is 5; it must be from 1 to 4"),
         ("engine.zero_stage=4", "engine.zero_stage is 4; valid: 0, 1, 2, 3"),
         ("engine.profile=20-10", "engine.profile is '20-10'; it must look like 10-20"),
@@ -183,8 +186,9 @@ def test_a_whole_config_is_taken_from_a_file(tmp_path, capsys):
         from_command_line(["--config", "nowhere"], "")
 
 
-def test_a_config_survives_its_file(tmp_path):
-    config = compose(["model=tnt_b", "data=flowers", "seed=3", "recipe.init=0123456789ab"])
+@pytest.mark.parametrize("model", ["tnt_b", "timm:deit_small_patch16_224"])
+def test_a_config_survives_its_file(tmp_path, model):
+    config = compose([f"model={model}", "data=flowers", "seed=3", "recipe.init=0123456789ab"])
     configs.write(config, tmp_path / "config.yaml")
     assert configs.read(tmp_path / "config.yaml") == config
     assert from_plain(plain(config)) == config
@@ -252,3 +256,7 @@ def test_a_config_is_composed_without_torch():
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == ["False", "False"]
+
+
+def test_lamb_and_zero_are_refused_together():
+    assert "ZeRO cuts: engine.zero_stage=0" in refusal("recipe.optimizer=lamb", "engine.zero_stage=1")

@@ -1,5 +1,6 @@
 """Parameter groups and the learning rate."""
 
+import dataclasses
 import math
 
 import pytest
@@ -7,7 +8,8 @@ import torch
 from timm.scheduler import CosineLRScheduler
 
 from pipeline.config.science import Recipe
-from pipeline.training.optim import Schedule, optimizer
+from pipeline.errors import UserError
+from pipeline.training.optim import Objective, Schedule, optimizer
 from tnt.config import TNTConfig
 from tnt.model import TNT
 
@@ -87,3 +89,65 @@ def test_the_official_rate_is_that_of_timms_scheduler_epoch_by_epoch():
         rate = theirs.optimizer.param_groups[0]["lr"]
         assert [ours.lr(7 * epoch + step) for step in (0, 6)] == [pytest.approx(rate, rel=1e-12)] * 2
     assert {ours.lr(7 * 300), ours.lr(7 * 310 - 1)} == {1e-5}
+
+
+def test_layers_further_from_the_head_learn_more_slowly():
+    """Each name's scale by hand: the stem is layer 0, a block the next, norm and head the last."""
+    model = TNT(dataclasses.replace(SMALL, depth=3))
+    adam = optimizer(model, Recipe(layer_decay=0.5, weight_decay=0.05))
+    scales = {id(p): group["lr_scale"] for group in adam.param_groups for p in group["params"]}
+    decays = {id(p): group["weight_decay"] for group in adam.param_groups for p in group["params"]}
+    plainly = optimizer(model, Recipe(weight_decay=0.05)).param_groups
+    for name, parameter in model.named_parameters():
+        first = name.split(".")[0]
+        layer = 4 if first in ("norm", "head") else 1 + int(name.split(".")[1]) if first == "blocks" else 0
+        assert scales[id(parameter)] == 0.5 ** (4 - layer), name
+    assert decays == {id(p): group["weight_decay"] for group in plainly for p in group["params"]}
+    Schedule(Recipe(layer_decay=0.5), 10).apply(adam, 50)
+    assert {group["lr"] for group in adam.param_groups} == {1e-3 * 0.5**power for power in range(5)}
+    with pytest.raises(UserError, match=r"layer_decay=0\.5 needs the layers of Linear"):
+        optimizer(torch.nn.Linear(2, 2), Recipe(layer_decay=0.5))
+
+
+def test_lamb_steps_as_its_paper_says():
+    """Beside Algorithm 2 of arXiv 1904.00962, by hand, for two steps."""
+    torch.manual_seed(0)
+    layer = torch.nn.Linear(3, 2)
+    recipe = Recipe(optimizer="lamb", lr=0.1, weight_decay=0.05, eps=1e-6)
+    lamb = optimizer(layer, recipe)
+    slow = {name: p.detach().clone().double() for name, p in layer.named_parameters()}
+    moments = {name: (torch.zeros_like(p), torch.zeros_like(p)) for name, p in slow.items()}
+    for step in (1, 2):
+        for parameter in layer.parameters():
+            parameter.grad = torch.randn_like(parameter)
+        for name, parameter in layer.named_parameters():
+            gradient, decay = parameter.grad.double(), 0.05 if parameter.ndim > 1 else 0.0
+            m, v = moments[name]
+            m, v = 0.9 * m + 0.1 * gradient, 0.999 * v + 0.001 * gradient**2
+            moments[name] = m, v
+            update = m / (1 - 0.9**step) / ((v / (1 - 0.999**step)).sqrt() + 1e-6) + decay * slow[name]
+            trust = slow[name].norm() / update.norm() if decay else 1.0
+            slow[name] = slow[name] - 0.1 * trust * update
+        lamb.step()
+        for name, parameter in layer.named_parameters():
+            assert torch.allclose(parameter.double(), slow[name], rtol=1e-5, atol=1e-7), name
+
+
+def test_the_losses_are_what_their_formulas_say():
+    torch.manual_seed(0)
+    logits, targets = torch.randn(4, 5), torch.rand(4, 5)
+    images, labels = torch.zeros(4, 3, 2, 2), torch.tensor([1, 0, 4, 2])
+    teacher = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 5))
+    teacher.forward = lambda images: torch.nn.functional.one_hot(labels, 5).float()
+    log = logits.double().log_softmax(1)
+    soft = -(targets * log).sum(1).mean()
+    hard = -log[torch.arange(4), labels].mean()
+    p = logits.double().sigmoid()
+    binary = -(targets * p.log() + (1 - targets) * (1 - p).log()).mean()
+    assert Objective(Recipe()).of(images)(logits, targets) == pytest.approx(float(soft))
+    assert Objective(Recipe(loss="bce")).of(images)(logits, targets) == pytest.approx(float(binary))
+    distilled = Objective(Recipe(), teacher).of(images)
+    assert distilled(logits, targets) == pytest.approx(float(soft + hard) / 2)
+    other = torch.randn(4, 5)
+    by_token = -other.double().log_softmax(1)[torch.arange(4), labels].mean()
+    assert distilled((logits, other), targets) == pytest.approx(float(soft + by_token) / 2)
