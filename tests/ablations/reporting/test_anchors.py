@@ -88,10 +88,12 @@ def test_a_figure_that_does_not_come_out_is_a_failure(shop, capsys):
 
 
 def test_what_is_missing_is_named_with_the_command_that_gets_it(shop, capsys):
-    root, _, known = shop
-    away = dataclasses.replace(known[0], name="tnt_z.in1k")
-    elsewhere = dataclasses.replace(known[0], known={"imagenet_v2": (70.0, 90.0)})
-    assert anchors.run(request(shop), [away, elsewhere]) == 1
+    root, asked, known = shop
+    away = dataclasses.replace(known[0], name="tnt_z.in1k", known={"imagenet": (81.5, 95.7)})
+    elsewhere = dataclasses.replace(known[0], known={"imagenet_v2": (70.0, 90.0)}, settings=())
+    words = [text for text in asked if text != "scale=demo"]  # whose only data are digits
+    full = parse(["ablation=anchors", f"weights={root}/weights", *words])
+    assert anchors.run(full, [away, elsewhere]) == 1
     said = capsys.readouterr().out
     assert f"hf download timm/tnt_z.in1k model.safetensors --local-dir {root}/weights/tnt_z.in1k" in said
     assert "imagenet_v2: no train shards" in said
