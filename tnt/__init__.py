@@ -3,16 +3,32 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from tnt.config import VARIANTS, TNTConfig, get_config
+from tnt.config import PYRAMIDS, VARIANTS, PyramidConfig, TNTConfig, get_config
 
 if TYPE_CHECKING:
     from tnt.model import TNT, Embeddings
+    from tnt.pyramid.model import PyramidTNT
     from tnt.weights.models import create_model
 
-__all__ = ["TNT", "VARIANTS", "Embeddings", "TNTConfig", "create_model", "get_config"]
+__all__ = [
+    "PYRAMIDS",
+    "TNT",
+    "VARIANTS",
+    "Embeddings",
+    "PyramidConfig",
+    "PyramidTNT",
+    "TNTConfig",
+    "create_model",
+    "get_config",
+]
 __version__ = "0.1.0"
 # What needs torch, and the module that it comes from.
-NETWORK = {"TNT": "tnt.model", "Embeddings": "tnt.model", "create_model": "tnt.weights.models"}
+NETWORK = {
+    "TNT": "tnt.model",
+    "Embeddings": "tnt.model",
+    "PyramidTNT": "tnt.pyramid.model",
+    "create_model": "tnt.weights.models",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -205,6 +205,8 @@ def test_a_cell_by_a_seed_is_a_run_and_a_shared_cell_is_one(tmp_path):
             "inner_heads",
             "patch_size",
             "se",
+            "pyramid",
+            "recipe_switches",
         }
         children = [run for run in found if run.after == tnt_s.id]
         assert children

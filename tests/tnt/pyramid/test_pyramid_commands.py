@@ -78,7 +78,7 @@ def test_where_a_patch_looks_is_what_its_attention_gives_the_patches(small, imag
     """From the weights shown, the values of the patches give the attention's own output."""
     model = small()
     found = data.attention_maps(model, image, [2], (1, 3), (0, 2))[2]
-    assert (tuple(found.outer.shape), tuple(found.inner.shape)) == ((10, 8, 8), (1, 4, 4))
+    assert (tuple(found.outer.shape), tuple(found.inner.shape)) == ((10, 8, 8), (2, 4, 4))
     torch.testing.assert_close(found.outer.sum(dim=(1, 2)), torch.ones(10))
     attn, seen = model.stages[1].blocks[0].outer.attn, []
     handle = attn.register_forward_hook(lambda _, inputs, output: seen.append((inputs, output)))
