@@ -221,7 +221,7 @@ def _load_by_name(model: nn.Module, path: Path, new_head: bool) -> str:
 
 def count(model: ModelConfig) -> tuple[int, int, tuple[str, ...]]:
     """Its parameters, the multiply-adds of an image, and the operators whose cost nobody counted."""
-    if isinstance(model.network, TNTConfig):
+    if isinstance(model.network, TNTConfig | PyramidConfig):
         with torch.device("meta"):
             return count_parameters(create(model)), model_macs(model.network), ()
     # A network of one's own may compute with its weights while it is made.
