@@ -8,6 +8,7 @@ ABLATION = Ablation(
     why="The paper's main claim: better accuracy than transformers of the same size and cost.",
     varies=("model",),
     pairs=(("tnt_s", "deit_s"), ("tnt_b", "deit_b"), ("tnt_s_se", "tnt_s"), ("tnt_b", "tnt_s")),
+    later="the README of the authors' code; TNT-Ti: the NeurIPS version of the paper",
     rows=(
         Peer("ResNet-50", {"top1": 76.2, "top5": 92.9}),
         Peer("ResNet-152", {"top1": 78.3, "top5": 94.1}),
@@ -18,6 +19,7 @@ ABLATION = Ablation(
         Peer("EfficientNet-B4", {"top1": 82.9, "top5": 96.4}),
         Cell("deit_s", ("model=timm:deit_small_patch16_224",), "DeiT-S", {"top1": 79.8}, only="paper"),
         Peer("T2T-ViT_t-14", {"top1": 80.7}),
+        Cell("tnt_ti", ("model=tnt_ti",), "TNT-Ti", {"official_top1": 73.9}),
         Cell(
             "tnt_s",
             ("model=tnt_s",),

@@ -34,7 +34,7 @@ from ablations.reporting.text import files, terminal
 from ablations.reporting.text.grid import grids, setting_grid
 from pipeline.errors import UserError, command, unknown_name
 from pipeline.files import sha256
-from pipeline.runs import answers, records
+from pipeline.runs import answers, evaluations, records
 from pipeline.runs.directory import WEIGHTS
 from pipeline.runs.provenance import code
 from tnt.untrusted.showing import shown
@@ -155,7 +155,15 @@ def _pack(found: Report, options: argparse.Namespace, results: Path) -> None:
     endings = (*files.ENDINGS, files.EFFECTS)
     names = {f"{file_name(table)}{ending}" for table in tables for ending in endings}
     written = [each for each in sorted(_folder(found, results).iterdir()) if each.name in names]
-    lacking = crate.write(path, tables, written, found.records, options.records)
+    measured = [
+        file
+        for folder in map(evaluations.folder_of, options.records)
+        for each in found.evaluations
+        if (file := folder / f"{each.id}.json").is_file()
+    ]
+    if not any(table.number == "4" or table.name == "anchors" for table in tables):
+        measured = []
+    lacking = crate.write(path, tables, [*written, *measured], found.records, options.records)
     rest = f"; without the answers of {', '.join(lacking)}, which are not there" if lacking else ""
     print(f"packed into {path}{rest}")
 
@@ -209,11 +217,12 @@ def _missing(found: Report, options: argparse.Namespace) -> None:
 def _verify(found: Report, runs: Path, results: Path) -> bool:
     """Compare weights and answers with the hashes of the records; whether some do not match."""
     here = [record for record in found.records.values() if record.scale == found.scale]
-    told = [each for each in here if each.answers_sha256]
+    told = {each.id: each.answers_sha256 for each in here if each.answers_sha256}
+    told |= {each.id: each.answers_sha256 for each in found.evaluations}
     kept = {
         f"weights in {runs}": [(each.id, runs / each.id / WEIGHTS, each.weights_sha256) for each in here],
         f"answers in {results / 'answers'}": [
-            (each.id, answers.path_of(results / "records", each.id), each.answers_sha256) for each in told
+            (id, answers.path_of(results / "records", id), digest) for id, digest in told.items()
         ],
     }
     failed = False

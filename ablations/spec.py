@@ -25,7 +25,7 @@ from pipeline.launching.plan import PlannedRun, RequestedRun
 from pipeline.runs import records
 
 ALL = "all"
-GROUPS = {"controls": ("control", "switches", "repeats")}  # one name for several
+GROUPS = {"controls": ("control",)}  # that train; the report makes the others from what is stored
 NO_ABLATIONS = ("spec", "report", "reporting")
 NAMES_OF_CELLS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_-")
 
@@ -37,8 +37,8 @@ class Cell:
     name: str
     overrides: tuple[str, ...] = ()
     label: str = ""  # as the paper prints it
-    # Columns of results as printed: top1 and top5 in percent; official_top1 and official_top5, which the
-    # authors' README gave later.
+    # Columns of results as printed: top1, top5 in percent; official_top1 and official_top5 are the later ones
+    # of the authors; `Ablation.later` says where they stand.
     paper: Mapping[str, float] = field(default_factory=dict)
     starts_from: tuple[str, ...] | None = None  # the overrides of the run whose weights it goes on with
     within: tuple[float, float] | None = None  # where top-1 must lie, where no paper says it
@@ -75,6 +75,7 @@ class Ablation:
     follows: tuple[str, ...] = ()  # settings that must change with those varied; `why` says why
     seeds: tuple[int, ...] = ()  # where nobody names others; none: that of the settings
     pairs: tuple[tuple[str, str], ...] = ()  # of cells, to be compared; none: all that the paper prints
+    later: str = ""  # where the later figures of its cells stand
 
     @property
     def cells(self) -> tuple[Cell, ...]:

@@ -1,8 +1,9 @@
-"""A control of the switches: each setting that a table varies, beside the plain network, for an epoch.
+"""A control of the switches: each setting that a table varies, beside the plain network.
 
-The report looks whether each has the parameters and multiply-adds that it should have, and another loss or
-gradient at the first step, where both see the same images. The heads' number moves the gradient alone: before
-anything is learned, each of them attends to all words alike.
+Untrained, with all weights in common that both have, each must give another loss: the report says so
+without a run. Where these rows are trained, for an epoch, a run must have the parameters and multiply-adds
+that were counted, and another loss or gradient at the first step. There the heads' number moves the gradient
+alone: before anything is learned, each of them attends to all words alike.
 """
 
 from ablations.spec import Ablation, Cell

@@ -70,7 +70,7 @@ def main(argv: Sequence[str]) -> int:
         first, last = ranks.lead(lambda: _interval(run_directory(config, record.id) / CHECKPOINTS))
         found = audit(config, record, first, last, ranks, device)
         if ranks.rank == 0:
-            audits.publish(path, [*audits.read(path), found])
+            audits.add(path, found)
             print(f"run {record.id}: {found}; {path}")
     if found.fault:
         raise WorkFailed(f"run {record.id} is not what its record says")

@@ -6,7 +6,8 @@
 
 data=imagenet_v2 or data=imagenet_real measure on other images or labels, data.image_size=384 at another size
 (position embeddings are interpolated). per_class=true lists the classes; confusion=<file.png> draws which
-class is taken for which. Starts as training does, on any number of ranks.
+class is taken for which; anchor=<name in timm> notes whose published weights they are, for the report.
+Starts as training does, on any number of ranks.
 A timm network is fed as its own config says (mean, std, crop, interpolation), others as in the paper.
 """
 
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from pipeline.training.evaluation import Measured
 
 PICTURES = (".png", ".svg")
-OWN = ("run", "weights", "per_class", "confusion")
+OWN = ("run", "weights", "anchor", "per_class", "confusion")
 MACHINE = ("engine", "paths", "logging", "cluster")
 
 
@@ -54,6 +55,7 @@ class EvaluationRequest:
     as_timm_says: bool  # nobody said how images are to be fed
     per_class: bool = False
     confusion: Path | None = None
+    anchor: str = ""  # whose published weights they are, as timm calls them
 
 
 def main(argv: Sequence[str]) -> int:
@@ -97,6 +99,7 @@ def understood(own: dict[str, str], others: Sequence[str], config: RunConfig) ->
         as_timm_says=config.model.timm_name is not None and "run" not in own and not said,
         per_class=own.get("per_class") == "true",
         confusion=picture,
+        anchor=own.get("anchor", ""),
     )
 
 
@@ -166,7 +169,7 @@ def _record(
 ) -> Path:
     """What was measured, beside the records of runs; measured again, it is written again."""
     from pipeline.files import publish_bytes, sha256
-    from pipeline.runs import answers
+    from pipeline.runs import answers, evaluations
     from pipeline.runs.provenance import code, versions
 
     chosen = science(
@@ -185,6 +188,7 @@ def _record(
     content = {
         "schema": 1,
         "weights": request.weights.name,
+        "anchor": request.anchor,
         **what,
         **dataclasses.asdict(measured.measures),
         **about,
@@ -193,7 +197,7 @@ def _record(
         "commit": code().commit,
         "versions": versions(),
     }
-    path = Path(request.config.paths.records).parent / "evaluations" / f"{name}.json"
+    path = evaluations.folder_of(request.config.paths.records) / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     publish_bytes(path, (json.dumps(content, indent=1) + "\n").encode())
     return path

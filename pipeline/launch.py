@@ -6,7 +6,7 @@
   python pipeline/launch.py model=tnt_b recipe.epochs=100          one run, of no table
   python pipeline/launch.py ablation=controls                      minutes, without data: does all this work?
 
-ablation=NAME|all    one of those below; controls: control, switches and repeats
+ablation=NAME|all    one of those below; controls: of the pipeline itself; anchors: published weights
 action=submit        start what is not done (the default); after that the command says how to go on
        plan          the runs, their state, device-hours, wall time and disk; nothing is started
        status        their state
@@ -46,7 +46,7 @@ except ModuleNotFoundError:
     sys.exit("error: not installed for this Python; `make demo` installs into .venv: activate that")
 
 from ablations import spec
-from ablations.reporting import batches
+from ablations.reporting import anchors, batches
 from ablations.reporting.judging import power
 from pipeline.config.overrides import compose, groups_help
 from pipeline.errors import UserError, command
@@ -75,6 +75,8 @@ def main(argv: Sequence[str]) -> int:
     if not argv:
         raise UserError("say what to run, as in ablation=inner_heads action=plan; --help says more")
     request = parse(argv)
+    if request.ablation == "anchors":
+        return anchors.run(request)
     if request.until:
         return batches.until_decided(request, act)
     return act(request, planned(requested_runs(request)))

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ablations.reporting.anchors import anchor_tables, measured_peers
 from ablations.reporting.cells import CellConfigs, cells_of
 from ablations.reporting.judging.table import judge_table
 from ablations.reporting.matching import ComparedRecord, place
@@ -14,8 +15,9 @@ from ablations.reporting.tables import Entry, Table
 from pipeline.config.overrides import choices
 from pipeline.errors import unknown_name
 from pipeline.files import sha256
-from pipeline.runs import audits, records
+from pipeline.runs import audits, evaluations, records
 from pipeline.runs.audits import Audit
+from pipeline.runs.evaluations import Evaluation
 from pipeline.runs.records import Record
 from tnt.untrusted.reading import BadFile
 
@@ -31,6 +33,7 @@ class Report:
     records: Mapping[str, Record]  # all that count, by id
     audits: Mapping[str, Sequence[Audit]]  # of them, by id
     configs: CellConfigs
+    evaluations: tuple[Evaluation, ...]  # of published weights
 
 
 def collect(
@@ -46,12 +49,16 @@ def collect(
     known, problems = _read(directories)
     places, repeated = place(known, scale, configs)
     networks = [each.network for _, cells in configs.values() for each in cells if each.network is not None]
+    evaluated, wrong = _evaluations(directories)
     counts = sizes(networks, counted, refresh)
     tables = []
     for name, (ablation, cells) in configs.items():
         for protocol in ["", *sorted({at.protocol for at in places if at.ablation == name} - {""})]:
             held = {at.cell: places[at] for at in places if at[:2] == (name, protocol)}
-            tables.append(judge_table(ablation, cells, held, scale, protocol, counts))
+            peers = measured_peers(evaluated) if ablation.table == "4" else {}
+            table = judge_table(ablation, cells, held, scale, protocol, counts, published=peers)
+            tables.append(table)
+    tables += anchor_tables(evaluated) if scale == "paper" else []
     told, failed = _audits(known, directories)
     sound = {id for id, each in told.items() if not any(one.fault for one in each)}
     tables = [_audited(table, sound) for table in tables]
@@ -59,13 +66,14 @@ def collect(
     return Report(
         scale=scale,
         tables=tuple(tables),
-        problems=(*problems, *repeated, *failed),
+        problems=(*problems, *wrong, *repeated, *failed),
         settings=_settings(configs, counts) if scale == "paper" else (),
         others=tuple(id for id, each in known.items() if each.record.scale == scale and id not in used),
         notes=(*counts.notes, *_absent(directories)),
         records={id: each.record for id, each in known.items()},
         audits=told,
         configs=configs,
+        evaluations=tuple(evaluated),
     )
 
 
@@ -84,6 +92,12 @@ def _read(directories: Sequence[Path | str]) -> tuple[dict[str, ComparedRecord],
         known |= {record.id: ComparedRecord.of(record) for record in found}
         problems += wrong
     return known, problems
+
+
+def _evaluations(directories: Sequence[Path | str]) -> tuple[list[Evaluation], list[str]]:
+    folders = dict.fromkeys(map(evaluations.folder_of, directories))
+    read = [evaluations.read_all(folder) for folder in folders]
+    return [each for found, _ in read for each in found], [line for _, lines in read for line in lines]
 
 
 def _audits(

@@ -41,7 +41,8 @@ def write(
 ) -> list[str]:
     """Write the tables' crate to `path`; returns the ids of the runs whose answers are not there.
 
-    `files` are the tables'; `known` the records that count, which lie in `folders`.
+    `files` are the tables', and evaluations of published weights; `known` the records that count, which lie
+    in `folders`.
     """
     from rocrate.rocrate import ROCrate
 
@@ -53,7 +54,7 @@ def write(
     crate.description = "Measured values beside those of Transformer in Transformer (arXiv:2103.00112)"
     crate.license = LICENSE
     for file in files:
-        _add(crate, file, f"tables/{file.name}")
+        _add(crate, file, f"{'evaluations' if file.parent.name == 'evaluations' else 'tables'}/{file.name}")
     lacking = [id for id in used if not _add_run(crate, known[id], folders)]
     try:
         with published(path) as archive:

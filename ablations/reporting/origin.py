@@ -44,7 +44,8 @@ def explain(report: Report, key: str, head: str = "") -> list[str]:
             lines += [f"  {arithmetic(entry)}" for entry in entries]
             lines += [f"  {line}" for line in effect_lines(table, row)]
             if row.peer:
-                lines.append("  reported by the paper; nothing here runs it")
+                here = any(entry.values for entry in entries)
+                lines.append(f"  reported by the paper; nothing here {'trains' if here else 'runs'} it")
             for cell in dict.fromkeys(entry.key for entry in entries if entry.key):
                 lines += _origins(report, table, row, cell, head)
     if not lines and key in report.records:
@@ -144,8 +145,14 @@ def arithmetic(entry: Entry) -> str:
     if entry.mean is not None:
         parts.append(f"ours {ours(entry)} on {entry.images:,} images,")
     if entry.delta is not None:
-        parts.append(f"Δ {delta(entry)}, equivalent within {SAME_FIGURE:g}:")
-    return " ".join([*parts, said(entry)])
+        judged = f", equivalent within {SAME_FIGURE:g}" if entry.key else ""
+        parts.append(f"Δ {delta(entry)}{judged}:")
+    parts.append(said(entry))
+    if entry.later_delta is not None:
+        parts.append(
+            f"(Δ to the later figure {with_half(entry.later_delta, entry.later_half)}: {entry.later_verdict})"
+        )
+    return " ".join(parts)
 
 
 def effect_line(effect: Effect, labels: Mapping[str, str]) -> str:

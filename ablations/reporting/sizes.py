@@ -24,10 +24,11 @@ from tnt.complexity.pyramid import pyramid_params
 from tnt.config import PyramidConfig, TNTConfig
 from tnt.untrusted.reading import read_json
 
+SMALL = 64  # pixels: at demo scale
 KEPT = Path(__file__).with_name("sizes.json")
 # Whose versions, and which files of tnt/, decide a count.
 MAKERS = {
-    "tnt": ((), ("config", "attention", "embed", "block", "model")),
+    "tnt": ((), ("config", "attention", "embed", "block", "model", "complexity/sizes")),
     "timm": (("torch", "timm", "fvcore"), ("complexity/count", "complexity/paper")),
 }
 
@@ -39,6 +40,8 @@ class Size:
     params: int | None = None
     params_frozen: int | None = None  # with the tensor that the authors' code registers and never reads
     macs: int | None = None  # of one image
+    # Of small networks, loss and gradient norm of a first step with the weights that all of them share.
+    first_step: tuple[float, float] | None = None
     faults: tuple[str, ...] = ()  # operators that were not counted
 
 
@@ -69,12 +72,14 @@ def sizes(networks: Iterable[TNTConfig | PyramidConfig], path: Path, refresh: bo
     if not missing:
         return Sizes(known)
     try:
-        from tnt.complexity.sizes import measure_baseline, params_of
+        from tnt.complexity.sizes import first_step, measure_baseline, params_of
 
         fresh = {}
         for name in sorted(missing & wanted.keys()):
-            params = params_of(wanted[name])
-            fresh[name] = Size(params, params + wanted[name].patches * wanted[name].patch_dim)
+            network = wanted[name]
+            params = params_of(network)
+            step = first_step(network) if network.image_size <= SMALL else None
+            fresh[name] = Size(params, params + network.patches * network.patch_dim, first_step=step)
         for name in sorted(missing & peers.keys()):
             peer = measure_baseline(peers[name])
             fresh[name] = Size(peer.params, macs=peer.counted, faults=peer.faults)
@@ -85,7 +90,7 @@ def sizes(networks: Iterable[TNTConfig | PyramidConfig], path: Path, refresh: bo
 
 def printed(table: str, network: TNTConfig | PyramidConfig) -> tuple[float | None, float | None]:
     """Millions of parameters and billions of multiply-adds that a table prints, or one of its rows' own."""
-    bare, tables = _bare(network), {table, *{"4": ("1",), "pyramid": ("1", "–")}.get(table, ())}
+    bare, tables = _bare(network), {table, *{"4": ("1", "–"), "pyramid": ("1", "–")}.get(table, ())}
     for row in tnt.complexity.paper.ROWS:
         if row.table in tables and _bare(row.config) == bare:
             return row.params, row.flops

@@ -26,7 +26,7 @@ class Entry:
     key: str  # of the cell that it belongs to, as table6/4; "" in a row that we do not run
     column: str
     paper: float | None = None
-    official: float | None = None  # what the authors' README gave later
+    official: float | None = None  # the authors' later figure; `Ablation.later` says where
     values: tuple[float, ...] = ()  # ours, one a seed
     seeds: tuple[int, ...] = ()
     records: tuple[str, ...] = ()  # the runs' ids
@@ -37,6 +37,8 @@ class Entry:
     could_see: float | None = None  # the least difference from the paper that would be found in 80 % of cases
     source: str = ""  # of the noise between seeds, if not these runs
     verdict: str = NOT_RUN
+    later_half: float | None = None  # as delta_half, of the difference from the later figure
+    later_verdict: str = NOT_RUN  # on it
 
     @property
     def n(self) -> int:
@@ -54,6 +56,10 @@ class Entry:
     @property
     def delta(self) -> float | None:
         return self.mean - self.paper if self.mean is not None and self.paper is not None else None
+
+    @property
+    def later_delta(self) -> float | None:
+        return self.mean - self.official if self.mean is not None and self.official is not None else None
 
 
 @dataclass(frozen=True)
@@ -167,6 +173,11 @@ def with_half(value: float | None, half: float | None) -> str:
         return NONE
     signed = f"{round(value, 2) + 0.0:+.2f}".replace("-", "−")  # + 0.0: no −0.00
     return signed if half is None else f"{signed} ± {half:.2f}"
+
+
+def said_of_both(entry: Entry) -> str:
+    """The verdict beside the paper's figure, and that beside the later one."""
+    return said(entry) + ("" if entry.later_verdict == NOT_RUN else f"; later: {entry.later_verdict}")
 
 
 def said(one: Entry | Effect) -> str:

@@ -47,6 +47,7 @@ OWN: dict[str, tuple[str, str, Callable[[str], Any]]] = {
     "power": (r"0?\.\d+", "0.8", functools.partial(number, least=0.01, most=0.99, what="power")),
     "until": ("decided", "decided", str),
     "cells": (r"[^, ]+(, ?[^, ]+)*", "a,b", lambda text: tuple(text.replace(" ", "").split(","))),
+    "weights": (r".+", "weights", str),
     "notify": (r"\S+", "slack://TOKENS", str),
     **{
         name: (NUMBER, example, functools.partial(number, least=least, most=1e9, what=name))
@@ -73,6 +74,7 @@ class LaunchRequest:
     cells: tuple[str, ...] = ()
     power: float | None = None  # with which the paper's gaps are to be found, where seeds=auto
     until: str = ""  # "decided": seeds are added until each pair of rows is, or no more can help
+    weights: str = "weights"  # the folder of published ones, for ablation=anchors
     notify: str = ""  # an address of apprise's
     confirm_above: float = 24.0  # device-hours
     max_gpu_hours: float | None = None

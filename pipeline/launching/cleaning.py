@@ -1,4 +1,7 @@
-"""What in a directory of runs is no longer needed, and its removal. Weights, records and logs stay."""
+"""What in a directory of runs is no longer needed, and its removal. Weights, records and logs stay.
+
+The checkpoints that a run kept for an audit stay until one has found nothing.
+"""
 
 import json
 import os
@@ -7,14 +10,15 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.config import run as configs
 from pipeline.config.identity import is_run_id
 from pipeline.errors import UserError
 from pipeline.launching import overview, rehearsal, snapshot
 from pipeline.launching.arguments import LaunchRequest
 from pipeline.launching.plan import PlannedRun
 from pipeline.launching.slurm import launches, queue
-from pipeline.runs import attempts, records
-from pipeline.runs.directory import CHECKPOINTS, WEIGHTS
+from pipeline.runs import attempts, audits, records
+from pipeline.runs.directory import CHECKPOINTS, CONFIG, WEIGHTS
 from pipeline.runs.provenance import ROOT
 from pipeline.terminal import confirmed, show_table
 
@@ -37,6 +41,8 @@ def clean(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
             print(json.dumps({"leftovers": said}))
         else:
             show_table(*_table(found))
+            for id in awaiting_audit(Path(paths.runs), paths.records):
+                print(f"kept until an audit agrees: checkpoints of {id}: ablations/report.py --audit {id}")
         if found and (request.yes or confirmed("remove them?")):
             remove(found)
     return 0
@@ -58,10 +64,21 @@ def leftovers(runs: Path, record_folder: str, live: Collection[str]) -> list[Lef
             found.append((path, "rehearsals"))
     found += [
         (path, "checkpoints of finished runs")
-        for id in sorted(finished)
+        for id in sorted(finished.difference(awaiting_audit(runs, record_folder)))
         if (path := runs / id / CHECKPOINTS).exists()
     ]
     return [Leftover(path, what, _size(path)) for path, what in found]
+
+
+def awaiting_audit(runs: Path, record_folder: str) -> list[str]:
+    """Finished runs that kept checkpoints for it."""
+    found = []
+    for path in sorted(runs.glob("*")):
+        if _is_finished(path, record_folder) and (path / CHECKPOINTS).exists() and (path / CONFIG).exists():
+            kept = configs.read(path / CONFIG).engine.keep_for_audit
+            if kept and not audits.sound(record_folder, path.name):
+                found.append(path.name)
+    return found
 
 
 def remove(found: Iterable[Leftover]) -> None:

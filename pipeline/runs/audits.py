@@ -13,8 +13,8 @@ from typing import Any
 
 from pipeline.config.typed import build, listed
 from pipeline.errors import UserError
-from pipeline.files import publish_bytes
-from pipeline.runs.records import digest
+from pipeline.files import locked, publish_bytes, sha256
+from pipeline.runs.records import digest, record_path
 from tnt.untrusted.reading import BadFile, read_json
 
 SHAPE = {"run": str, "audits": [dict], "sha256": str}
@@ -58,6 +58,21 @@ def read(path: Path) -> list[Audit]:
         return [build(Audit, each, "") for each in values["audits"]]
     except UserError as error:
         raise BadFile(f"{path}: {error}") from error
+
+
+def add(path: Path, audit: Audit) -> None:
+    """To those that are there; two at one moment come one after the other."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with locked(path.parent / ".lock", waiting=lambda: None):
+        publish(path, [*read(path), audit])
+
+
+def sound(records: Path | str, id: str) -> bool:
+    """Whether a record, as it is, was audited, and nothing was found."""
+    told = [
+        one for one in read(path_of(records, id)) if one.record_sha256 == sha256(record_path(records, id))
+    ]
+    return bool(told) and not any(one.fault for one in told)
 
 
 def publish(path: Path, audits: Sequence[Audit]) -> None:

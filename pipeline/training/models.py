@@ -174,7 +174,7 @@ def _create_timm(model: ModelConfig) -> nn.Module:
 
     name, network = model.timm_name, model.network
     assert name is not None
-    if name not in (known := timm.list_models()):
+    if name.partition(".")[0] not in (known := timm.list_models()):  # a tag may follow
         near = difflib.get_close_matches(name, known, n=5, cutoff=0.4)
         raise UserError(
             f"timm {timm.__version__} has no model {name!r}; nearest: {', '.join(near) or 'none'}"

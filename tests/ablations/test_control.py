@@ -1,4 +1,7 @@
-"""The control from end to end: launched, trained, recorded; only the network that is told where can know."""
+"""The controls from end to end: launched, trained, recorded, judged with what is stored.
+
+Only the network that is told where the mark stands can know.
+"""
 
 import json
 import subprocess
@@ -14,12 +17,18 @@ from tnt.weights.tensors import read_tensors
 LIMIT = 280  # seconds; a quiet machine with two cores needs forty
 # One block and this seed need 14 epochs on one kind of processor and 26 on another.
 QUICKER = ("model.depth=1", "recipe.epochs=40")
+# In the report of all tables at demo scale.
+CONTROLS = {
+    "the switch reaches the network": 21,
+    "seeds in two groups: no effect": 1,
+    "effect planted in stored answers": 1,
+}
 
 
 @pytest.mark.slow
 def test_a_switch_named_in_an_ablation_reaches_the_trained_network(tmp_path):
     paths = [f"paths.{name}={tmp_path / name}" for name in ("runs", "records", "data")]
-    command = [sys.executable, ROOT / "pipeline/launch.py", "ablation=control", "cluster=local", *paths]
+    command = [sys.executable, ROOT / "pipeline/launch.py", "ablation=controls", "cluster=local", *paths]
     done = subprocess.run(
         [*command, "logging.tensorboard=false", *QUICKER],
         env=environment(),
@@ -29,6 +38,16 @@ def test_a_switch_named_in_an_ablation_reaches_the_trained_network(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("as expected") - done.stdout.count("not as expected") == 2
+    report = [sys.executable, ROOT / "ablations/report.py", "--scale", "demo", "--strict"]
+    folders = ["--records", ROOT / "results/shipped", tmp_path / "records", "--results", tmp_path / "results"]
+    told = subprocess.run(
+        [*report, *folders], env=environment(), capture_output=True, text=True, timeout=LIMIT
+    )
+    assert told.returncode == 0, told.stderr
+    lines = told.stdout.splitlines()
+    assert "not as expected" not in told.stdout
+    for control, count in CONTROLS.items():
+        assert sum(control in line and "as expected" in line for line in lines) == count, control
     found, problems = records.read_all(tmp_path / "records")
     assert not problems
     by_cell = {record.cell: record for record in found}

@@ -19,6 +19,7 @@ from tests.pipeline.ranks import environment
 PAPER = {
     "imagenet": {
         "deit_s": (79.8,),
+        "tnt_ti": (),
         "tnt_s": (81.3, 95.6),
         "tnt_s_se": (81.6, 95.7),
         "deit_b": (81.8,),
@@ -115,6 +116,11 @@ def test_what_the_authors_gave_later_stands_beside_it():
     cells = {cell.name: cell.paper for cell in load("imagenet")["imagenet"].cells}
     assert (cells["tnt_s"]["official_top1"], cells["tnt_s"]["official_top5"]) == (81.5, 95.7)
     assert (cells["tnt_b"]["official_top1"], cells["tnt_b"]["official_top5"]) == (82.9, 96.3)
+    assert cells["tnt_ti"] == {"official_top1": 73.9}
+    assert {name for name, each in load("all").items() if each.later} == {
+        name for name, each in load("all").items()
+        if any(key.startswith("official") for cell in each.cells for key in cell.paper)
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", PAPER)
@@ -129,18 +135,17 @@ def test_networks_too_large_for_the_demo_are_run_at_the_papers_scale_alone():
     def asked(*overrides: str) -> list[str]:
         return [run.cell for run in requested_runs("imagenet", overrides)]
 
-    assert asked() == ["deit_s", "tnt_s", "tnt_s_se", "deit_b", "tnt_b"]
-    assert asked("scale=demo") == ["tnt_s", "tnt_s_se", "tnt_b"]
+    assert asked() == ["deit_s", "tnt_ti", "tnt_s", "tnt_s_se", "deit_b", "tnt_b"]
+    assert asked("scale=demo") == ["tnt_ti", "tnt_s", "tnt_s_se", "tnt_b"]
     assert not requested_runs("recipe", ["scale=demo"])
     assert ("tnt_s", "deit_s") not in load("imagenet")["imagenet"].at("demo").pairs
 
 
-def test_the_controls_are_asked_for_by_one_name_and_bring_their_seeds():
+def test_the_controls_that_train_are_asked_for_by_one_name_and_repeats_bring_their_seeds():
     runs = requested_runs("controls")
-    assert {run.ablation for run in runs} == {"control", "switches", "repeats"}
-    assert [run.config.seed for run in runs if run.ablation == "repeats"] == [0, 1, 2, 3, 4, 5]
+    assert {(run.ablation, run.config.scale) for run in runs} == {("control", "demo")}
+    assert [run.config.seed for run in requested_runs("repeats")] == [0, 1, 2, 3, 4, 5]
     assert [run.config.seed for run in requested_runs("repeats", seeds=(7,))] == [7]
-    assert {run.config.scale for run in runs} == {"demo"}
 
 
 def test_the_control_of_switches_has_each_setting_of_the_network_that_a_table_varies():

@@ -3,6 +3,8 @@
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from pipeline.data.packing.sources.digits import digits
 from pipeline.errors import UserError
 from pipeline.runs import audits, records
 from pipeline.runs.checkpoints import MANIFEST, published
-from tests.pipeline.ranks import ROOT, finish, start_ranks
+from tests.pipeline.ranks import ROOT, environment, finish, start_ranks
 from tests.pipeline.small_runs import STEPS, Place, end_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("audit")]
@@ -142,3 +144,19 @@ def test_what_cannot_be_replayed_is_refused(copy):
     copy.edit_record(commit="c" * 40)
     with pytest.raises(UserError, match=f"git checkout {'c' * 40}"):
         audit.main(copy.arguments())
+
+
+def test_two_audits_at_one_moment_are_both_kept(tmp_path):
+    """In processes of their own, as they are; without the lock most of them are lost."""
+    one = (
+        "import sys; from pathlib import Path; from pipeline.runs.audits import Audit, add\n"
+        "for n in range(20):\n"
+        "    found = Audit('a' * 64, 0, n, 1, True, 0.0, 0.0, '', sys.argv[2], 'h', 't', 'c', False)\n"
+        "    add(Path(sys.argv[1]), found)"
+    )
+    path = tmp_path / "audits" / f"{'a' * 12}.json"
+    command = [sys.executable, "-c", one, str(path)]
+    begun = [subprocess.Popen([*command, who], env=environment()) for who in ("one", "other")]
+    assert [process.wait(timeout=120) for process in begun] == [0, 0]
+    told = [(each.by, each.up_to) for each in audits.read(path)]
+    assert sorted(told) == [(who, n) for who in ("one", "other") for n in range(20)]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import json
 import sys
+import zlib
 from dataclasses import asdict, dataclass
 
 import torch
@@ -107,6 +108,25 @@ def _count(config: Config) -> tuple[int, Count]:
     with torch.device("meta"):
         model = network(config)
     return _params(model), count_macs(model, config.channels, config.image_size)
+
+
+def first_step(config: Config, images: int = 2) -> tuple[float, float]:
+    """Loss and gradient norm of random images, with weights that depend on their names and shapes alone.
+
+    So two networks that differ in a switch have all other weights in common.
+    """
+    model = network(config.replace(drop_path=0.0))
+    for name, tensor in model.named_parameters():
+        draws = torch.Generator().manual_seed(zlib.crc32(name.encode()))
+        scale = "norm" in name and name.endswith("weight")
+        torch.nn.init.normal_(tensor, float(scale), 0.3, generator=draws)
+    draws = torch.Generator().manual_seed(0)
+    size = config.image_size
+    batch = torch.randn(images, config.channels, size, size, generator=draws)
+    loss = torch.nn.functional.cross_entropy(model(batch), torch.arange(images) % config.classes)
+    loss.backward()
+    norm = torch.nn.utils.get_total_norm([each.grad for each in model.parameters() if each.grad is not None])
+    return round(loss.item(), 5), round(norm.item(), 5)
 
 
 def params_of(config: Config) -> int:

@@ -1,4 +1,4 @@
-"""Controls of the judge and of the switches, from the records of a table's own runs.
+"""Controls of the judge and of the switches, from the networks of a table and the records of its runs.
 
 Where a row has four seeds or more, they are split into two groups, by even and odd places. Between these
 there is no difference. Then one is planted: so many answers of the first group are set right that it is twice
@@ -16,7 +16,7 @@ from ablations.reporting.judging.difference import LEVEL, Difference
 from ablations.reporting.judging.effects import CellRecords, method_gap
 from ablations.reporting.judging.noise import RightCounts, evaluation_noise, image_noise, seed_noise
 from ablations.reporting.judging.verdicts import EXPECTED, UNEXPECTED
-from ablations.reporting.sizes import Sizes
+from ablations.reporting.sizes import Size, Sizes
 from ablations.reporting.tables import Check, with_half
 from pipeline.runs.records import Record
 
@@ -29,10 +29,25 @@ def checks(cells: Sequence[CellConfig], held: CellRecords, sizes: Sizes) -> Iter
         yield from _of_seeds(each.cell.label, held.get(each.cell.name, ()))
     plain, *others = cells
     for each in others:
+        if each.network is not None and plain.network is not None and each.network != plain.network:
+            yield from _of_network(each.cell.label, sizes.of(each.network), sizes.of(plain.network))
         for record in held.get(each.cell.name, ())[:1]:
             same_seed = [one for one in held.get(plain.cell.name, ()) if one.seed == record.seed]
             if each.network is not None and each.network != plain.network and same_seed:
                 yield from _of_switch(each, record, same_seed[0], sizes)
+
+
+def _of_network(label: str, size: Size, plain: Size) -> Iterator[Check]:
+    """Untrained, with the weights that both have in common, it answers otherwise."""
+    if size.first_step is None or plain.first_step is None:
+        return
+    yield Check(
+        label,
+        "the switch reaches the network",
+        f"not {_said(plain.first_step)}",
+        f"{_said(size.first_step)}",
+        _as(size.first_step[0] != plain.first_step[0]),
+    )
 
 
 def _of_switch(each: CellConfig, record: Record, plain: Record, sizes: Sizes) -> Iterator[Check]:
@@ -45,9 +60,9 @@ def _of_switch(each: CellConfig, record: Record, plain: Record, sizes: Sizes) ->
     sound = counts == wanted and record.first_step != plain.first_step
     yield Check(
         each.cell.label,
-        "the switch reaches the network",
-        f"{size.params:,} parameters; not {_first(plain)}",
-        f"{record.params:,} parameters; {_first(record)}",
+        "the switch reaches the run",
+        f"{size.params:,} parameters; not {_said(plain.first_step)}",
+        f"{record.params:,} parameters; {_said(record.first_step)}",
         _as(sound),
     )
 
@@ -90,9 +105,8 @@ def _gap(one: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> Difference:
     return method_gap(values[0], values[1], noise, of_images)
 
 
-def _first(record: Record) -> str:
-    assert record.first_step is not None
-    return "loss {:.6f}, gradient {:.6f}".format(*record.first_step)
+def _said(first_step: tuple[float, float]) -> str:
+    return "loss {:.6f}, gradient {:.6f}".format(*first_step)
 
 
 def _as(expected: bool) -> str:

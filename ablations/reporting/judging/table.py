@@ -7,6 +7,7 @@ import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, groupby
+from types import MappingProxyType
 
 from ablations.reporting.cells import CellConfig, Science
 from ablations.reporting.judging.controls import checks
@@ -14,10 +15,11 @@ from ablations.reporting.judging.difference import LEVEL, quantile
 from ablations.reporting.judging.effects import CellRecords, column_noise, effects, figure_gap
 from ablations.reporting.judging.noise import SeedNoise
 from ablations.reporting.judging.power import plans, sentence
-from ablations.reporting.judging.verdicts import MEASURED, REPORTED, judge_figure, judge_range
+from ablations.reporting.judging.verdicts import MEASURED, MEASURED_HERE, REPORTED, judge_figure, judge_range
 from ablations.reporting.sizes import Size, Sizes, printed, printed_peer
 from ablations.reporting.tables import Entry, Table, TableRow, is_papers_table
 from ablations.spec import Ablation, Cell, Peer
+from pipeline.runs.evaluations import Evaluation
 from pipeline.runs.records import Record
 
 TOP = ("top1", "top5")
@@ -33,9 +35,11 @@ def judge_table(
     protocol: str,
     sizes: Sizes,
     looked: bool | None = None,
+    published: Mapping[str, Evaluation] = MappingProxyType({}),
 ) -> Table:
     """The table of an ablation; it is compared with the paper only where the protocol is the paper's.
 
+    `published`: by row, what weights of others gave.
     `looked`: whether runs were added after looks at the results; None: as the records say.
     """
     if scale != "paper":
@@ -54,7 +58,8 @@ def judge_table(
     if is_papers_table(table):
         seeds = max([1, *map(len, held.values())])
         power = tuple(sentence(plan, seeds) for plan in plans(ablation))
-        table = dataclasses.replace(table, notes=(*table.notes, *power))
+        later = (f"later: {ablation.later}",) if ablation.later else ()
+        table = dataclasses.replace(table, notes=(*later, *table.notes, *power))
     by_name = {each.cell.name: each for each in cells}
     rows = []
     for label, members in groupby(ablation.rows, key=lambda row: row.label):
@@ -65,12 +70,13 @@ def judge_table(
         else:
             rows += [_row(table, label, [each], held, sizes) for each in mine]
         if is_papers_table(table):
-            rows += [_peer(table, row, sizes) for row in group if isinstance(row, Peer)]
+            peers = [row for row in group if isinstance(row, Peer)]
+            rows += [_peer(table, row, sizes, published.get(row.label)) for row in peers]
     if looked is None:
         looked = any(record.until_decided for record in chain(*held.values()))
     noises = {}
     for column in table.columns:
-        found = [entry for row in rows if (entry := row.entry(column)) and entry.values]
+        found = [entry for row in rows if not row.peer and (entry := row.entry(column)) and entry.values]
         if found:
             images = min(entry.images for entry in found)
             noises[column] = column_noise([entry.values for entry in found], images)
@@ -151,15 +157,13 @@ def _entries(table: Table, each: CellConfig, held: Sequence[Record]) -> Iterator
         )
 
 
-def _peer(table: Table, peer: Peer, sizes: Sizes) -> TableRow:
+def _peer(table: Table, peer: Peer, sizes: Sizes, measured: Evaluation | None) -> TableRow:
     known = printed_peer(table.number, peer.label)
     size = None if known is None else sizes.of_peer(known)
     return TableRow(
         key=f"{table.name}/{peer.label}",
         label=peer.label,
-        entries=tuple(
-            Entry("", column, paper=peer.paper.get(column), verdict=REPORTED) for column in table.columns
-        ),
+        entries=tuple(_peer_entry(column, peer.paper.get(column), measured) for column in table.columns),
         peer=True,
         params=size.params if size else None,
         macs=size.macs if size else None,
@@ -169,9 +173,18 @@ def _peer(table: Table, peer: Peer, sizes: Sizes) -> TableRow:
     )
 
 
+def _peer_entry(column: str, paper: float | None, measured: Evaluation | None) -> Entry:
+    if measured is None or column not in TOP:
+        return Entry("", column, paper=paper, verdict=REPORTED)
+    values = (getattr(measured, column),)
+    return Entry("", column, paper=paper, values=values, images=measured.images, verdict=MEASURED_HERE)
+
+
 def _judge(
     row: TableRow, noises: Mapping[str, SeedNoise], cells: Mapping[str, CellConfig], table: Table
 ) -> TableRow:
+    if row.peer:
+        return row
     entries = []
     for entry in row.entries:
         within = cells[entry.key.partition("/")[2]].cell.within if entry.key else None
@@ -186,6 +199,9 @@ def _judge(
                 entry = dataclasses.replace(
                     entry, delta_half=delta.half, could_see=delta.could_see(), verdict=judge_figure(delta)
                 )
+            if entry.official is not None:
+                delta = figure_gap(entry.values, entry.official, noise)
+                entry = dataclasses.replace(entry, later_half=delta.half, later_verdict=judge_figure(delta))
         entries.append(entry)
     return dataclasses.replace(row, entries=tuple(entries))
 

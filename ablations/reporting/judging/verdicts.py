@@ -13,6 +13,7 @@ INCONCLUSIVE = "inconclusive"
 NOT_RUN = "not run"
 MEASURED = "measured"  # nothing to compare it with
 REPORTED = "reported"  # by the paper, of a network that we do not run
+MEASURED_HERE = "measured here"  # published weights of such a network
 EXPECTED = "as expected"
 UNEXPECTED = "not as expected"
 

@@ -1,5 +1,6 @@
 """A table as the page shows it: each cell with its text, its sort key, and the details that it opens."""
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from ablations.reporting.tables import (
     file_name,
     heading,
     ours,
+    with_half,
 )
 from ablations.reporting.text.grid import Grid, grid, grids
 
@@ -84,21 +86,22 @@ def page_table(table: Table) -> PageTable:
     """Empty columns are left out."""
     shown = [column for column in table.columns if column == table.columns[0] or _says(table, column)]
     lines = [(row, tuple(_cells(table, row, shown))) for row in table.rows]
+    heads = [cell.head for cell in lines[0][1]] if lines else []
     kept = [
         place
-        for place, head in enumerate(cell.head for cell in lines[0][1])
+        for place, head in enumerate(heads)
         if head.text == "ours" or any(cells[place].text != NONE for _, cells in lines)
     ]
     return PageTable(
         table=table,
         name=file_name(table),
         heading=heading(table),
-        heads=tuple(lines[0][1][place].head for place in kept),
+        heads=tuple(heads[place] for place in kept),
         lines=tuple(
             PageRow(row.label, row.peer, tuple(cells[place] for place in kept)) for row, cells in lines
         ),
         remarks=grid(table).notes[len(table.notes) :],
-        below=tuple(grids(table)[1:]),
+        below=tuple(grids(table)[bool(lines) :]),
     )
 
 
@@ -120,7 +123,10 @@ def _cells(table: Table, row: TableRow, columns: Sequence[str]) -> Iterator[Page
         group = COLUMNS.get(column, column)
         entry = row.entry(column) or Entry("", column, verdict="")
         yield _percent(ColumnHead("paper", group), entry.paper)
-        yield _percent(ColumnHead("later", group), entry.official)
+        later = _percent(ColumnHead("later", group), entry.official)
+        judged = entry.official is not None and entry.n > 0
+        small = with_half(entry.later_delta, entry.later_half) if judged else ""
+        yield dataclasses.replace(later, small=small, verdict=entry.later_verdict if judged else "")
         yield _ours(table, ColumnHead("ours", group), entry, len(columns) > NARROW)
         if len(columns) <= NARROW:
             yield PageCell(ColumnHead("Δ", group), delta(entry), _sortable(entry.delta))

@@ -31,7 +31,8 @@ def write(folder: Path, tables: Sequence[Table], settings: Sequence[Grid]) -> li
     for table in tables:
         shown, name = grids(table), file_name(table)
         files |= {f"{name}.md": markdown(shown), f"{name}.tex": "\n".join(map(latex, shown))}
-        files[f"{name}.csv"] = csv_of(frame(table))
+        if table.rows:
+            files[f"{name}.csv"] = csv_of(frame(table))
         if table.effects:
             files[f"{name}{EFFECTS}"] = csv_of(effect_frame(table))
     for lines in settings:
@@ -118,6 +119,9 @@ def frame(table: Table) -> "pd.DataFrame":
             "could_see": entry.could_see,
             "source": entry.source,
             "verdict": entry.verdict,
+            "later_delta": entry.later_delta,
+            "later_half": entry.later_half,
+            "later_verdict": entry.later_verdict if entry.official is not None else "",
             "images": entry.images or None,
             "seeds": " ".join(map(str, entry.seeds)),
             "values": " ".join(f"{value:.{PLACES}f}" for value in entry.values),

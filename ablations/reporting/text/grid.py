@@ -16,6 +16,7 @@ from ablations.reporting.tables import (
     heading,
     ours,
     said,
+    said_of_both,
     with_half,
 )
 from tnt.untrusted.showing import shown
@@ -57,7 +58,9 @@ def grid(table: Table) -> Grid:
 
 
 def grids(table: Table) -> list[Grid]:
-    """The rows, and below them effects and controls where there are any."""
+    """The rows, and below them effects and controls where there are any; anchors are controls alone."""
+    if not table.rows:
+        return [dataclasses.replace(check_grid(table), title=shown(heading(table)), why=table.why)]
     return [grid(table), *(below for below in (effect_grid(table), check_grid(table)) if below.lines)]
 
 
@@ -109,7 +112,9 @@ def _by_row(table: Table) -> tuple[list[str], list[list[str]]]:
             size = _size(row) if first else [""] * 4
             figures = [_percent(entry.paper), _percent(entry.official), ours(entry), delta(entry)]
             label = row.label if first else ""
-            lines.append([label, *size, COLUMNS.get(entry.column, entry.column), *figures, said(entry)])
+            lines.append(
+                [label, *size, COLUMNS.get(entry.column, entry.column), *figures, said_of_both(entry)]
+            )
     return head, lines
 
 

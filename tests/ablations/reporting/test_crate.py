@@ -12,6 +12,7 @@ from pipeline.config.identity import run_id
 from pipeline.errors import UserError
 from pipeline.runs import answers, audits
 from pipeline.runs.records import record_path
+from tests.ablations.recorded import write_evaluation
 
 TOP_FIVE = np.zeros(360, answers.row_type(10))
 
@@ -96,3 +97,13 @@ def test_the_run_whose_weights_another_began_with_comes_along(shelf):
     assert report.main([*where, "--table", "8", "--crate", str(path)]) == 0
     crate = ROCrate(path)
     assert f"records/{first.id}.json" in {entity.id for entity in crate.data_entities}
+
+
+def test_the_crate_of_table_4_has_the_weights_of_others_that_were_measured(shelf):
+    shelf.add("imagenet", "tnt_s", 81.3)
+    write_evaluation(shelf.folder.parent / "evaluations", "resnet50.tv_in1k", "imagenet", 76.156)
+    path = shelf.folder.parent / "crate.zip"
+    where = ["--records", str(shelf.folder), "--results", str(shelf.folder.parent)]
+    assert report.main([*where, "--table", "4", "--crate", str(path)]) == 0
+    names = {entity.id for entity in ROCrate(path).data_entities}
+    assert "evaluations/imagenet-resnet50.tv_in1k.json" in names

@@ -11,6 +11,7 @@ from ablations import report, spec
 from ablations.reporting.cells import cells_of
 from ablations.reporting.collect import Report, collect
 from ablations.reporting.tables import Effect, Entry, Table, delta, file_name, said
+from ablations.reporting.text.grid import grid
 from pipeline.errors import UserError
 from pipeline.runs import records
 from pipeline.runs.answers import as_text
@@ -33,7 +34,7 @@ def entry(found: Table, cell: str, column: str = "top1") -> Entry:
 
 def test_without_records_every_cell_is_not_run_and_nothing_of_the_papers_is_ours(shelf):
     found = collected(shelf)
-    assert [each.number for each in found.tables] == ["4", "5", "6", "7", "8", "", "", ""]
+    assert [each.number for each in found.tables] == ["4", "5", "6", "7", "8", "", "", "", ""]
     for each in found.tables:
         for row in each.rows:
             for one in row.entries:
@@ -60,6 +61,23 @@ def test_rows_and_figures_are_the_papers_in_its_order(shelf):
     rows = {row.label: [one.paper for one in row.entries] for row in table8.rows}
     assert rows["TNT-S↑384"] == [83.1, 98.7, 90.1, 98.8, 94.7]
     assert rows["DeiT-B↑384"] == [83.1, 99.1, 90.8, 98.4, None]
+
+
+def test_a_later_figure_is_judged_by_its_own(shelf):
+    """TNT-S 0.62 above the paper's figure and 0.42 above the later one; TNT-Ti has the later alone."""
+    for seed in range(5):
+        shelf.add("imagenet", "tnt_s", 81.90 + 0.01 * seed, seed=seed)
+        shelf.add("imagenet", "tnt_ti", 73.88 + 0.01 * seed, seed=seed)
+    table4 = table(collected(shelf), "imagenet")
+    small, tiny = entry(table4, "tnt_s"), entry(table4, "tnt_ti")
+    assert (small.paper, small.official) == (81.3, 81.5)
+    assert (round(small.delta, 2), round(small.later_delta, 2)) == (0.62, 0.42)
+    assert (small.verdict, small.later_verdict) == ("differs", "equivalent")
+    assert (tiny.paper, tiny.official) == (None, 73.9)
+    assert (tiny.verdict, tiny.later_verdict) == ("measured", "equivalent")
+    [line] = [line for line in grid(table4).lines if line[0] == "TNT-Ti"]
+    assert line[-1] == "measured; later: equivalent"
+    assert any(note.startswith("later: the README of the authors' code") for note in table4.notes)
 
 
 def test_sizes_are_counted_for_all_that_timm_has_and_shown_as_reported_for_the_two_that_it_lacks(shelf):

@@ -1,14 +1,19 @@
 """What is no longer needed is removed, and nothing else."""
 
 import io
+from dataclasses import replace
 
 import pytest
 
 from pipeline import launch
+from pipeline.config import run as configs
+from pipeline.config.machine import EngineConfig
+from pipeline.config.run import RunConfig
 from pipeline.errors import UserError
+from pipeline.files import sha256
 from pipeline.launching import cleaning
 from pipeline.launching.slurm.launches import Launch
-from pipeline.runs import records
+from pipeline.runs import audits, records
 from pipeline.runs.attempts import lease
 from tests.pipeline.runs.test_records import record
 
@@ -28,6 +33,19 @@ def runs(tmp_path):
     for name in ("over", "held"):
         (runs / ".rehearsals" / name / "interrupted" / DONE).mkdir(parents=True)
     return runs
+
+
+def audit(record_path):
+    about = {
+        "after": 2,
+        "up_to": 4,
+        "compared": 2,
+        "same_layout": True,
+        "loss_gap": 0.0,
+        "grad_norm_gap": 0.0,
+    }
+    who = {"by": "x", "host": "h", "time": "2026-01-31T10:00:00Z", "commit": "c" * 40, "dirty": False}
+    return audits.Audit(record_sha256=sha256(record_path), fault="", **about, **who)
 
 
 def left(runs, live=()):
@@ -65,6 +83,23 @@ def test_a_run_that_is_at_work_again_keeps_its_checkpoints(runs):
     with lease(runs / DONE):
         assert f"{DONE}/checkpoints" not in left(runs)
     assert f"{DONE}/checkpoints" in left(runs)
+
+
+def test_checkpoints_kept_for_an_audit_stay_until_one_agrees(runs):
+    asked = RunConfig(engine=EngineConfig(keep_for_audit=2))
+    configs.write(asked, runs / DONE / "config.yaml")
+    folder = runs.parent / "records"
+    assert f"{DONE}/checkpoints" not in left(runs)
+    assert cleaning.awaiting_audit(runs, str(folder)) == [DONE]
+    done = audit(records.record_path(folder, DONE))
+    for one, stay in ((replace(done, fault="another loss"), True), (done, True), (done, False)):
+        path = audits.path_of(folder, DONE)
+        if not stay:
+            path.unlink()
+        audits.add(path, one)
+        assert (f"{DONE}/checkpoints" not in left(runs)) is stay
+    audits.publish(path, [replace(done, record_sha256="0" * 64)])  # of a record that was replaced
+    assert f"{DONE}/checkpoints" not in left(runs)
 
 
 def test_nothing_is_removed_unasked(runs, capsys, monkeypatch):

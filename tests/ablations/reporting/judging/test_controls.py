@@ -1,21 +1,28 @@
 """The controls find what is so, and what is not."""
 
+import json
+
 import numpy as np
 import pytest
 
 from ablations import report
 from ablations.reporting.collect import collect
 from ablations.reporting.judging.controls import plant
+from ablations.reporting.sizes import _key
 from ablations.reporting.tables import Check
 from ablations.spec import composed, load
 from pipeline.runs.answers import as_text
 from tests.ablations.recorded import DIGITS, Shelf
 from tnt.complexity.formulas import model_macs
 
+SWITCHES = load("switches")["switches"]
+NETWORK = "the switch reaches the network"
+
 
 def checks(shelf: Shelf, name: str) -> list[Check]:
     found = collect([shelf.folder], "demo", counted=report.KEPT)
-    return [check for table in found.tables if table.ablation == name for check in table.checks]
+    known = [check for table in found.tables if table.ablation == name for check in table.checks]
+    return [check for check in known if check.what != NETWORK]
 
 
 def fill(shelf: Shelf, rates: list[float]) -> None:
@@ -63,8 +70,7 @@ def test_three_seeds_are_not_split(shelf):
     ],
 )
 def test_a_switch_must_give_its_size_and_another_first_step(shelf, params, first, verdict):
-    plain = load("switches")["switches"].cell("plain")
-    macs = model_macs(composed(load("switches")["switches"], plain).model.network)
+    macs = model_macs(composed(SWITCHES, SWITCHES.cell("plain")).model.network)
     shelf.add("switches", "plain", 40.0, params=452_554, macs=macs, first_step=(2.3, 3.27))
     shelf.add("switches", "heads", 40.0, params=params, macs=macs, first_step=first)
     (check,) = checks(shelf, "switches")
@@ -82,6 +88,39 @@ def test_a_table_of_other_settings_is_not_held_to_these_sizes(shelf):
     for cell, first in (("plain", (2.3, 3.27)), ("heads", (2.2, 3.27))):
         shelf.add("switches", cell, 40.0, overrides=["model.depth=1"], first_step=first)
     assert not checks(shelf, "switches")
+
+
+def test_without_a_run_every_switch_of_every_table_gives_another_loss(shelf):
+    found = collect([shelf.folder], "demo", counted=report.KEPT)
+    told = {table.name: [each for each in table.checks if each.what == NETWORK] for table in found.tables}
+    assert {name: len(each) for name, each in told.items() if each} == {
+        "table4": 2,
+        "table5": 3,
+        "table6": 3,
+        "table7": 2,
+        "table8": 1,
+        "se": 3,
+        "control": 1,
+        "switches": 6,
+    }
+    assert {each.verdict for checks in told.values() for each in checks} == {"as expected"}
+
+
+def test_a_switch_that_changes_nothing_is_noticed(shelf, tmp_path):
+    """Where one head has the loss of four."""
+    kept = json.loads(report.KEPT.read_text())
+    plain, heads = (
+        name
+        for wanted in (4, 1)
+        for name in kept["sizes"]
+        if name == _key(composed(SWITCHES, SWITCHES.cell("heads")).model.network.replace(inner_heads=wanted))
+    )
+    kept["sizes"][heads]["first_step"] = kept["sizes"][plain]["first_step"]
+    (tmp_path / "sizes.json").write_text(json.dumps(kept))
+    found = collect([shelf.folder], "demo", counted=tmp_path / "sizes.json")
+    (table,) = [each for each in found.tables if each.name == "switches"]
+    assert [each.label for each in table.checks if each.verdict == "not as expected"] == ["1 inner head"]
+    assert report.unexpected(table)
 
 
 def test_what_is_planted_is_as_much_as_was_asked_for():
