@@ -21,7 +21,7 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 # The layers of a TNT, as timm's `group_matcher` says them; what is not named is the last one's.
 TNT_LAYERS = {
-    "stem": r"^(stem|to_patch|class_token|patch_position|word_position)",
+    "stem": r"^(?:stem|to_patch|class_token|patch_position|word_position)",
     "blocks": [(r"^blocks\.(\d+)", None), (r"^norm", (99999,))],
 }
 

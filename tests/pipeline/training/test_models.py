@@ -135,3 +135,40 @@ def test_where_a_new_head_is_not_wanted_other_classes_are_refused(tmp_path):
         path = models.export(config, models.create(config.model).state_dict(), tmp_path)
         with pytest.raises(UserError, match=path.name):
             models.load(models.create(make("data.classes=4").model), path, new_head=False)
+
+
+def test_one_rate_for_all_blocks_drops_paths_in_the_first_too():
+    config = config_of("recipe.drop_path=0.5", "recipe.drop_path_rates=uniform", "model.depth=2")
+    model = models.create(config.model)
+    assert [block.outer.drop_path for block in model.blocks] == [0.0, 0.5]
+    models.initialise(model, config)
+    assert {part.drop_path for block in model.blocks for part in (block.inner, block.outer)} == {0.5}
+    with pytest.raises(UserError, match="uniform is for a TNT; timm:test_vit is none"):
+        models.initialise(models.create(timm_config().model), timm_config("recipe.drop_path_rates=uniform"))
+
+
+def test_a_teacher_comes_from_a_file_and_answers_in_evaluation_mode(tmp_path):
+    path = models.export(timm_config(), models.create(timm_config().model).state_dict(), tmp_path)
+    chosen = (f"recipe.teacher={path}", "recipe.teacher_network=timm:test_vit")
+    teacher = models.teacher(config_of(*chosen), torch.device("cpu"))
+    assert not teacher.training
+    assert not any(parameter.requires_grad for parameter in teacher.parameters())
+    assert teacher(torch.randn(2, 3, 32, 32)).shape == (2, 3)
+    assert models.teacher(config_of(), torch.device("cpu")) is None
+    for words, message in {
+        chosen[:1]: "say which network that is by recipe.teacher_network=",
+        (*chosen, "data.classes=4"): path.name,
+        ("recipe.teacher=0123456789ab",): "recipe.teacher=0123456789ab: that run has no model.safetensors",
+    }.items():
+        with pytest.raises(UserError, match=message):
+            models.teacher(config_of(*words), torch.device("cpu"))
+
+
+def test_a_token_for_distillation_gives_outputs_of_its_own():
+    name = "model=timm:deit_tiny_distilled_patch16_224"
+    config = compose([name, "data.image_size=32", "data.classes=3", "recipe.teacher=0123456789ab"])
+    model = models.create(config.model)
+    models.initialise(model, config)
+    own, distilled = model.train()(torch.randn(2, 3, 32, 32))
+    assert own.shape == distilled.shape == (2, 3)
+    assert model.eval()(torch.randn(2, 3, 32, 32)).shape == (2, 3)

@@ -92,7 +92,7 @@ def test_the_official_rate_is_that_of_timms_scheduler_epoch_by_epoch():
 
 
 def test_layers_further_from_the_head_learn_more_slowly():
-    """Each name's scale by hand: the stem is layer 0, a block the next, norm and head the last."""
+    """Each name's scale by hand: the stem is layer 0, then blocks, the norm with the last, and the head."""
     model = TNT(dataclasses.replace(SMALL, depth=3))
     adam = optimizer(model, Recipe(layer_decay=0.5, weight_decay=0.05))
     scales = {id(p): group["lr_scale"] for group in adam.param_groups for p in group["params"]}
@@ -100,11 +100,11 @@ def test_layers_further_from_the_head_learn_more_slowly():
     plainly = optimizer(model, Recipe(weight_decay=0.05)).param_groups
     for name, parameter in model.named_parameters():
         first = name.split(".")[0]
-        layer = 4 if first in ("norm", "head") else 1 + int(name.split(".")[1]) if first == "blocks" else 0
+        layer = 1 + int(name.split(".")[1]) if first == "blocks" else {"norm": 3, "head": 4}.get(first, 0)
         assert scales[id(parameter)] == 0.5 ** (4 - layer), name
     assert decays == {id(p): group["weight_decay"] for group in plainly for p in group["params"]}
-    Schedule(Recipe(layer_decay=0.5), 10).apply(adam, 50)
-    assert {group["lr"] for group in adam.param_groups} == {1e-3 * 0.5**power for power in range(5)}
+    rate = Schedule(Recipe(layer_decay=0.5), 10).apply(adam, 50)
+    assert {group["lr"] for group in adam.param_groups} == {rate * 0.5**power for power in range(5)}
     with pytest.raises(UserError, match=r"layer_decay=0\.5 needs the layers of Linear"):
         optimizer(torch.nn.Linear(2, 2), Recipe(layer_decay=0.5))
 

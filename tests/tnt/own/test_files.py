@@ -107,16 +107,16 @@ def test_settings_are_checked_as_all_others(folder, overrides, message):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("class Net(", "class Net((", "net.py:29: "),
+        ("class Net(", "class Net((", "net.py:28: "),
         ("(self, config: Settings)", "(self, config)", "net.py:28: Net must take its settings as one"),
         ("@dataclass(frozen=True)\n", "", "net.py:11: Settings must be a dataclass"),
-        ("kind: str", "kind: nn.Module", "net.py:18: kind is of type nn.Module; valid: int, float"),
-        ("kind: str = \"plain\"", "kind: str", "net.py:18: kind has no default"),
-        ("= \"plain\"", "= input()", "net.py:18: kind: input() must be written out"),
+        ("kind: str", "kind: nn.Module", "net.py:19: kind is of type nn.Module; valid: int, float"),
+        ("kind: str = \"plain\"", "kind: str", "net.py:19: kind has no default"),
+        ("= \"plain\"", "= input()", "net.py:19: kind: input() must be written out"),
         ("    classes: int\n", "", "Settings lacks `classes: int`"),
-        ("kind: str", "source: str", "net.py:18: source is a name that records use"),
-        ("Range(1, 64)", "Range(1)", "net.py:16: width: a range has a least and a greatest value"),
-        ("Range(1, 64)]", "5]", "net.py:16: width is annotated with what is no range"),
+        ("kind: str", "source: str", "net.py:19: source is a name that records use"),
+        ("Range(1, 64)", "Range(1)", "net.py:17: width: a range has a least and a greatest value"),
+        ("Range(1, 64)]", "5]", "net.py:17: width is annotated with what is no range"),
     ],
 )  # fmt: skip
 def test_a_mistake_in_the_file_is_told_with_its_line(folder, old, new, message):
@@ -169,7 +169,7 @@ def test_what_goes_wrong_in_it_is_one_line_with_its_place(folder):
 
     values = {"image_size": 8, "classes": 2}
     assert make("net:Net", values)(torch.zeros(1, 3, 8, 8)).shape == (1, 2)
-    with pytest.raises(UserError, match=r"net\.py:24: width=7 is odd; take 8$"):
+    with pytest.raises(UserError, match=r"net\.py:25: width=7 is odd; take 8$"):
         make("net:Net", values | {"width": 7})
     with pytest.raises(UserError, match=r"net\.py:36: RuntimeError: "), told():
         make("net:Net", values | {"kind": "wrong"})(torch.zeros(1, 3, 8, 8))
