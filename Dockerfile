@@ -1,5 +1,5 @@
 # docker build -t tnt-lab . && docker run --rm tnt-lab launch ablation=inner_heads scale=demo
-# For Apptainer: apptainer build tnt-lab.sif docker-daemon://tnt-lab:latest
+# For Apptainer: tnt-lab.def
 FROM python:3.11-slim-bookworm
 # g++ for torch.compile; git, as a record names the commit of the code where its .git is mounted.
 RUN apt-get update \

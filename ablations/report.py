@@ -105,6 +105,9 @@ def main(argv: Sequence[str]) -> int:
         raise UserError(f"--crate {options.crate} is one archive: give it a name that ends in .zip")
     results = Path(options.results)
     found = collect(options.records, options.scale, counted=KEPT, refresh=options.refresh)
+    key = options.why or options.audit
+    if key in found.records and found.records[key].scale != found.scale:  # which the record knows
+        found = collect(options.records, found.records[key].scale, counted=KEPT)
     failed = False
     if options.why:
         lines = explain(found, options.why, code().commit)
@@ -118,7 +121,7 @@ def main(argv: Sequence[str]) -> int:
     else:
         _report(found, options.table, results)
         if options.figures or options.html:
-            _draw(found, results, Path(options.runs), options.html)
+            _draw(found, results, Path(options.runs), options.html, options.table)
         if options.crate:
             _pack(found, options, results)
     for line in (*found.problems, *found.notes):
@@ -173,7 +176,7 @@ def _folder(found: Report, results: Path) -> Path:
     return results / "tables" / ("" if found.scale == "paper" else found.scale)
 
 
-def _draw(found: Report, results: Path, runs: Path, html: bool) -> None:
+def _draw(found: Report, results: Path, runs: Path, html: bool, table: str | None) -> None:
     own = "" if found.scale == "paper" else found.scale
     folder = results / "figures" / own
     pictures = draw.draw_all(found.tables, folder, runs)
@@ -182,7 +185,9 @@ def _draw(found: Report, results: Path, runs: Path, html: bool) -> None:
     print(f"{sum(1 for picture in pictures if picture.svg)} figures in {folder}/{older}")
     if html:
         path = results / f"report{own and f'-{own}'}.html"
-        render.write(path, found, pictures)
+        render.write(
+            path, found, pictures, [file_name(each) for each in _chosen(found, table)] if table else ()
+        )
         print(f"the page: {path.absolute().as_uri()}")
 
 
@@ -270,10 +275,9 @@ def launch_arguments(report: Report, missing: Mapping[tuple[str, str], Sequence[
     seeds = sorted({seed for lacking in missing.values() for seed in lacking})
     words = [f"seeds={','.join(map(str, seeds))}"]
     if len(ablations) == 1:
-        (name,) = ablations
-        if own_scale(report.configs[name][0]):
+        if own_scale(report.configs[ablations[0]][0]):
             scale = []
-        words = [f"ablation={name}", f"cells={','.join(cell for _, cell in missing)}", *words]
+        words = [f"ablation={ablations[0]}", f"cells={','.join(cell for _, cell in missing)}", *words]
     else:
         words = ["ablation=all", *words]
     return " ".join([*words, *scale])

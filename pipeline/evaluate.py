@@ -2,6 +2,7 @@
 
     python pipeline/evaluate.py run=<id>                              what a finished run left
     python pipeline/evaluate.py weights=<file> model=tnt_s            official, timm's, mmpretrain's or ours
+    python pipeline/evaluate.py weights=timm:tnt_s_patch16_224 model=tnt_s    or weights=demo, of `make demo`
     python pipeline/evaluate.py weights=<file> model=timm:deit_small_patch16_224
 
 data=imagenet_v2 or data=imagenet_real measure on other images or labels, data.image_size=384 at another size
@@ -14,6 +15,7 @@ A timm network is fed as its own config says (mean, std, crop, interpolation), o
 import dataclasses
 import hashlib
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -59,6 +61,7 @@ class EvaluationRequest:
 
 
 def main(argv: Sequence[str]) -> int:
+    argv = as_settings(argv)
     own = dict(text.split("=", 1) for text in argv if text.split("=", 1)[0] in OWN and "=" in text)
     others = [text for text in argv if text.split("=", 1)[0] not in OWN or "=" not in text]
     config = from_command_line(others, __doc__ or "")
@@ -77,6 +80,12 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
+def as_settings(argv: Sequence[str]) -> list[str]:
+    """`--weights FILE` as `weights=FILE`, as the commands of `tnt` write it."""
+    text = "\n".join(argv)
+    return re.sub(r"^--(weights|run)[=\n]", r"\1=", text, flags=re.M).splitlines()
+
+
 def understood(own: dict[str, str], others: Sequence[str], config: RunConfig) -> EvaluationRequest:
     """What is asked for, refused before anything slow happens."""
     if ("run" in own) == ("weights" in own):
@@ -89,7 +98,9 @@ def understood(own: dict[str, str], others: Sequence[str], config: RunConfig) ->
     if "run" in own:
         config, weights = _of_run(own["run"], others, config)
     else:
-        weights = Path(own["weights"])
+        from tnt.weights.named import located
+
+        weights = located(own["weights"])
         if not weights.is_file():
             raise UserError(f"there are no weights at {weights}")
     said = any(text.startswith("data.augmentation.") for text in others)

@@ -64,7 +64,7 @@ from pipeline.runs.records import record_path
 from pipeline.terminal import can_redraw, confirmed, live_table, show_table
 
 WATCH_EVERY = 2.0  # seconds
-ENDED = ("done", "stopped", "broken")
+LOOKING = ("plan", "status", "logs")  # actions that write nothing
 
 
 def main(argv: Sequence[str]) -> int:
@@ -78,11 +78,11 @@ def main(argv: Sequence[str]) -> int:
         return anchors.run(request)
     if request.until:
         return batches.until_decided(request, act)
-    return act(request, planned(requested_runs(request)))
+    return act(request, planned(requested_runs(request), making=request.action not in LOOKING))
 
 
 def act(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
-    check_access(runs, writing=request.action not in ("plan", "status", "logs"))
+    check_access(runs, writing=request.action not in LOOKING)
     actions = (plan, status, overview.logs, cancel, rehearse, calibrate, clean, doctor)
     return {action.__name__: action for action in actions}.get(request.action, start)(request, runs)
 
@@ -141,7 +141,9 @@ def start(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
     """`submit` starts what is not done, `retry` what broke."""
     slurm = queue.outlook(runs, needed=True)
     found = statuses(runs, slurm.jobs)
-    earlier = [(run, at) for run, at in zip(runs, found, strict=True) if at.state in ENDED]
+    earlier = [
+        (run, at) for run, at in zip(runs, found, strict=True) if at.state in ("done", "stopped", "broken")
+    ]
     if request.fresh:
         found = [begun_anew(at) for at in found]
     without = [run for run, at in zip(runs, found, strict=True) if at.state == "no data"]

@@ -10,6 +10,7 @@
 #SBATCH --time=00:20:00
 #SBATCH --output=%x-%j.out
 set -eu
+: "${SLURM_JOB_ID:?is not set: start this file by sbatch $0}"
 cd "$(scontrol show job "$SLURM_JOB_ID" | sed -n 's|^ *Command=\(.*\)/slurm/[a-z_]*\.sh.*|\1|p')"
 
 srun --export=ALL sh pipeline/launching/slurm/rank.sh pipeline/launch.py cluster=slurm yes=true "$@"

@@ -12,6 +12,7 @@
 #SBATCH --time=01:00:00
 #SBATCH --output=%x-%j.out
 set -eu
+: "${SLURM_JOB_ID:?is not set: start this file by sbatch $0}"
 cd "$(scontrol show job "$SLURM_JOB_ID" | sed -n 's|^ *Command=\(.*\)/slurm/[a-z_]*\.sh.*|\1|p')"
 
 srun --kill-on-bad-exit=1 --export=ALL --cpus-per-task="$SLURM_CPUS_PER_TASK" \

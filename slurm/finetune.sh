@@ -15,6 +15,7 @@
 #SBATCH --open-mode=append
 #SBATCH --output=%x-%j.out
 set -eu
+: "${SLURM_JOB_ID:?is not set: start this file by sbatch $0}"
 cd "$(scontrol show job "$SLURM_JOB_ID" | sed -n 's|^ *Command=\(.*\)/slurm/[a-z_]*\.sh.*|\1|p')"
 
 sh pipeline/launching/slurm/rank.sh -m pipeline.launching.slurm.supervision pipeline/train.py \

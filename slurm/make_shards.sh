@@ -13,6 +13,7 @@
 #SBATCH --open-mode=append
 #SBATCH --output=%x-%j.out
 set -eu
+: "${SLURM_JOB_ID:?is not set: start this file by sbatch $0}"
 cd "$(scontrol show job "$SLURM_JOB_ID" | sed -n 's|^ *Command=\(.*\)/slurm/[a-z_]*\.sh.*|\1|p')"
 
 srun --export=ALL --cpus-per-task="$SLURM_CPUS_PER_TASK" \

@@ -63,7 +63,6 @@ DOORS = {
     "omegaconf": {"pipeline/config/composition.py"},
     "tensorboard": {"pipeline/training/trackers.py"},
     "apprise": {"pipeline/launching/slurm/notices.py"},
-    "wandb": {"pipeline/training/trackers.py"},
     "webdataset": {"pipeline/data/loading/stream_worker.py"},
     "jinja2": {"ablations/reporting/page/render.py"},
     "rocrate": {"ablations/reporting/crate.py"},

@@ -12,6 +12,8 @@ ROOT = Path(__file__).parent.parent
 # What the packages open beside their own modules when they are used outside of a checkout.
 FILES = {
     "tnt/imagenet_classes.txt",
+    "tnt/complexity/counted.json",
+    *(f"pipeline/launching/view/page.{kind}" for kind in ("css", "js", "html")),
     "ablations/reporting/sizes.json",
     "pipeline/config/birth.json",
     "pipeline/launching/slurm/rank.sh",
@@ -77,3 +79,18 @@ def test_the_container_copies_what_is_there_and_installs_extras_that_are(distrib
     (install,) = [line for line in lines if "pip install" in line]
     extras = install.split("[")[1].split("]")[0].split(",")
     assert set(extras) <= set(distribution.extras_require)
+
+
+def test_the_apptainer_definition_is_the_dockerfile():
+    docker = (ROOT / "Dockerfile").read_text()
+    lines = [line.strip() for line in (ROOT / "tnt-lab.def").read_text().splitlines()]
+    files = lines[lines.index("%files") + 1 : lines.index("%post")]
+    copied = [word for line in docker.splitlines() if line.startswith("COPY ") for word in line.split()[1:-1]]
+    assert [line.split()[0] for line in files if line] == copied
+    assert {line.split()[1] for line in files if line} == {"/opt/tnt-lab/"}
+    shell = " ".join(docker.replace("\\\n", " ").split())
+    for line in lines[lines.index("%post") + 1 : lines.index("%runscript")]:
+        assert line.replace("/opt/tnt-lab/", "").replace("/opt/tnt-lab[", ".[") in shell
+    assert f"FROM {lines[lines.index('Bootstrap: docker') + 1].removeprefix('From: ')}\n" in docker
+    assert docker.endswith('ENTRYPOINT ["tnt"]\n')
+    assert lines[-1] == 'exec tnt "$@"'

@@ -44,7 +44,9 @@ def add_model_options(
     group = parser.add_argument_group("model")
     default = "the model's"
     group.add_argument(
-        "--weights", metavar="FILE", help="of any published format, or a folder that holds model.safetensors"
+        "--weights",
+        metavar="FILE",
+        help="of any published format; a folder that holds model.safetensors; timm:NAME; or demo",
     )
     group.add_argument(
         "--model",
@@ -132,6 +134,12 @@ def run(command: str, work: Callable[[], int]) -> int:
     except ValueError as error:
         print(f"{command}: {shown(' '.join(str(error).split()))}", file=sys.stderr)
     return 2
+
+
+def say(what: str) -> None:
+    """What a command that takes some seconds does, to a person who watches."""
+    if sys.stderr.isatty():
+        print(f"{what} …", file=sys.stderr, flush=True)
 
 
 @contextmanager

@@ -26,13 +26,14 @@ import torch
 from torch import Tensor
 
 from tnt import weights
-from tnt.commandline import add_model_options, choose_model, run
+from tnt.commandline import add_model_options, choose_model, run, say
 from tnt.config import PyramidConfig
 from tnt.images import RGB
 from tnt.model_card import check_record, model_card, read_record
 from tnt.predict import class_names
 from tnt.untrusted.arguments import Parser
 from tnt.untrusted.writing import storing
+from tnt.weights.named import located
 from tnt.weights.networks import Config, Network
 
 TOLERANCE = 1e-4
@@ -261,7 +262,8 @@ def _main(options: argparse.Namespace) -> int:
     if record:
         if chosen.random:
             raise ValueError("--record says where weights come from; random ones come from no run")
-        check_record(record, Path(options.weights), chosen.model.config)
+        check_record(record, located(options.weights), chosen.model.config)
+    say(f"exporting {chosen.name} for {options.to}, and comparing its logits")
     if options.to == "hub-folder":
         gap = to_hub_folder(chosen.model, options.out, record, class_names(chosen.model, options.classes))
     else:

@@ -18,6 +18,7 @@ import tnt.complexity.paper
 from pipeline.config.typed import build
 from pipeline.errors import UserError
 from pipeline.files import publish_bytes
+from pipeline.terminal import progress
 from tnt.complexity.formulas import model_macs
 from tnt.complexity.paper import Baseline
 from tnt.complexity.pyramid import pyramid_params
@@ -75,14 +76,17 @@ def sizes(networks: Iterable[TNTConfig | PyramidConfig], path: Path, refresh: bo
         from tnt.complexity.sizes import first_step, measure_baseline, params_of
 
         fresh = {}
-        for name in sorted(missing & wanted.keys()):
-            network = wanted[name]
-            params = params_of(network)
-            step = first_step(network) if network.image_size <= SMALL else None
-            fresh[name] = Size(params, params + network.patches * network.patch_dim, first_step=step)
-        for name in sorted(missing & peers.keys()):
-            peer = measure_baseline(peers[name])
-            fresh[name] = Size(peer.params, macs=peer.counted, faults=peer.faults)
+        with progress(len(missing), "counting the sizes of networks") as advance:
+            for name in sorted(missing & wanted.keys()):
+                network = wanted[name]
+                params = params_of(network)
+                step = first_step(network) if network.image_size <= SMALL else None
+                fresh[name] = Size(params, params + network.patches * network.patch_dim, first_step=step)
+                advance(1)
+            for name in sorted(missing & peers.keys()):
+                peer = measure_baseline(peers[name])
+                fresh[name] = Size(peer.params, macs=peer.counted, faults=peer.faults)
+                advance(1)
     except ImportError as error:
         return Sizes(held, (f"sizes may be missing or old: to count them needs {error.name}",))
     return Sizes(known | fresh, _write(path, known | fresh, now))

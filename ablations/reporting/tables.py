@@ -107,6 +107,7 @@ class Check:
     expected: str
     found: str
     verdict: str
+    difference: tuple[float, float, float] | None = None  # found, half its interval, what there is
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,9 @@ class LoggingConfig:
     every: int = 50  # steps between lines of metrics.jsonl and points of TensorBoard
     seconds: float = 30.0  # between plain lines where nobody watches
     tensorboard: bool = True  # write its files into the run's directory
-    wandb: str = ""  # a Weights & Biases project; "" = not used
+    wandb: str = ""  # a Weights & Biases project; "" here and below = not used
+    mlflow: str = ""  # an experiment of MLflow's, at MLFLOW_TRACKING_URI, else in the run's directory
+    trackio: str = ""  # a project of trackio's, on this machine, in TRACKIO_DIR
 
     def __post_init__(self) -> None:
         check_ranges(self, {"every": COUNTS, "seconds": NUMBERS}, "logging")

@@ -8,6 +8,7 @@ from pathlib import Path
 from pipeline.config.identity import science
 from pipeline.config.run import RunConfig
 from pipeline.config.science import sampling
+from pipeline.data import dataset
 from pipeline.data.loading.sampler import steps_per_epoch
 from pipeline.data.packing.sources.source import TABLE_2
 from pipeline.data.shards.manifest import manifest_path
@@ -152,5 +153,7 @@ def _samples(config: RunConfig, split: str) -> int | None:
         path = manifest_path(Path(config.data.root), split)
         return int(read_json(path, {"samples": int})["samples"])
     except (FileNotFoundError, BadFile):
+        if (made := dataset.to_be_made(config.data)) is not None:
+            return made.samples.get(split)
         published = TABLE_2.get(config.data.name)
         return published.samples.get(split) if published else None

@@ -17,6 +17,7 @@ from typing import Any
 
 from pipeline.config.machine import Paths
 from pipeline.config.run import RunConfig
+from pipeline.data import dataset
 from pipeline.launching.arguments import LaunchRequest
 from pipeline.launching.cost import Cost, costs_of
 from pipeline.launching.local import LocalRuns, name
@@ -74,6 +75,8 @@ def plan_table(
     short = f", where {size(free)} are free" if wanted > free else ""
     below = f"{total} device-hours{more} and {disk} disk to go{short}; {summary(found)}"
     below += _priced((cost.kwh for cost in costs), (cost.money for cost in costs), "a data sheet")
+    for root in dict.fromkeys(run.config.data.root for run in runs if dataset.to_be_made(run.config.data)):
+        below += f"\n{root} is not there yet: whatever starts the first run makes it"
     below += "".join(f"\n{line}" for line in (expected(runs, found) if when else ()))
     bases = {row["known from"] for row in rows}
     if len(bases) == 1:  # said once

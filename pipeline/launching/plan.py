@@ -31,22 +31,25 @@ class PlannedRun:
     obstacle: str = ""  # why it has no id
 
 
-def planned(requests: Iterable[RequestedRun]) -> list[PlannedRun]:
-    """The runs that were requested, each once; one that others start from stands before them."""
+def planned(requests: Iterable[RequestedRun], making: bool = True) -> list[PlannedRun]:
+    """The runs that were requested, each once; one that others start from stands before them.
+
+    `making`: small sets that can be made are, where they are missing; else nothing is written.
+    """
     found: dict[str, PlannedRun] = {}
     for request in requests:
         parent = None
         if request.origin is not None:
-            parent = _add(found, _identified(request.origin))
+            parent = _add(found, _identified(request.origin, making))
         about = About(request.ablation, request.cell, request.until_decided)
         config = dataclasses.replace(request.config, about=about)
         label = (f"{request.ablation}/{request.cell}",) if request.ablation else ()
-        _add(found, _identified(config, label, parent))
+        _add(found, _identified(config, making, label, parent))
     return list(found.values())
 
 
 def _identified(
-    config: RunConfig, labels: tuple[str, ...] = (), parent: PlannedRun | None = None
+    config: RunConfig, making: bool, labels: tuple[str, ...] = (), parent: PlannedRun | None = None
 ) -> PlannedRun:
     if parent is not None:
         if parent.obstacle:
@@ -54,7 +57,8 @@ def _identified(
         recipe = dataclasses.replace(config.recipe, init=parent.id)
         config = dataclasses.replace(config, recipe=recipe)
     try:
-        dataset.prepare(config.data)
+        if making:
+            dataset.prepare(config.data)
         id = run_id(config, dataset.fingerprint(config.data))
     except UserError as error:
         return PlannedRun(config, "", labels, obstacle=str(error))

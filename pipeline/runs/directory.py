@@ -49,13 +49,12 @@ def with_whole_paths(config: RunConfig) -> RunConfig:
     """The same config with whole paths, so that the run can be started in any directory."""
     paths = {name: _whole(value) for name, value in dataclasses.asdict(config.paths).items()}
     data, recipe = config.data, config.recipe
-    origins = {"init": recipe.init, "teacher": recipe.teacher}
-    origins = {name: value if is_run_id(value) else _whole(value) for name, value in origins.items()}
+    init, teacher = (path if is_run_id(path) else _whole(path) for path in (recipe.init, recipe.teacher))
     return dataclasses.replace(
         config,
         paths=dataclasses.replace(config.paths, **paths),
         data=dataclasses.replace(data, root=_whole(data.root), stage=_whole(data.stage)),
-        recipe=dataclasses.replace(recipe, **origins),
+        recipe=dataclasses.replace(recipe, init=init, teacher=teacher),
     )
 
 

@@ -1,7 +1,13 @@
-"""Where curves are drawn: TensorBoard, and Weights & Biases where a config asks for it."""
+"""Where curves are drawn: TensorBoard, and the trackers that a config asks for.
 
+Each is imported when it is asked for. Without a net, Weights & Biases keeps its files where WANDB_MODE is
+offline; MLflow and trackio are on this machine unless their own variables say otherwise.
+"""
+
+import importlib
+import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,16 +24,40 @@ class Tracker(Protocol):
 def open_trackers(
     config: LoggingConfig, directory: Path, step: int, id: str, values: Mapping[str, Any]
 ) -> list[Tracker]:
+    """`values`: the settings of the run, which each of them shows beside the curves."""
+    flat = dict(_flat(values))
     trackers: list[Tracker] = []
     if config.tensorboard:
-        trackers.append(TensorBoard(directory / "tensorboard", step))
+        trackers.append(TensorBoard(directory / "tensorboard", step, flat))
     if config.wandb:
-        trackers.append(WeightsAndBiases(config.wandb, directory, id, values))
+        trackers.append(WeightsAndBiases(config.wandb, directory, id, flat))
+    if config.mlflow:
+        trackers.append(MLflow(config.mlflow, directory, id, flat))
+    if config.trackio:
+        trackers.append(Trackio(config.trackio, id, flat))
     return trackers
 
 
+def _flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """As `recipe.lr`; what is no number and no truth value is text."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{above}{name}.")
+        else:
+            yield above + name, value if isinstance(value, bool | int | float) else str(value)
+
+
+def _imported(package: str, project: str) -> Any:
+    try:
+        return importlib.import_module(package)
+    except ImportError:
+        raise UserError(
+            f"logging.{package}={project} needs a package that is not installed: pip install {package}"
+        ) from None
+
+
 class TensorBoard:
-    def __init__(self, directory: Path, step: int) -> None:
+    def __init__(self, directory: Path, step: int, values: Mapping[str, Any]) -> None:
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog
         from tensorboard.compat.proto.summary_pb2 import Summary
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
@@ -36,6 +66,19 @@ class TensorBoard:
         self._writer = EventFileWriter(str(directory))
         # Points of an earlier attempt beyond the step that this one goes on from are not shown.
         self._writer.add_event(Event(step=step + 1, session_log=SessionLog(status=SessionLog.START)))
+        self._writer.add_event(Event(wall_time=time.time(), summary=self._settings(values)))
+
+    def _settings(self, values: Mapping[str, Any]) -> Any:
+        """For its page of hyperparameters."""
+        from tensorboard.plugins.hparams import metadata
+        from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionStartInfo
+
+        start = SessionStartInfo(start_time_secs=time.time())
+        for name, value in values.items():
+            kind = "bool" if isinstance(value, bool) else "string" if isinstance(value, str) else "number"
+            setattr(start.hparams[name], f"{kind}_value", value)
+        about = metadata.create_summary_metadata(HParamsPluginData(session_start_info=start))
+        return self._summary(value=[self._summary.Value(tag=metadata.SESSION_START_INFO_TAG, metadata=about)])
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
         points = [self._summary.Value(tag=name, simple_value=value) for name, value in values.items()]
@@ -48,15 +91,44 @@ class TensorBoard:
 
 class WeightsAndBiases:
     def __init__(self, project: str, directory: Path, id: str, values: Mapping[str, Any]) -> None:
-        try:
-            import wandb
-        except ImportError:
-            raise UserError(
-                f"logging.wandb={project} needs a package that is not installed: pip install wandb"
-            ) from None
-        self._run = wandb.init(
+        self._run = _imported("wandb", project).init(
             project=project, id=id, resume="allow", dir=str(directory), config=dict(values), save_code=False
         )
+
+    def add(self, step: int, values: Mapping[str, float]) -> None:
+        self._run.log(dict(values), step=step)
+
+    def close(self) -> None:
+        self._run.finish()
+
+
+class MLflow:
+    def __init__(self, experiment: str, directory: Path, id: str, values: Mapping[str, Any]) -> None:
+        mlflow = _imported("mlflow", experiment)
+        place = os.environ.get("MLFLOW_TRACKING_URI") or (directory / "mlflow").absolute().as_uri()
+        self._metric, self._client = mlflow.entities.Metric, mlflow.MlflowClient(place)
+        known = self._client.get_experiment_by_name(experiment)
+        number = known.experiment_id if known else self._client.create_experiment(experiment)
+        earlier = self._client.search_runs([number], f"tags.id = '{id}'")  # of another attempt
+        if not earlier:
+            earlier = [self._client.create_run(number, run_name=id, tags={"id": id})]
+            for name, value in values.items():
+                self._client.log_param(earlier[0].info.run_id, name, value)
+        self._run = earlier[0].info.run_id
+
+    def add(self, step: int, values: Mapping[str, float]) -> None:
+        now = int(1000 * time.time())
+        points = [self._metric(name, value, now, step) for name, value in values.items()]
+        self._client.log_batch(self._run, metrics=points)
+
+    def close(self) -> None:
+        self._client.set_terminated(self._run)
+
+
+class Trackio:
+    def __init__(self, project: str, id: str, values: Mapping[str, Any]) -> None:
+        trackio = _imported("trackio", project)
+        self._run = trackio.init(project=project, name=id, resume="allow", config=dict(values))
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
         self._run.log(dict(values), step=step)

@@ -10,12 +10,14 @@ import pytest
 
 from ablations import report
 from pipeline import launch, train
+from pipeline.data import dataset
 from pipeline.errors import UserError
 from pipeline.launching import overview
 from pipeline.launching.arguments import again, parse
 from pipeline.runs.attempts import AttemptLog
 from tests.pipeline.ranks import ROOT, environment
 
+PLACES = ("runs", "records", "data")
 HEADS = ("ablation=inner_heads", "scale=demo", "cluster=local")
 
 
@@ -23,7 +25,7 @@ HEADS = ("ablation=inner_heads", "scale=demo", "cluster=local")
 def place(tmp_path_factory):
     """Settings that keep runs, records and generated data in a folder of the test's."""
     folder = tmp_path_factory.mktemp("launch")
-    return tuple(f"paths.{name}={folder / name}" for name in ("runs", "records", "data"))
+    return tuple(f"paths.{name}={folder / name}" for name in PLACES)
 
 
 def said(capsys, *argv: str) -> dict:
@@ -179,6 +181,28 @@ def test_a_single_run_needs_no_ablation(capsys, place):
     [run] = found["runs"]
     assert (run["seed"], run["labels"], run["state"]) == (3, [], "missing")
     assert run["cost"]["images"] > 0
+
+
+@pytest.mark.parametrize("name", ["digits", "marks"])
+def test_a_plan_and_a_status_write_nothing_and_know_what_will_be_made(capsys, tmp_path, name):
+    own = [
+        "scale=demo",
+        f"data={name}",
+        "cluster=local",
+        *(f"paths.{each}={tmp_path / each}" for each in PLACES),
+    ]
+    before = said(capsys, *own, "action=plan")["runs"][0]
+    assert before == said(capsys, *own, "action=plan")["runs"][0]
+    launch.main([*own, "action=status"])
+    launch.main([*own, "action=plan"])
+    assert f"{tmp_path / 'data' / name} is not there yet: whatever starts the first run makes it" in (
+        capsys.readouterr().out.replace("\n", " ")
+    )
+    assert list(tmp_path.iterdir()) == []
+    config = launch.requested_runs(parse(own))[0].config
+    dataset.prepare(config.data)
+    made = said(capsys, *own, "action=plan")["runs"][0]
+    assert (made["id"], made["cost"]["images"]) == (before["id"], before["cost"]["images"])
 
 
 def test_data_that_are_not_there_are_said_and_nothing_starts(capsys, tmp_path, place):

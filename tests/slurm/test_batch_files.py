@@ -17,6 +17,13 @@ PRETRAINING = {
 }
 
 
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_a_batch_file_in_a_shell_says_that_it_is_for_sbatch(path):
+    done = subprocess.run(["bash", path], capture_output=True, text=True, env={"PATH": "/usr/bin:/bin"})
+    assert done.returncode != 0
+    assert done.stderr.rstrip().endswith(f"SLURM_JOB_ID: is not set: start this file by sbatch {path}")
+
+
 @pytest.mark.slow
 def test_batch_files_do_what_they_say_and_their_runs_are_those_of_launch(slurm, tmp_path):
     lab = Laboratory(slurm, tmp_path, tmp_path / "digits")

@@ -13,13 +13,20 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import Tensor
 
-SUFFIXES = (".png", ".svg")
+SUFFIXES = (".png", ".svg", ".pdf")
+# Neither the date nor the version of the program may change the bytes.
+METADATA: dict[str, dict[str, Any]] = {
+    ".png": {"Software": None},
+    ".svg": {"Date": None, "Creator": None},
+    ".pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
 STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib, so it is the same everywhere
     "font.size": 8.0,
     "axes.titlesize": 8.0,
     "axes.linewidth": 0.6,
     "svg.hashsalt": "tnt",
+    "pdf.fonttype": 42,  # letters stay text
 }
 MAP_COLOURS = "viridis"
 HEAT_COLOURS = "magma"
@@ -115,16 +122,14 @@ def note(figure: Figure, text: Note) -> None:
 
 
 def save(figure: Figure, out: Path, dpi: int) -> list[Path]:
-    """The file of that name, or PNG and SVG of that stem; whole or not at all."""
+    """The file of that name, or PNG, SVG and PDF of that stem; whole or not at all."""
     wanted = [out] if out.suffix in SUFFIXES else [out.with_name(out.name + suffix) for suffix in SUFFIXES]
     if not out.absolute().parent.is_dir():
         raise ValueError(f"no folder {out.absolute().parent} for {out.name}; make it first")
     for path in wanted:
         temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-        # Neither the date nor the version of the program may change the bytes.
-        metadata = {"Date": None, "Creator": None} if path.suffix == ".svg" else {"Software": None}
         try:
-            figure.savefig(temporary, dpi=dpi, metadata=metadata)
+            figure.savefig(temporary, dpi=dpi, metadata=METADATA[path.suffix])
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)

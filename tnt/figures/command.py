@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from tnt.commandline import ChosenModel, add_model_options, choose_model, run
+from tnt.commandline import ChosenModel, add_model_options, choose_model, run, say
 from tnt.config import PyramidConfig, nearest_multiple
 from tnt.figures import canvas, data
 from tnt.figures.attention import draw_attention, draw_class_activation
@@ -113,7 +113,9 @@ def main(arguments: list[str] | None = None) -> int:
     subparsers = parser.add_subparsers(dest="figure", required=True, metavar="|".join(FIGURES))
     for name, (_, size, shows) in FIGURES.items():
         figure = subparsers.add_parser(name, help=shows, description=f"Draw {shows}.")
-        figure.add_argument("out", type=Path, metavar="OUT", help="x.png or x.svg; both if just x")
+        figure.add_argument(
+            "out", type=Path, metavar="OUT", help="x.png, x.svg or x.pdf; all three if just x"
+        )
         figure.add_argument("--image", type=Path, help="default: a sample image of scikit-learn's")
         figure.add_argument("--drop-alpha", action="store_true", help="of the image")
         figure.add_argument("--depths", metavar="1,6,12", help="blocks to show")
@@ -137,7 +139,8 @@ def _draw(options: argparse.Namespace) -> int:
         raise ValueError(
             f"pictures need a model of 3 channels; this one takes {chosen.model.config.channels}"
         )
-    draw = FIGURES[options.figure][0]
+    draw, _, shows = FIGURES[options.figure]
+    say(f"drawing {shows}")
     with canvas.style():
         written = canvas.save(draw(chosen, image, options), options.out, options.dpi)
     print("\n".join(map(str, written)))

@@ -1,14 +1,22 @@
 """Command lines: whole numbers with a range, and mistakes told in one line."""
 
 import argparse
+import sys
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from tnt.untrusted.reading import MOST_OPTION, BadFile, whole_number
 from tnt.untrusted.showing import shown
 
 
 class Parser(argparse.ArgumentParser):
+    """Takes `weights=FILE` for `--weights FILE` too, as the commands of the pipeline write it."""
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        words = sys.argv[1:] if args is None else args
+        words = [f"--{word}" if word.startswith("weights=") else word for word in words]
+        return super().parse_args(words, namespace)
+
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog.removeprefix('python -m ')}: {shown(message)}; see --help\n")
 

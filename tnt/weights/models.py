@@ -20,6 +20,7 @@ from tnt.config import TNTConfig, from_fields, get_config
 from tnt.untrusted.arguments import Parser
 from tnt.untrusted.reading import json_of
 from tnt.untrusted.showing import shown
+from tnt.weights.named import located, published
 from tnt.weights.networks import (
     Config,
     Network,
@@ -34,6 +35,13 @@ from tnt.weights.networks import (
 from tnt.weights.tensors import State, read_tensors, write_tensors
 
 WRITABLE = ("tnt", "timm", "official")
+# timm's words for our fields.
+WORDS = {
+    "num_classes": "classes",
+    "img_size": "image_size",
+    "in_chans": "channels",
+    "drop_path_rate": "drop_path",
+}
 
 
 @dataclass(frozen=True)
@@ -56,9 +64,9 @@ class Weights:
 def read(path: str | Path, *, ema: bool = True) -> Weights:
     """The weights in a file; a training checkpoint's moving average where it has one, unless `ema=False`.
 
-    Of a folder, its `model.safetensors` is read.
+    Of a folder, its `model.safetensors` is read; `timm:NAME` and `demo` are names of files.
     """
-    path = Path(path)
+    path = located(path)
     if path.is_dir():
         path = path / "model.safetensors"
     foreign, metadata = read_tensors(path, ema)
@@ -75,13 +83,23 @@ def read(path: str | Path, *, ema: bool = True) -> Weights:
     return Weights(path, format.name, state, config, heads_known, recorded is not None)
 
 
-def create_model(name: str, weights: str | Path | None = None, **overrides: Any) -> Any:
+def create_model(
+    name: str, weights: str | Path | None = None, *, pretrained: bool = False, **overrides: Any
+) -> Any:
     """A published TNT or PyramidTNT, with some config fields changed, with random weights or those of a file.
 
+    `pretrained=True` takes the published ones, with a new head where the classes are others. timm's words
+    for the fields are understood too.
+
     >>> model = create_model("tnt_s", inner_heads=2, classes=10)
+    >>> model = create_model("tnt_s", pretrained=True, num_classes=10)
     """
-    model = network(get_config(name, **overrides))
-    if weights is not None:
+    model = network(get_config(name, **{WORDS.get(word, word): value for word, value in overrides.items()}))
+    if pretrained and weights is not None:
+        raise ValueError("pretrained=True and weights= are both given; leave one out")
+    if pretrained:
+        load(model, published(name), new_head=model.config.classes != get_config(name).classes)
+    elif weights is not None:
         load(model, weights)
     return model
 
@@ -186,7 +204,7 @@ def _with_zero_positions(state: State, config: TNTConfig) -> State:
 def main(arguments: list[str] | None = None) -> int:
     parser = Parser(prog="python -m tnt.weights", description="Translate the weights of a TNT.")
     parser.add_argument(
-        "source", metavar="IN", type=Path, help="official, timm, mmpretrain or our own weights"
+        "source", metavar="IN", help="official, timm, mmpretrain or our own weights, or timm:NAME, or demo"
     )
     parser.add_argument(
         "target", metavar="OUT", type=Path, help="safetensors; a pickle if it ends in .pth or .pt"

@@ -124,6 +124,8 @@ def write_tensors(tensors: State, metadata: dict[str, str], path: Path) -> None:
                 torch.save(tensors, content)  # into a file, it hides a full disk behind an error of its own
                 temporary.write_bytes(content.getbuffer())
             else:
+                temporary.touch()
+                mode = temporary.stat().st_mode  # by the umask, which the library ignores
                 free = shutil.disk_usage(path.absolute().parent).free
                 try:
                     save_file(tensors, temporary, metadata=metadata)
@@ -131,6 +133,7 @@ def write_tensors(tensors: State, metadata: dict[str, str], path: Path) -> None:
                     if size > free:
                         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
                     raise OSError(errno.EIO, str(error), str(path)) from error
+                temporary.chmod(mode)
                 _sort_metadata(temporary)
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())

@@ -1,4 +1,4 @@
-"""A table as a bar chart: each row's mean with its 95 % interval, beside the paper's value."""
+"""A table as dots: each row's mean with its 95 % interval, beside the paper's value."""
 
 import math
 from typing import TYPE_CHECKING
@@ -13,11 +13,11 @@ OURS, PAPER, LATER = style.BLUE, "#d55e00", "#009e73"
 
 
 def draw(table: Table, column: str) -> "Figure | None":
-    """None where no row has a value in that column."""
+    """None where fewer than two rows have a value in that column."""
     found = [(row, entry) for row in table.rows if (entry := row.entry(column))]
     rows = [(row.label, entry) for row, entry in found if _values(entry) or not row.peer]
     entries = [entry for _, entry in rows]
-    if not any(map(_values, entries)):
+    if sum(bool(_values(entry)) for entry in entries) < 2:  # one point compares nothing
         return None
     left = 0.2 + min(0.062 * max(len(label) for label, _ in rows), 1.5)
     name = style.title(table, column) + ("" if column == "top5" else ": top-1")
@@ -32,8 +32,7 @@ def draw(table: Table, column: str) -> "Figure | None":
     axes.grid(True, axis="x")
     axes.set_xlabel("%")
     _legend(figure, axes, entries)
-    caution = ": lengths of bars do not compare" if any(entry.values for entry in entries) else ""
-    style.note_below(figure, [f"The axis begins at {start:g} %{caution}."])
+    style.note_below(figure, [f"The axis begins at {start:g} %."])
     return figure
 
 
@@ -41,7 +40,6 @@ def _draw_entry(axes: "Axes", line: int, entry: Entry, start: float) -> None:
     """Of a row that we run, the paper's marks in the upper half of its line and ours in the lower."""
     above, below = line - 0.2 if entry.key else line, line + 0.16
     if entry.mean is not None:
-        axes.barh(below, entry.mean - start, left=start, height=0.36, color=OURS, alpha=0.3, linewidth=0)
         for value in entry.values if entry.n > 1 else ():
             axes.plot(value, below, marker="|", markersize=5, color=OURS)
         axes.errorbar(entry.mean, below, xerr=entry.half, zorder=3, **style.filled(OURS, "o", 5))

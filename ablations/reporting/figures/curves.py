@@ -1,9 +1,10 @@
 """Training curves of a table's runs: loss by epoch and accuracy after epochs, from each run's metrics."""
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from statistics import fmean
+from typing import TYPE_CHECKING
 
 from ablations.reporting.figures import style
 from ablations.reporting.tables import Table
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from tnt.figures.canvas import Figure
 
 LOSS, ACCURACY = "loss", "accuracy"
+SMOOTHING = 20  # parts of a curve on each side of a point that its mean takes in, as 1/20 of all
 BINS = 150  # of a run's length: a loss is the mean within one of them
 
 
@@ -48,40 +50,47 @@ def read(table: Table, column: str, runs: Path) -> TrainingCurves:
 
 
 def draw(table: Table, column: str, learned: TrainingCurves, what: str) -> "Figure | None":
-    """The loss or the accuracy; None where no metrics were found."""
-    curves = [curve for curve in (learned.losses if what == LOSS else learned.accuracies) if curve.points]
+    """The loss or the accuracy; None where no metrics were found, or nothing but single points."""
+    found = learned.losses if what == LOSS else learned.accuracies
+    curves = [each for each in found if len(each.points) > 1]
     if not curves:
         return None
     labels = {curve.series: curve.label for curve in curves}
-    columns = 4 if max(map(len, labels.values())) <= 12 else 2
-    lines = math.ceil(len(labels) / columns)
+    right = 0.12 + min(0.068 * max(map(len, labels.values())), 1.5)
     name = f"{style.title(table, column)}: {'loss in training' if what == LOSS else 'accuracy in training'}"
-    figure, axes = style.new_plot(3.0 + 0.15 * lines, 0.5, top=0.4 + 0.15 * lines, bottom=0.78, title=name)
-    shown: dict[int, Any] = {}
+    figure, axes = style.new_plot(3.0, 0.5, top=0.4, bottom=0.78, title=name, right=right)
+    ends: dict[int, list[float]] = {}
     for curve in curves:
         colour, mark = style.colour_and_mark(curve.series)
         xs, ys = zip(*curve.points, strict=True)
-        end = len(xs) - 1
-        (line,) = axes.plot(
-            xs, ys, color=colour, linewidth=0.9, marker=mark, markersize=4, markevery=[end], alpha=0.85
-        )
-        shown.setdefault(curve.series, line)
+        shown = smoothed(ys) if what == LOSS else list(ys)
+        if what == LOSS:
+            axes.plot(xs, ys, color=colour, linewidth=0.5, alpha=0.25)
+        axes.plot(xs, shown, color=colour, linewidth=1.1, alpha=0.85)
+        axes.plot(xs[-1], shown[-1], color=colour, marker=mark, markersize=4)
+        ends.setdefault(curve.series, []).append(shown[-1])
     axes.set_xlabel("epoch")
     axes.set_ylabel("cross-entropy" if what == LOSS else "top-1 on the validation split (%)")
-    axes.set_xlim(left=0)
-    if what == ACCURACY:
-        axes.set_ylim(bottom=_floor(curves))
+    axes.set_xlim(0, max(curve.points[-1][0] for curve in curves))
+    axes.set_ylim(*_range(curves))
     axes.grid(True)
-    series = sorted(shown)
-    style.legend(figure, [shown[each] for each in series], [labels[each] for each in series], columns)
+    style.names_at_ends(axes, {labels[series]: (fmean(found), series) for series, found in ends.items()})
     style.note_below(figure, _notes(what, len(curves), learned.missing))
     return figure
 
 
-def _floor(curves: list[Curve]) -> float:
-    """Below all but the first quarter of each run: what is compared lies at its end."""
+def smoothed(values: Sequence[float]) -> list[float]:
+    """Each the mean of those around it."""
+    half = len(values) // SMOOTHING
+    return [fmean(values[max(0, place - half) : place + half + 1]) for place in range(len(values))]
+
+
+def _range(curves: list[Curve]) -> tuple[float, float]:
+    """Of all but the first quarter of each run: what is compared lies at its end."""
     late = [value for curve in curves for epoch, value in curve.points if 4 * epoch >= curve.points[-1][0]]
-    return max(0.0, min(late) - 1)
+    low, high = min(late), max(late)
+    room = 0.06 * (high - low) or 0.5
+    return low - room, high + room
 
 
 def _notes(what: str, drawn: int, missing: tuple[str, ...]) -> list[str]:
@@ -90,7 +99,8 @@ def _notes(what: str, drawn: int, missing: tuple[str, ...]) -> list[str]:
     if what == LOSS:
         return [
             f"{count}{gap}.",
-            f"Means within 1/{BINS} of a run, with what augmentation and smoothing add.",
+            f"Faint: means within 1/{BINS} of a run; over them, of {2 * (BINS // SMOOTHING) + 1} such. "
+            "The axis leaves out its beginning.",
         ]
     return [
         f"{count}{gap}.",

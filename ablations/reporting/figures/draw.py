@@ -6,14 +6,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ablations.reporting.figures import bars, curves, figure3, speed, style
+from ablations.reporting.figures import bars, curves, figure3, forest, speed, style
 from ablations.reporting.tables import COLUMNS, Table, file_name, heading
 from tnt.figures import canvas
 
 if TYPE_CHECKING:
     from tnt.figures.canvas import Figure
 
-DPI = 160
+DPI = 300  # of a PNG; journals ask for it
 BESIDE_OTHERS = "4"  # the number of the table that Figure 3 draws
 
 
@@ -77,6 +77,9 @@ def _plans(table: Table, runs: Path) -> Iterator[PlannedFigure]:
         yield PlannedFigure(
             f"{stem}-{column}", table, text, partial(bars.draw, table, column), "no figures yet"
         )
+    if table.checks:
+        text = f"{title}: what the judge found, with its interval, and what there is"
+        yield PlannedFigure(f"{stem}-controls", table, text, partial(forest.draw, table), "no interval")
     for column in table.columns:
         if column != "top5":  # which the runs of top1 have too
             yield from _curves(table, column, runs)

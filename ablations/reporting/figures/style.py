@@ -4,7 +4,7 @@ reported and filled marks for what was measured.
 A figure has one pair of axes, so that it is readable on a phone and the page can place it beside others.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ BLUE, BROWN = "#0072b2", "#7f6000"
 SERIES = (BLUE, "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", BROWN)
 MARKS = ("o", "s", "^", "D", "v", "P", "X")
 WIDTH = 4.4  # inches
+LONGEST = 34  # letters of a table's title in that of a picture
 STYLE: dict[str, Any] = {
     "text.color": INK,
     "axes.edgecolor": SOFT,
@@ -53,10 +54,12 @@ def style() -> Iterator[None]:
         yield
 
 
-def new_plot(height: float, left: float, top: float, bottom: float, title: str) -> tuple["Figure", "Axes"]:
+def new_plot(
+    height: float, left: float, top: float, bottom: float, title: str, right: float = 0.16
+) -> tuple["Figure", "Axes"]:
     """Margins in inches; the note stands in the lowest of them, the title at the left of the picture."""
     figure = canvas.new_figure(WIDTH, height)
-    size = (WIDTH - left - 0.16) / WIDTH, (height - top - bottom) / height
+    size = (WIDTH - left - right) / WIDTH, (height - top - bottom) / height
     axes = figure.add_axes((left / WIDTH, bottom / height, *size))
     figure.text(0.1 / WIDTH, 1 - 0.1 / height, title, fontsize=9, weight="bold", ha="left", va="top")
     return figure, axes
@@ -64,10 +67,38 @@ def new_plot(height: float, left: float, top: float, bottom: float, title: str) 
 
 def title(table: Table, column: str) -> str:
     """Short, as the figure is narrow; its caption says the rest."""
-    name = f"Table {table.number}" if table.number else table.ablation
+    name = f"Table {table.number}" if table.number else shortened(table.title)
     parts = [name, COLUMNS.get(column, column)] if column != "top1" else [name]
     parts += [] if table.scale == "paper" else [f"scale={table.scale}"]
     return ", ".join(parts) + (" (another protocol)" if table.protocol else "")
+
+
+def shortened(text: str) -> str:
+    """A heading's first words, as many as a narrow picture has room for."""
+    return text if len(text) <= LONGEST else f"{text[:LONGEST].rpartition(' ')[0]} …"
+
+
+def names_at_ends(axes: "Axes", ends: Mapping[str, tuple[float, int]]) -> None:
+    """The name of each line at its right end, by (value, series); moved apart where they would touch."""
+    low, high = axes.get_ylim()
+    height = axes.get_window_extent().height / axes.figure.dpi  # inches
+    gap = (high - low) * 0.125 / height
+    names = sorted(ends, key=lambda name: ends[name])
+    places: list[float] = []
+    for name in names:
+        places.append(max(min(max(ends[name][0], low), high), places[-1] + gap if places else low))
+    over = max(0.0, places[-1] - high)
+    for name, place in zip(names, places, strict=True):
+        axes.annotate(
+            name if len(name) <= 22 else f"{name[:21]}…",
+            (axes.get_xlim()[1], place - over),
+            (5, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=7,
+            color=colour_and_mark(ends[name][1])[0],
+            annotation_clip=False,
+        )
 
 
 def legend(figure: "Figure", marks: Sequence[Any], labels: Sequence[str], columns: int) -> None:

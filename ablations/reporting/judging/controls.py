@@ -75,14 +75,15 @@ def _of_seeds(label: str, records: Sequence[Record]) -> Iterator[Check]:
     one, other = right[::2], right[1::2]
     gap = _gap(one, other)
     yield Check(label, "seeds in two groups: no effect", "0", with_half(gap.value, gap.half),
-                _as(gap.p() >= FALSE_ALARM))  # fmt: skip
+                _as(gap.p() >= FALSE_ALARM), (gap.value, gap.half, 0.0))  # fmt: skip
     images = one[0].size
     count = math.ceil(2 * gap.could_see() / 100 * images)
     if any(run.sum() + count > images for run in one):
         return  # there are not so many wrong answers
     found = _gap(plant(one, count, seed=zlib.crc32(label.encode())), other)
     yield Check(label, "effect planted in stored answers", f"{100 * count / images:+.2f}",
-                with_half(found.value, found.half), _as(found.p() < LEVEL and found.value > 0))  # fmt: skip
+                with_half(found.value, found.half), _as(found.p() < LEVEL and found.value > 0),
+                (found.value, found.half, 100 * count / images))  # fmt: skip
 
 
 def plant(runs: Sequence[np.ndarray], count: int, seed: int) -> list[np.ndarray]:

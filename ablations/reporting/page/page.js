@@ -28,6 +28,27 @@ for (const table of all("table.results")) {
   });
 }
 
+// Each command has a button that copies it.
+for (const command of all("code.copied")) {
+  const button = Object.assign(document.createElement("button"), { type: "button", className: "copy", textContent: "copy" });
+  button.setAttribute("aria-label", `Copy: ${command.textContent}`);
+  button.addEventListener("click", async () => {
+    await navigator.clipboard.writeText(command.textContent).then(
+      () => (button.textContent = "copied"),
+      () => getSelection().selectAllChildren(command), // where the browser forbids it: one more key copies it
+    );
+  });
+  command.after(" ", button);
+}
+
+// What scrolls sideways can be reached by the keyboard.
+function reachable() {
+  for (const each of all(".scroll")) each.tabIndex = each.scrollWidth > each.clientWidth ? 0 : -1;
+}
+addEventListener("resize", reachable);
+addEventListener("toggle", reachable, true);
+reachable();
+
 // Rows are filtered by their words and by a verdict, sections by their table.
 const chosenTable = document.getElementById("table-filter");
 const words = document.getElementById("row-filter");
@@ -45,6 +66,8 @@ function filter() {
     }
     const left = rows.filter((row) => !row.hidden).length;
     const chosen = !chosenTable.value || section.dataset.table === chosenTable.value;
+    const folded = section.querySelector("details.whole");
+    if (folded && chosen && left && (verdict || wanted || chosenTable.value)) folded.open = true;
     section.hidden = !chosen || ((verdict || wanted) && left === 0);
     count += section.hidden ? 0 : left;
   }

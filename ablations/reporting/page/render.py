@@ -8,7 +8,7 @@ import base64
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ from ablations.reporting.figures.draw import Picture
 from ablations.reporting.judging import verdicts
 from ablations.reporting.page.answer import answer
 from ablations.reporting.page.page_table import TONES, PageTable, identity, page_table
-from ablations.reporting.tables import Table, heading
+from ablations.reporting.tables import Table, file_name, heading
 from pipeline.files import publish_bytes
 from tnt.untrusted.showing import shown
 
@@ -43,12 +43,13 @@ class CellDetails:
     runs: tuple[tuple[tuple[str, str], ...], ...]  # of each, names and values
 
 
-def write(path: Path, report: Report, pictures: Sequence[Picture]) -> None:
+def write(path: Path, report: Report, pictures: Sequence[Picture], asked: Collection[str] = ()) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    publish_bytes(path, render(report, pictures).encode())
+    publish_bytes(path, render(report, pictures, asked).encode())
 
 
-def render(report: Report, pictures: Sequence[Picture]) -> str:
+def render(report: Report, pictures: Sequence[Picture], asked: Collection[str] = ()) -> str:
+    """`asked`: the files' names of the tables that the reader wants; without them, all that say something."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -68,11 +69,23 @@ def render(report: Report, pictures: Sequence[Picture]) -> str:
         details=list(_details(report)),
         counts=_counts(tables),
         answer=answer(report.tables, report.scale),
+        opened={each.name for each in tables if _is_open(each.table, asked)},
         not_run=verdicts.NOT_RUN,
         tones=TONES,
         style=(PARTS / "page.css").read_text(),
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )
+
+
+def _is_open(table: Table, asked: Collection[str]) -> bool:
+    """Whether it says something: a difference between its rows, or a control; the rest is folded."""
+    if asked:
+        return file_name(table) in asked
+    return (
+        any(effect.ours is not None for effect in table.effects)
+        or bool(table.checks)
+        or any(entry.verdict in verdicts.BAD for entry in table.entries)
     )
 
 

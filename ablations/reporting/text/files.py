@@ -17,6 +17,13 @@ if TYPE_CHECKING:
 PLACES = 4  # decimals in CSV: a tenth of an image of 50,000 is 0.0002 %
 ENDINGS = (".md", ".tex", ".csv")
 EFFECTS = "-effects.csv"
+# Heads that a narrow terminal shortens.
+HEADS = {
+    "M": "params (M)",
+    "paper M": "paper (M)",
+    "G": "multiply-adds (G)",
+    "paper G": "paper (G)",
+}
 LATEX = str.maketrans(
     {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
      "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "−": "$-$",
@@ -69,19 +76,26 @@ def markdown(grids: Iterable[Grid]) -> str:
 
 
 def latex(each: Grid) -> str:
-    """Needs the package booktabs."""
+    """Needs the packages booktabs and adjustbox, which makes a wide table as narrow as the page."""
     columns = "l" * each.text + "r" * (len(each.head) - each.text)
     rows = [" & ".join(value.translate(LATEX) for value in line) + r" \\" for line in each.lines]
     return "\n".join(
         [
-            *(f"% {line}" for line in (each.title, *each.notes)),
+            *(f"% {line}" for line in each.notes),
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{each.title.translate(LATEX)}}}",
+            rf"\label{{tab:{each.name}}}",
+            r"\begin{adjustbox}{max width=\linewidth}",
             rf"\begin{{tabular}}{{{columns}}}",
             r"\toprule",
-            " & ".join(value.translate(LATEX) for value in each.head) + r" \\",
+            " & ".join(HEADS.get(value, value).translate(LATEX) for value in each.head) + r" \\",
             r"\midrule",
             *rows,
             r"\bottomrule",
             r"\end{tabular}",
+            r"\end{adjustbox}",
+            r"\end{table}",
             "",
         ]
     )

@@ -85,7 +85,7 @@ def effect_grid(table: Table) -> Grid:
 
 
 def check_grid(table: Table) -> Grid:
-    lines = [dataclasses.astuple(each) for each in table.checks]
+    lines = [(each.label, each.what, each.expected, each.found, each.verdict) for each in table.checks]
     head = ("row", "control", "expected", "found", "verdict")
     return Grid(f"{file_name(table)}-controls", "Controls", "", head, tuple(lines), 5, ())
 

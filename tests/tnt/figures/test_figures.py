@@ -41,8 +41,8 @@ def test_a_seed_gives_the_same_bytes_and_both_kinds_of_file(name, saved, tmp_pat
         (tmp_path / folder).mkdir()
         assert draw(name, tmp_path / folder / "x", *arguments) == 0
     printed = capsys.readouterr().out.split()
-    assert printed[:2] == [str(tmp_path / "one" / f"x{suffix}") for suffix in (".png", ".svg")]
-    for suffix in (".png", ".svg"):
+    assert printed[:2] == [str(tmp_path / "one" / f"x{suffix}") for suffix in (".png", ".svg", ".pdf")]
+    for suffix in (".png", ".svg", ".pdf"):
         one, two = ((tmp_path / folder / f"x{suffix}").read_bytes() for folder in ("one", "two"))
         assert one == two
     with Image.open(tmp_path / "one" / "x.png") as picture:

@@ -288,3 +288,14 @@ def test_equal_weights_are_equal_files(tmp_path):
     environment = {**os.environ, "PYTHONHASHSEED": "7"}
     subprocess.run([sys.executable, "-c", save, there], env=environment, check=True)
     assert here.read_bytes() == there.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["w.safetensors", "w.pth"])
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600)])
+def test_written_weights_have_the_mode_that_the_umask_says(tmp_path, name, umask, mode):
+    before = os.umask(umask)
+    try:
+        weights.save(tnt.create_model("tnt_ti", depth=1), tmp_path / name)
+    finally:
+        os.umask(before)
+    assert (tmp_path / name).stat().st_mode & 0o777 == mode

@@ -83,12 +83,12 @@ def test_every_network_of_table_4_has_a_family(drawn):
     assert families["ViT-B/16"] is not families["T2T-ViT_t-14"]
 
 
-def test_a_bar_ends_at_the_mean_and_its_whisker_is_the_deviation_over_seeds(drawn):
+def test_a_dot_is_the_mean_and_its_whisker_the_interval(drawn):
     table = drawn.table("inner_heads")
     with style.style():
         [axes] = bars.draw(table, "top1").axes
-    ends = [patch.get_x() + patch.get_width() for patch in axes.patches]
-    assert ends == pytest.approx([sum(values) / len(values) for values in HEADS.values()])
+    means = [sum(values) / len(values) for values in HEADS.values()]
+    assert [x for x, _, _ in measured(axes)] == pytest.approx(means)
     entries = [row.entry("top1") for row in table.rows]
     assert [(x, half) for x, _, half in measured(axes)] == [
         pytest.approx((entry.mean, entry.half)) for entry in entries
@@ -96,13 +96,39 @@ def test_a_bar_ends_at_the_mean_and_its_whisker_is_the_deviation_over_seeds(draw
     assert [x for x, _ in reported(axes)] == [81.0, 81.1, 81.3, 81.3]
 
 
-def test_a_row_that_was_not_run_says_so_and_has_no_bar(drawn):
+def test_a_row_that_was_not_run_says_so_and_has_no_dot(drawn):
     table = drawn.table("position_encoding")
     with style.style():
         [axes] = bars.draw(table, "top1").axes
     texts = [text.get_text() for text in axes.texts]
     assert texts == ["not run"] * 3  # the fourth row is a run of Table 6
-    assert len(axes.patches) == 1
+    assert len(measured(axes)) == 1
+
+
+def test_one_value_alone_is_no_picture(drawn):
+    table = drawn.table("inner_heads")
+    lonely = dataclasses.replace(
+        table.rows[0],
+        entries=tuple(
+            dataclasses.replace(entry, paper=None, official=None) for entry in table.rows[0].entries
+        ),
+    )
+    assert bars.draw(dataclasses.replace(table, rows=(lonely,)), "top1") is None
+
+
+def test_curves_are_smoothed_over_their_raw_values_and_named_at_their_ends(drawn):
+    table = drawn.table("inner_heads")
+    learned = curves.read(table, "top1", drawn.folder / "runs")
+    with style.style():
+        [axes] = curves.draw(table, "top1", learned, curves.LOSS).axes
+    assert {text.get_text() for text in axes.texts} == {"1", "2", "4", "8"}
+    raw = [line for line in axes.lines if line.get_alpha() == 0.25]
+    over = [line for line in axes.lines if line.get_alpha() == 0.85]
+    assert len(raw) == len(over) == len(learned.losses)
+    assert list(over[0].get_ydata()) == curves.smoothed(list(raw[0].get_ydata()))
+    late = [value for curve in learned.losses for epoch, value in curve.points if epoch >= 75]
+    assert axes.get_ylim()[1] < max(value for curve in learned.losses for _, value in curve.points)
+    assert axes.get_ylim()[0] < min(late) < max(late) < axes.get_ylim()[1]
 
 
 def test_curves_are_those_of_the_journals_and_a_missing_one_is_named(drawn):
