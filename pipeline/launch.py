@@ -141,9 +141,8 @@ def start(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
     """`submit` starts what is not done, `retry` what broke."""
     slurm = queue.outlook(runs, needed=True)
     found = statuses(runs, slurm.jobs)
-    earlier = [
-        (run, at) for run, at in zip(runs, found, strict=True) if at.state in ("done", "stopped", "broken")
-    ]
+    ended = ("done", "stopped", "broken")
+    earlier = [(run, at) for run, at in zip(runs, found, strict=True) if at.state in ended]
     if request.fresh:
         found = [begun_anew(at) for at in found]
     without = [run for run, at in zip(runs, found, strict=True) if at.state == "no data"]
@@ -163,14 +162,13 @@ def start(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
     if request.fresh:
         set_aside(earlier)
     elif slurm.used and not request.json:  # on this machine the status says so
-        for _, at in earlier:
-            if at.state == "done":
-                print(overview.state_line(at), file=sys.stderr)
+        for line in (overview.state_line(at) for _, at in earlier if at.state == "done"):
+            print(line, file=sys.stderr)
     if slurm.used and not todo and not request.json:
         print(f"nothing to {request.action}: {overview.summary(found)}")
         return 1 if without else 0
-    ended = submit(request, todo, slurm) if slurm.used else run_here(request, runs, todo)
-    return ended or (1 if without else 0)
+    failed = submit(request, todo, slurm) if slurm.used else run_here(request, runs, todo)
+    return failed or (1 if without else 0)
 
 
 def agreed(costs: Sequence[Cost], without_asking: float) -> bool:
