@@ -179,7 +179,8 @@ def test_what_runs_leave_is_their_owners_or_their_groups(tmp_path, mode, file):
     try:
         path = write_config(compose([f"paths.runs={folder}"]), "a" * 12)
         AttemptLog(path.parent, 1).end(attempts.STOPPED)
-        Launch.begin(folder, ["a" * 12])
+        with launches.submitting(folder):
+            Launch.begin(folder, ["a" * 12])
     finally:
         os.umask(before)
     found = {each.stat().st_mode & 0o777 for each in (path.parent, folder / launches.FOLDER)}
