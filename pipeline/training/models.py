@@ -186,7 +186,8 @@ def macs(model: ModelConfig) -> int | None:
     if isinstance(model.network, TNTConfig):
         return model_macs(model.network)
     with torch.device("meta"):
-        count = count_macs(create(model), 3, model.network.image_size)
+        network = create(model)
+    count = count_macs(network, 3, model.network.image_size)
     return None if count.uncounted else count.matrix
 
 
