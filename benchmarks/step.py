@@ -30,6 +30,7 @@ from torch.nn.functional import cross_entropy
 from pipeline.config.overrides import compose
 from pipeline.config.run import RunConfig
 from pipeline.data import dataset
+from pipeline.processes.device import find_device
 from pipeline.processes.interrupt import Interrupt
 from pipeline.processes.place import Place
 from pipeline.processes.ranks import joined
@@ -118,7 +119,7 @@ def main() -> None:
         )
         dataset.prepare(config.data)
         print(f"CPU {platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, {options}")
-        device = torch.device("cpu")
+        device = find_device("cpu", Place("plain"))
         with (
             joined(Place("plain"), device, 600) as ranks,
             Interrupt() as interrupt,

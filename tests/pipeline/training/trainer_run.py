@@ -58,7 +58,10 @@ def watch(ranks: Ranks, seen: Counter, now: list[int]) -> None:
     def counting(call):
         def counted(*values):
             seen["host exchange"] += 1
-            return call(*values)
+            before = seen["read"], seen["read inside"]
+            told = call(*values)  # what it reads is the host's
+            seen["read"], seen["read inside"] = before
+            return told
 
         return counted
 
