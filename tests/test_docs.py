@@ -18,6 +18,8 @@ MADE_LATER = (
     "earlier/",
     "log.txt",
     "results/records/",
+    "results/evaluations/",
+    "results/answers/",
     "demo/",
     "data/",
     "/",

@@ -20,6 +20,7 @@ from pipeline.launching.arguments import LaunchRequest
 from pipeline.runs import evaluations
 from pipeline.runs.evaluations import Evaluation
 from pipeline.terminal import show_table
+from tnt.untrusted.reading import number
 
 WITHIN = 0.02  # points; ten images of 50,000
 FILE = "model.safetensors"
@@ -50,7 +51,7 @@ def _anchor(
     texts = {"imagenet": imagenet, "imagenet_real": real, "imagenet_v2": v2}
     known = {}
     for data, text in texts.items():
-        top1, top5 = map(float, text.split())
+        top1, top5 = (number(part, 0, 100) for part in text.split())
         known[data] = top1, top5
     settings = () if size == 224 else (f"data.image_size={size}",)
     return Anchor(name, model or f"timm:{name}", known, row, settings)

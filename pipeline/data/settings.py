@@ -8,8 +8,10 @@ from pipeline.data.loading.loader import Loading
 from pipeline.errors import Range, UserError, check_ranges, unknown_name
 
 LABELS = ("", "index", "real")
-RANGES = dict.fromkeys(("classes", "image_size", "lanes", "window"), Range(1, 1_000_000))
-RANGES |= dict.fromkeys(("train_images", "validation_images"), Range(0, 1 << 40))
+RANGES = {
+    **dict.fromkeys(("classes", "image_size", "lanes", "window"), Range(1, 1_000_000)),
+    **dict.fromkeys(("train_images", "validation_images"), Range(0, 1 << 40)),
+}
 READERS = ("indexed", "webdataset")
 
 

@@ -34,6 +34,7 @@ from tnt.complexity.formulas import eq18_params, model_macs
 from tnt.complexity.pyramid import pyramid_params
 from tnt.config import PYRAMID, PyramidConfig, TNTConfig
 from tnt.own.files import is_own
+from tnt.untrusted.reading import json_of
 
 UNKNOWN_GPU = "A100"  # where a scheduler will choose
 # timm's table of training speeds (RTX 3090, automatic mixed precision) has DeiT-S at 1,054 images/s: 0.41 of
@@ -184,7 +185,7 @@ def _counted(model: dict[str, Any]) -> tuple[int, int]:
         done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": path})
         if done.returncode:
             raise UserError(done.stderr.strip().splitlines()[-1].removeprefix("error: "))
-        counted: dict[str, int] = json.loads(done.stdout)
+        counted: dict[str, int] = json_of(done.stdout, "the count", {"params": int, "macs": int})
         return counted
 
     key = json.dumps([version("timm"), model | {"drop_path": 0.0}], sort_keys=True)
@@ -204,7 +205,7 @@ def main(argv: Sequence[str]) -> int:
     """Count the network whose settings are given, and print what was found."""
     from pipeline.training import models
 
-    settings = json.loads(argv[0])
+    settings = json_of(argv[0], "the settings", {"name": str})
     name = settings.pop("name")
     params, macs, _ = models.count(
         ModelConfig(name, build(network_kind({"name": name, **settings}), settings, "model"))
