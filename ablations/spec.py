@@ -110,18 +110,12 @@ class Ablation:
 
 
 def names() -> list[str]:
-    found = [module.name for module in pkgutil.iter_modules(_folders())]
-    return [name for name in found if name not in NO_ABLATIONS]
-
-
-def _folders() -> list[str]:
-    """Ours, and the user's own; modules are imported from both."""
-    ours, own = ablations.__path__[0], Path.cwd() / "ablations"
-    if not own.is_dir() or own.samefile(ours):
-        return [ours]
-    if str(own) not in ablations.__path__:
+    """Of ours, and of the user's own in the working directory; modules are imported from both."""
+    own = Path.cwd() / "ablations"
+    if own.is_dir() and str(own.resolve()) not in {str(Path(each).resolve()) for each in ablations.__path__}:
         ablations.__path__.append(str(own))
-    return [ours, str(own)]
+    found = [module.name for module in pkgutil.iter_modules(ablations.__path__)]
+    return [name for name in found if name not in NO_ABLATIONS]
 
 
 def load(name: str) -> dict[str, Ablation]:

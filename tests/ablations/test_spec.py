@@ -66,6 +66,9 @@ PAPER = {
         "se": (),
         "larger": (),
     },
+    "recipe_switches": {"plain": (), "bce": (), "lamb": (), "uniform": ()},
+    "layer_decay": {"decay-100": (), "decay-85": (), "decay-75": (), "decay-65": ()},
+    "rivals": {"tnt_s": (), "deit3_s": (), "swin_t": (), "pvt_v2_b2": ()},
 }
 OF_OTHERS = {
     "imagenet": {
