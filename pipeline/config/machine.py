@@ -23,7 +23,7 @@ FORMS = {
         "12:00:00 or 1-12:00:00",
     ),
     "container": (
-        re.compile(r"((docker://)?[A-Za-z0-9_.,:@+=/-]+)?"),
+        re.compile(r"((docker://)?[A-Za-z0-9_./][A-Za-z0-9_.,:@+=/-]*)?"),
         "image.sif, image.sqsh or docker://user/image",
     ),
     "modules": (re.compile(NAME.pattern.removesuffix("?")), "cuda/12.4"),

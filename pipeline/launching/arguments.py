@@ -29,7 +29,7 @@ def _seeds(text: str) -> tuple[int, ...]:
         least = whole_number(first, 0, MOST_OPTION, "seeds")
         most = whole_number(last or first, 0, MOST_OPTION, "seeds")
         if not least <= most < least + MOST_SEEDS:
-            raise UserError(f"seeds={text} cannot be read; {part} is of 1 to {MOST_SEEDS:,} seeds")
+            raise UserError(f"seeds={text} cannot be read; {part} must be a row of 1 to {MOST_SEEDS:,} seeds")
         found += range(least, most + 1)
     return tuple(dict.fromkeys(found))
 

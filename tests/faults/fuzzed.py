@@ -108,7 +108,11 @@ def weight_file(content: bytes, folder: Path) -> None:
     weights.save(model, folder / "again.pth")
     assert weights.load(model, folder / "again.pth").config.classes == 3
     other = tnt.TNT(read.config.replace(depth=read.config.depth + 1))
-    for wrong in (lambda: weights.load(other, path), lambda: weights.save(model, path, "none")):
+    for wrong in (
+        lambda: weights.load(other, path),
+        lambda: weights.save(model, path, "none"),
+        lambda: tnt.create_model("tnt_ti", path, depth=read.config.depth + 1),
+    ):
         with contextlib.suppress(ValueError):
             wrong()
             raise AssertionError("another network, or format")

@@ -24,6 +24,8 @@ LISTS = [name for name, value in VALUES.items() if isinstance(value, list) and v
 @pytest.mark.parametrize("text", ["inf", "-inf", "nan", "1e308", "-1", "9" * 25, "9" * 5000])
 @pytest.mark.parametrize("name", NUMBERS)
 def test_a_number_beyond_all_use(name, text, capsys):
+    if (name, text) == ("data.loading.workers", "-1"):
+        return  # as many as there are cores
     refusal(lambda: compose([f"{name}={text}"]), capsys)
 
 

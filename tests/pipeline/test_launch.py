@@ -133,6 +133,8 @@ def test_a_run_that_several_tables_want_is_planned_once(capsys, place):
             "inner_heads/4",
             "patch_size/4",
             "position_encoding/both",
+            "pyramid/tnt_s",
+            "recipe_switches/plain",
             "se/none",
         }
     ]
@@ -175,7 +177,7 @@ def test_seeds_may_be_a_row_of_numbers(capsys):
     assert parse(["seeds=0..3, 7"]).seeds == (0, 1, 2, 3, 7)
     assert "seeds=0..49 " in again(parse(["seeds=0..49"]), "status")
     assert "seeds=0..3,7 " not in again(parse(["seeds=0..3,7"]), "status")
-    with pytest.raises(UserError, match=r"3\.\.1 is empty"):
+    with pytest.raises(UserError, match=r"3\.\.1 must be a row of 1 to"):
         parse(["seeds=3..1"])
 
 

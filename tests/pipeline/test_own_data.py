@@ -57,7 +57,7 @@ def test_a_folder_is_packed_and_trained_on(folder):
         ("name: birds", "", "must say name, root and classes"),
         ("flip", "flop", "unknown setting of data.augmentation 'flop' (did you mean 'flip'?)"),
         ("classes: 2", "classes: [", "birds.yaml is damaged"),
-        ("classes: 2", "classes: two", "data.classes='two' must be a whole number"),
+        ("classes: 2", "classes: two", "classes='two' must be a whole number"),
     ],
 )
 def test_what_does_not_fit_is_one_line(folder, old, new, message):

@@ -191,5 +191,5 @@ def test_the_cores_of_a_process_are_its_tasks_or_its_part_of_the_nodes():
     assert cores_of_process({"SLURM_CPUS_PER_TASK": str(10 * here)}) == here  # the kernel gives no more
     assert cores_of_process({"LOCAL_WORLD_SIZE": str(here)}) == 1
     assert cores_of_process({"LOCAL_WORLD_SIZE": "1000"}) == 1
-    with pytest.raises(UserError, match="LOCAL_WORLD_SIZE is 'two'"):
+    with pytest.raises(UserError, match="LOCAL_WORLD_SIZE in the environment: 'two'"):
         cores_of_process({"LOCAL_WORLD_SIZE": "two"})

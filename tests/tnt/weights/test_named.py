@@ -13,7 +13,8 @@ from huggingface_hub import constants
 import tnt
 import tnt.weights
 from pipeline.evaluate import as_settings
-from tnt.commandline import Parser, add_model_options
+from tnt.commandline import add_model_options
+from tnt.untrusted.arguments import Parser
 from tnt.untrusted.reading import UserError
 from tnt.weights import named
 from tnt.weights.models import main

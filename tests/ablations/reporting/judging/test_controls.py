@@ -94,12 +94,13 @@ def test_without_a_run_every_switch_of_every_table_gives_another_loss(shelf):
     found = collect([shelf.folder], "demo", counted=report.KEPT)
     told = {table.name: [each for each in table.checks if each.what == NETWORK] for table in found.tables}
     assert {name: len(each) for name, each in told.items() if each} == {
-        "table4": 2,
+        "table4": 3,
         "table5": 3,
         "table6": 3,
         "table7": 2,
         "table8": 1,
         "se": 3,
+        "pyramid": 2,
         "control": 1,
         "switches": 6,
     }
