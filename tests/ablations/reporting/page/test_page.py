@@ -119,7 +119,7 @@ def test_it_filters_by_table_by_words_and_by_verdict(visit):
     assert page.locator("main tbody tr:visible").count() >= 1
     assert all("differs" in text for text in page.locator("main tbody tr:visible").all_inner_texts())
     differs.click()
-    assert page.locator("#table4 .results tbody tr:visible").count() == 14
+    assert page.locator("#table4 .results tbody tr:visible").count() == 15
 
 
 def test_a_cell_opens_where_its_figure_comes_from(visit, drawn):
