@@ -99,7 +99,7 @@ def command(
         # `… | head` closed our output: nothing more can be said, and the flush at exit must not raise again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
-    except (MemoryError, RuntimeError) as error:
+    except (MemoryError, RuntimeError, ImportError) as error:
         if not out_of_memory(error):
             raise
         print(f"error: out of memory; {LESS_MEMORY}", file=sys.stderr)

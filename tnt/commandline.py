@@ -127,7 +127,7 @@ def run(command: str, work: Callable[[], int]) -> int:
         return 130
     except ModuleNotFoundError as missing:
         print(f"{command}: {missing.name} is needed for this: pip install {missing.name}", file=sys.stderr)
-    except (RuntimeError, MemoryError) as error:
+    except (RuntimeError, MemoryError, ImportError) as error:
         if not out_of_memory(error):
             raise
         print(f"{command}: out of memory; give a smaller --batch or --size", file=sys.stderr)

@@ -16,7 +16,14 @@ REFUSED = {
     "Python": lambda: bytearray(ROOM * 16),
     "numpy": lambda: np.ones(ROOM * 2),
     "torch": lambda: torch.ones(ROOM * 4),
+    "the loader of a library, in its words": lambda: _raise(
+        ImportError("x.so: failed to map segment from …")
+    ),
 }
+
+
+def _raise(error: Exception) -> None:
+    raise error
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+REFUSED = ("can't allocate memory", "failed to map segment")
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -27,11 +28,11 @@ def storing(path: Path, needed: int = 0) -> Iterator[None]:
 
 
 def out_of_memory(error: BaseException | None) -> bool:
-    """Whether memory was refused, by a limit or a GPU; torch tells it in words alone, or after it."""
+    """Whether memory was refused, by a limit or a GPU; torch and the loader of libraries tell it in words."""
     while error is not None:
         if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
             return True
-        if "can't allocate memory" in str(error):
+        if any(words in str(error) for words in REFUSED):
             return True
         error = error.__context__
     return False
