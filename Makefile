@@ -4,7 +4,7 @@ BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-cluster fuzz lint docs lock audit setup slurm slurm-down clean
+.PHONY: help demo test test-fast test-nightly fuzz lint docs lock audit setup slurm slurm-down clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/make \1	\2/' | expand -t 17
@@ -45,8 +45,8 @@ test: setup lint  ## ruff, mypy and all tests
 test-fast: setup  ## the tests that take no more than a few seconds each, and need neither Slurm nor a browser
 	$(PYTEST) -m "not slow and not slurm and not browser"
 
-test-cluster: setup  ## the long tests on a real Slurm: other sites, a lost node, accounting; a quarter of an hour
-	$(BIN)/pytest -m nightly tests/slurm --timeout 1200
+test-nightly: setup  ## the longest tests: other sites of Slurm, lost nodes, accounting
+	$(BIN)/pytest -m nightly --timeout 1200
 
 FUZZ_SECONDS ?= 60
 fuzz: setup  ## changes small files in thousands of ways; FUZZ_SECONDS=60 of each by atheris

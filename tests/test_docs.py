@@ -93,5 +93,5 @@ def test_github_runs_what_a_developer_runs():
     (workflow,) = (ROOT / ".github" / "workflows").glob("*.yml")
     jobs = yaml.safe_load(workflow.read_text())["jobs"]
     commands = [step["run"] for job in jobs.values() for step in job["steps"] if "run" in step]
-    assert [command.split()[-1] for command in commands] == [".ci/run", "slurmdbd", "test-cluster"]
+    assert [command.split()[-1] for command in commands] == [".ci/run", "slurmdbd", "test-nightly"]
     assert os.access(ROOT / ".ci" / "run", os.X_OK)

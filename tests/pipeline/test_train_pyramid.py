@@ -25,7 +25,7 @@ class PyramidPlace(Place):
         self.settings = (*PYRAMID, *rest)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_two_ranks_that_were_killed_end_to_the_bit_and_measure_what_they_leave(tmp_path):
     shards = pack_digits(tmp_path / "digits")
     undisturbed, killed = (PyramidPlace(tmp_path / name, shards) for name in ("undisturbed", "killed"))

@@ -119,7 +119,7 @@ def test_figure_4_puts_stages_beside_blocks_at_the_same_share_of_the_depth(small
     assert asked == [[3, 6, 12], [1, 2, 4]]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_graph_of_onnx_gives_the_same_logits(small, tmp_path):
     assert export.to_onnx(small(image_size=64), tmp_path / "x.onnx") <= 1e-4
 

@@ -287,9 +287,8 @@ def test_the_two_families_are_not_taken_for_each_other(small, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("training", [False, True])
-def test_compiles_without_graph_breaks(small, training):
-    model = frozen_statistics(small(drop_path=0.2)) if training else small()
+def test_compiles_without_graph_breaks(small):
+    model = frozen_statistics(small(drop_path=0.2))  # in training
     compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
     keys = torch.tensor([1, 2])
     torch.testing.assert_close(compiled(IMAGES, keys), model(IMAGES, keys))
