@@ -20,6 +20,8 @@ from pipeline.training import models
 from tests.ablations.recorded import write_evaluation
 from tnt.weights.tensors import write_tensors
 
+pytestmark = pytest.mark.xdist_group("anchors")  # its evaluations are shared
+
 SMALL = ("model.depth=1", "model.patch_dim=32", "model.outer_heads=2", "model.inner_heads=2")
 
 

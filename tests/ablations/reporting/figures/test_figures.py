@@ -8,6 +8,8 @@ from ablations.reporting.figures import bars, curves, draw, figure3, speed, styl
 from pipeline.runs import log
 from tests.ablations.drawn import HEADS
 
+pytestmark = pytest.mark.xdist_group("drawn")  # tables are drawn once
+
 
 def reported(axes) -> list[tuple[float, float]]:
     """The hollow marks."""

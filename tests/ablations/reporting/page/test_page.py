@@ -14,6 +14,8 @@ from tests.ablations.drawn import HOSTILE, ROOT, gather
 from tests.browsers import SCREENS, violations
 from tests.browsers import browser as browser
 
+pytestmark = pytest.mark.xdist_group("drawn")  # tables are drawn once
+
 
 @pytest.fixture(scope="module")
 def file(drawn, tmp_path_factory) -> Path:
