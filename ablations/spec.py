@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import ablations
+from ablations import later
 from ablations.reporting.judging.verdicts import judge_range
 from pipeline.config.identity import science
 from pipeline.config.overrides import compose
@@ -26,7 +27,7 @@ from pipeline.runs import records
 
 ALL = "all"
 GROUPS = {"controls": ("control",)}  # that train; the report makes the others from what is stored
-NO_ABLATIONS = ("spec", "report", "reporting")
+NO_ABLATIONS = ("spec", "report", "reporting", "later")
 NAMES_OF_CELLS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_-")
 
 
@@ -110,12 +111,20 @@ class Ablation:
 
 
 def names() -> list[str]:
-    """Of ours, and of the user's own in the working directory; modules are imported from both."""
+    return list(_modules())
+
+
+def _modules() -> dict[str, str]:
+    """By name: ours, those of `later/`, and the user's own in the working directory."""
     own = Path.cwd() / "ablations"
     if own.is_dir() and str(own.resolve()) not in {str(Path(each).resolve()) for each in ablations.__path__}:
         ablations.__path__.append(str(own))
-    found = [module.name for module in pkgutil.iter_modules(ablations.__path__)]
-    return [name for name in found if name not in NO_ABLATIONS]
+    found = [
+        module.name
+        for package in (ablations, later)
+        for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}.")
+    ]
+    return {short: name for name in found if (short := name.rpartition(".")[2]) not in NO_ABLATIONS}
 
 
 def load(name: str) -> dict[str, Ablation]:
@@ -230,7 +239,7 @@ def covered(key: str, parts: Sequence[str]) -> bool:
 
 
 def _load(name: str) -> Ablation:
-    ablation = getattr(importlib.import_module(f"ablations.{name}"), "ABLATION", None)
+    ablation = getattr(importlib.import_module(_modules()[name]), "ABLATION", None)
     if not isinstance(ablation, Ablation):
         raise UserError(f"ablations/{name}.py says no ABLATION = Ablation(…)")
     return ablation

@@ -25,7 +25,7 @@ CONTROLS = {
 }
 
 
-@pytest.mark.nightly
+@pytest.mark.slow
 def test_a_switch_named_in_an_ablation_reaches_the_trained_network(tmp_path):
     paths = [f"paths.{name}={tmp_path / name}" for name in ("runs", "records", "data")]
     command = [sys.executable, ROOT / "pipeline/launch.py", "ablation=controls", "cluster=local", *paths]

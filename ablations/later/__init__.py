@@ -1,0 +1,1 @@
+"""Tables of what came after the paper: the authors' next network, rivals, switches of followers."""
