@@ -90,9 +90,7 @@ def complete(
         damaged_samples=damaged_samples,
         events=(*state.events, *attempts.remarks(directory)),
         layout=layout,
-        first_step=next(
-            ((row["loss"], row["grad_norm"]) for row in metrics(directory) if row["step"] == 1), None
-        ),
+        first_step=_first_step(directory),
         answers_sha256=sha256(answers_path),
         right=answers.as_text(answers.right(answered[kind])),
         usage=usage(config, directory, device, find_place().sharing),
@@ -119,6 +117,11 @@ def run_layout(trainer: Trainer) -> RunLayout:
         cudnn=str(torch.backends.cudnn.version()) if on_gpu else "",
         packages=packages_hash(),
     )
+
+
+def _first_step(directory: Path) -> tuple[float, float] | None:
+    """Its loss and gradient norm."""
+    return next(((row["loss"], row["grad_norm"]) for row in metrics(directory) if row["step"] == 1), None)
 
 
 def _utc(seconds: float) -> str:
