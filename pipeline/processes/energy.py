@@ -18,11 +18,13 @@ def _counter() -> Any:
         return None
     try:
         import pynvml
-
+    except ModuleNotFoundError:
+        return None
+    try:
         pynvml.nvmlInit()
         uuid = f"GPU-{torch.cuda.get_device_properties().uuid}"
         device = pynvml.nvmlDeviceGetHandleByUUID(uuid)
         pynvml.nvmlDeviceGetTotalEnergyConsumption(device)
-    except Exception:
+    except pynvml.NVMLError:  # the driver, or this device, has no such counter
         return None
     return lambda: pynvml.nvmlDeviceGetTotalEnergyConsumption(device) / 1000

@@ -27,6 +27,7 @@ from pipeline.processes.place import Place
 from pipeline.runs.directory import ATTEMPTS, LEASE, LOG, RUN, WEIGHTS
 from pipeline.runs.log import error_line
 from tnt.untrusted.reading import BadFile, json_of, read_json
+from tnt.untrusted.writing import out_of_memory
 
 if TYPE_CHECKING:
     from pipeline.processes.ranks import Ranks
@@ -36,7 +37,6 @@ REQUEUING = ("SIGUSR1", "SIGUSR2")  # what schedulers send first; SIGTERM: a pre
 FINISHED, STOPPED, FAILED = "finished", "stopped", "failed"
 MEMORY, INPUT = "memory", "input"  # causes of a failure: it ran out of memory; a setting or a file is wrong
 AGAIN = 75  # status of a process whose run is to be continued by its job's next start
-CPU_MEMORY = "DefaultCPUAllocator"  # torch has no error of its own for it
 KILLED = "it ended without a word: killed, or out of memory"
 UNKNOWN = "an older version of the code, which did not note how it ended, trained it last; see its log"
 
@@ -133,11 +133,7 @@ class AttemptLog:
 
 
 def cause_of(error: Exception | None) -> str:
-    if (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"
-        or CPU_MEMORY in str(error)
-    ):
+    if out_of_memory(error):
         return MEMORY
     return INPUT if isinstance(error, UserError) and not isinstance(error, WorkFailed) else ""
 
