@@ -144,9 +144,9 @@ def _seconds(model: dict[str, Any], config: RunConfig, device: str) -> tuple[flo
         basis = f"{CORE / 1e9:g} G multiply-adds/s on each of {threads} cores"
         return TRAINING * macs / (CORE * threads), ON_CORES, basis
     name = known_gpu(device) or UNKNOWN_GPU
-    flops, memory = GPUS[name]
+    sheet = GPUS[name]
     words = _values_of_words(network) if network else 0
-    seconds = TRAINING * 2 * macs / (SHARE * flops * 1e12) + WORD_BYTES * words / (memory * 1e12)
+    seconds = TRAINING * 2 * macs / (SHARE * sheet.tflops * 1e12) + WORD_BYTES * words / (sheet.memory * 1e12)
     seconds *= 1 if config.precision == "bf16" else 2
     sure = name in device
     basis = f"{SHARE:.0%} of an {name}'s peak, and its memory's speed" + ("" if sure else " (assumed)")

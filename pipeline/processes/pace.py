@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tnt.config import TNTConfig
 
@@ -15,19 +15,25 @@ if TYPE_CHECKING:
 
     from pipeline.processes.ranks import Ranks
 
-# Of data sheets, by a part of the device's name: dense bf16 (V100: fp16) TFLOP/s, and its memory's TB/s.
-GPUS = {
-    "B200": (2250, 8.0),
-    "H200": (989, 4.8),
-    "H100": (989, 3.35),
-    "A100": (312, 2.04),
-    "L40S": (362, 0.864),
-    "L4": (121, 0.3),
-    "A40": (150, 0.696),
-    "A10": (125, 0.6),
-    "V100": (125, 0.9),
-    "RTX 4090": (165, 1.008),
-    "RTX 3090": (71, 0.936),
+
+class DataSheet(NamedTuple):
+    tflops: float  # a second, dense bf16 (V100: fp16)
+    memory: float  # TB/s
+    watts: float  # of the board
+
+
+GPUS = {  # by a part of the device's name
+    "B200": DataSheet(2250, 8.0, 1000),
+    "H200": DataSheet(989, 4.8, 700),
+    "H100": DataSheet(989, 3.35, 700),
+    "A100": DataSheet(312, 2.04, 400),
+    "L40S": DataSheet(362, 0.864, 350),
+    "L4": DataSheet(121, 0.3, 72),
+    "A40": DataSheet(150, 0.696, 300),
+    "A10": DataSheet(125, 0.6, 150),
+    "V100": DataSheet(125, 0.9, 300),
+    "RTX 4090": DataSheet(165, 1.008, 450),
+    "RTX 3090": DataSheet(71, 0.936, 350),
 }
 TRAINING = 3  # times the multiply-adds of a forward pass: as many again for each of two gradients
 # What must be moved for each value of each word in an inner block, forward and backward, if nothing between
@@ -50,12 +56,12 @@ def limits(network: object, precision: str, macs: int | None, device: str, world
     name = known_gpu(device)
     if not name or not macs or precision != "bf16":
         return {}
-    flops, memory = GPUS[name]
-    arithmetic = TRAINING * 2 * macs / (flops * 1e12)
+    sheet = GPUS[name]
+    arithmetic = TRAINING * 2 * macs / (sheet.tflops * 1e12)
     moved = 0.0
     if isinstance(network, TNTConfig):
         words = network.depth * network.patches * network.words * network.c
-        moved = LEAST_WORD_BYTES * words / (memory * 1e12)
+        moved = LEAST_WORD_BYTES * words / (sheet.memory * 1e12)
     return {"flop_utilisation": world / arithmetic, "roofline_share": world / (arithmetic + moved)}
 
 

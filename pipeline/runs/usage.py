@@ -6,24 +6,11 @@ from pathlib import Path
 
 from pipeline.config.run import RunConfig
 from pipeline.processes import accounting
+from pipeline.processes.pace import GPUS, known_gpu
 from pipeline.runs.attempts import attempts
 from pipeline.runs.log import spent
 
 PATIENCE = 20.0  # seconds for the accounting's answer
-# Of data sheets: the power of a board, by a part of the device's name, in watts.
-WATTS = {
-    "B200": 1000,
-    "H200": 700,
-    "H100": 700,
-    "A100": 400,
-    "L40S": 350,
-    "L4": 72,
-    "A40": 300,
-    "A10": 150,
-    "V100": 300,
-    "RTX 4090": 450,
-    "RTX 3090": 350,
-}
 
 
 @dataclass(frozen=True)
@@ -80,5 +67,5 @@ def told(
 
 def energy(hours: float, device: str) -> tuple[float | None, str]:
     """By the power that a data sheet has for the device: more than is drawn."""
-    name = next((name for name in WATTS if name in device), "")
-    return (hours * WATTS[name] / 1000, f"data sheet of {name}") if name else (None, "")
+    name = known_gpu(device)
+    return (hours * GPUS[name].watts / 1000, f"data sheet of {name}") if name else (None, "")
