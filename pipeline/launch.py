@@ -64,7 +64,6 @@ from pipeline.runs.records import record_path
 from pipeline.terminal import can_redraw, confirmed, live_table, show_table
 
 WATCH_EVERY = 2.0  # seconds
-LOOKING = ("plan", "status", "logs")  # actions that write nothing
 
 
 def main(argv: Sequence[str]) -> int:
@@ -78,11 +77,11 @@ def main(argv: Sequence[str]) -> int:
         return anchors.run(request)
     if request.until:
         return batches.until_decided(request, act)
-    return act(request, planned(requested_runs(request), making=request.action not in LOOKING))
+    return act(request, planned(requested_runs(request), making=not request.looks))
 
 
 def act(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
-    check_access(runs, writing=request.action not in LOOKING)
+    check_access(runs, writing=not request.looks)
     actions = (plan, status, overview.logs, cancel, rehearse, calibrate, clean, doctor)
     return {action.__name__: action for action in actions}.get(request.action, start)(request, runs)
 

@@ -97,7 +97,8 @@ def state_of(name: str, request: LaunchRequest) -> TableState:
     scale = compose([*whole.base, *request.overrides]).scale
     ablation = whole.at(scale)
     asked = spec.requested_runs(name, request.overrides, range(sequential.LAST), request.cells)
-    runs = planned(dataclasses.replace(each, until_decided=True) for each in asked)
+    counted = (dataclasses.replace(each, until_decided=True) for each in asked)
+    runs = planned(counted, making=not request.looks)
     held: dict[str, list[Record]] = {each.cell: [] for each in asked}
     for run in runs:
         for label in run.labels:

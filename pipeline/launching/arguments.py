@@ -89,6 +89,11 @@ class LaunchRequest:
     yes: bool = False
     overrides: tuple[str, ...] = ()
 
+    @property
+    def looks(self) -> bool:
+        """Whether it writes nothing."""
+        return self.action in ("plan", "status", "logs")
+
 
 def parse(argv: Sequence[str]) -> LaunchRequest:
     own: dict[str, Any] = {}

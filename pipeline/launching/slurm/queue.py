@@ -137,7 +137,7 @@ def run_of(job: Job, runs: Path) -> str:
         config = compose([*words[1].split(), *command[2].split()])
     except (OSError, UserError):  # another repository's, or of words that its start will refuse
         return ""
-    [run] = planned([RequestedRun(config)])
+    [run] = planned([RequestedRun(config)], making=False)
     return run.id if Path(config.paths.runs).absolute() == runs.absolute() else ""
 
 

@@ -144,6 +144,7 @@ def test_the_plan_shows_what_is_next_and_why(tmp_path, capsys):
     said = capsys.readouterr().out
     assert said.count("to 3 runs") == len(list(spec.load("inner_heads")["inner_heads"].pairs_of(["top1"])))
     assert "12 missing" in said
+    assert list(tmp_path.iterdir()) == []  # a plan writes nothing
 
 
 @pytest.mark.parametrize("words", [["seeds=0,1"], ["fresh=true"], ["seeds=auto"]])
