@@ -31,7 +31,7 @@ demo: .venv/demo  ## an ablation on scikit-learn's digits, from shards to a tabl
 	@echo "== 5/5  A run killed in the middle and started again, beside one left alone: the same weights?"
 	$(BIN)/python -m benchmarks.resume demo/data/digits demo/resume
 	@printf '%s\n' "" "What to try next (. .venv/bin/activate):" \
-		"  python pipeline/launch.py ablation=controls       minutes: switches that must matter, and one that must not" \
+		"  python pipeline/launch.py ablation=controls       minutes, no data: does all this work here?" \
 		"  python ablations/report.py --why inner_heads/1 --records demo/records    where a number comes from" \
 		"  python pipeline/launch.py ablation=inner_heads action=plan    the same on ImageNet: what it would cost"
 
