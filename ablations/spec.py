@@ -26,6 +26,7 @@ from pipeline.launching.plan import PlannedRun, RequestedRun
 from pipeline.runs import records
 
 ALL = "all"
+ANCHORS = "anchors"  # trains nothing: `reporting/anchors.py`
 GROUPS = {"controls": ("control",)}  # that train; the report makes the others from what is stored
 NO_ABLATIONS = ("spec", "report", "reporting", "later")
 NAMES_OF_CELLS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_-")
@@ -131,7 +132,7 @@ def load(name: str) -> dict[str, Ablation]:
     """The ablation of that name, those of a group, or all of them."""
     groups = GROUPS | {ALL: tuple(names())}
     if name not in groups and name not in names():
-        raise unknown_name("ablation", name, [*names(), *groups])
+        raise unknown_name("ablation", name, [*names(), *groups, ANCHORS])
     return {each: _load(each) for each in groups.get(name, (name,))}
 
 

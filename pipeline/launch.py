@@ -73,7 +73,7 @@ def main(argv: Sequence[str]) -> int:
     if not argv:
         raise UserError("say what to run, as in ablation=inner_heads action=plan; --help says more")
     request = parse(argv)
-    if request.ablation == "anchors":
+    if request.ablation == spec.ANCHORS:
         return anchors.run(request)
     if request.until:
         return batches.until_decided(request, act)

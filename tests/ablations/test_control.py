@@ -22,6 +22,7 @@ CONTROLS = {
     "the switch reaches the network": 24,
     "seeds in two groups: no effect": 1,
     "effect planted in stored answers": 1,
+    "the least that is seen, planted": 1,
 }
 
 

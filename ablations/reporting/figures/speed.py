@@ -23,25 +23,23 @@ def compares(table: Table) -> bool:
 
 
 def draw(table: Table) -> "Figure":
-    figure, axes = style.new_plot(
-        3.3, left=0.5, top=0.36, bottom=0.72, title=f"{style.title(table, COLUMN)}: top-1 against speed"
-    )
     found = rows(table)
-    middle = sorted(row.speed or 0.0 for row in found)[len(found) // 2]
+    right = 0.2 + min(0.068 * max(len(row.label) for row in found), 1.5)
+    figure, axes = style.new_plot(
+        3.3, 0.58, top=0.36, bottom=0.72, title=f"{style.title(table, COLUMN)}: speed", right=right
+    )
+    ends = {}
     for place, row in enumerate(found):
         entry, (colour, mark) = row.entry(COLUMN), style.colour_and_mark(place)
         assert entry is not None, "it was measured"
         assert entry.mean is not None, "by some run"
         assert row.speed is not None, "which said how fast it was"
         axes.errorbar(row.speed, entry.mean, yerr=entry.half or None, **style.filled(colour, mark, 5))
-        side, offset = ("right", -6) if row.speed > middle else ("left", 6)
-        axes.annotate(
-            row.label, (row.speed, entry.mean), (offset, 4), textcoords="offset points", ha=side,
-            color=colour, fontsize=7,
-        )  # fmt: skip
+        ends[row.label] = entry.mean, place
     axes.set_xlabel("images/s of one device in training")
     axes.set_ylabel("top-1 (%)")
     axes.grid(True)
     axes.margins(x=0.2, y=0.15)
+    style.names_at_ends(axes, ends)
     style.note_below(figure, [f"Measured on {found[0].device[:60]}; 95 % intervals."])
     return figure

@@ -2,9 +2,11 @@
 
 Where a row has four seeds or more, they are split into two groups, by even and odd places. Between these
 there is no difference. Then one is planted: so many answers of the first group are set right that it is twice
-the least that the judge could see, and so is found nearly always.
+the least that the judge could see, and so is found nearly always. With six seeds the least itself is planted,
+in each of the 20 splits: it must be found about as often as the judge says, in four of five.
 """
 
+import itertools
 import math
 import zlib
 from collections.abc import Iterator, Sequence
@@ -22,6 +24,9 @@ from pipeline.runs.records import Record
 
 FALSE_ALARM = 0.001  # of a control: a group of seeds differs from another with p below it in so many cases
 LEAST = 4  # seeds that are split
+SIX = 6  # seeds that are split in all ways
+# Percent of the splits in which the least is found: 80 is stated, simulated rows of six seeds gave 50 to 90.
+FOUND = 50, 95
 
 
 def checks(cells: Sequence[CellConfig], held: CellRecords, sizes: Sizes) -> Iterator[Check]:
@@ -76,14 +81,42 @@ def _of_seeds(label: str, records: Sequence[Record]) -> Iterator[Check]:
     gap = _gap(one, other)
     yield Check(label, "seeds in two groups: no effect", "0", with_half(gap.value, gap.half),
                 _as(gap.p() >= FALSE_ALARM), (gap.value, gap.half, 0.0))  # fmt: skip
-    images = one[0].size
-    count = math.ceil(2 * gap.could_see() / 100 * images)
-    if any(run.sum() + count > images for run in one):
+    seed = zlib.crc32(label.encode())
+    twice = _planted(one, other, 2, seed)
+    if twice is None:
         return  # there are not so many wrong answers
-    found = _gap(plant(one, count, seed=zlib.crc32(label.encode())), other)
-    yield Check(label, "effect planted in stored answers", f"{100 * count / images:+.2f}",
-                with_half(found.value, found.half), _as(found.p() < LEVEL and found.value > 0),
-                (found.value, found.half, 100 * count / images))  # fmt: skip
+    count, found = twice
+    points = 100 * count / one[0].size
+    yield Check(label, "effect planted in stored answers", f"{points:+.2f}",
+                with_half(found.value, found.half), _as(_is_found(found)),
+                (found.value, found.half, points))  # fmt: skip
+    if len(right) < SIX:
+        return
+    tried = [_planted(*groups, 1, seed) for groups in _splits(right[:SIX])]
+    rate = 100 * sum(each is not None and _is_found(each[1]) for each in tried) / len(tried)
+    yield Check(label, "the least that is seen, planted", "found in {} to {} % of splits".format(*FOUND),
+                f"{rate:.0f} % of {len(tried)}", _as(FOUND[0] <= rate <= FOUND[1]))  # fmt: skip
+
+
+def _splits(runs: Sequence[np.ndarray]) -> Iterator[tuple[list[np.ndarray], list[np.ndarray]]]:
+    """All ways to take half of the runs, and the others."""
+    for chosen in itertools.combinations(range(len(runs)), len(runs) // 2):
+        others = [run for place, run in enumerate(runs) if place not in chosen]
+        yield [runs[place] for place in chosen], others
+
+
+def _planted(
+    one: Sequence[np.ndarray], other: Sequence[np.ndarray], times: float, seed: int
+) -> tuple[int, Difference] | None:
+    """So many times the least that could be seen: in images, and what the judge finds."""
+    count = math.ceil(times * _gap(one, other).could_see() / 100 * one[0].size)
+    if any(run.sum() + count > run.size for run in one):
+        return None
+    return count, _gap(plant(one, count, seed), other)
+
+
+def _is_found(gap: Difference) -> bool:
+    return gap.p() < LEVEL and gap.value > 0
 
 
 def plant(runs: Sequence[np.ndarray], count: int, seed: int) -> list[np.ndarray]:

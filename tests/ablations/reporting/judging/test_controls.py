@@ -8,6 +8,7 @@ import pytest
 from ablations import report
 from ablations.reporting.collect import collect
 from ablations.reporting.judging.controls import plant
+from ablations.reporting.judging.difference import Difference
 from ablations.reporting.sizes import _key
 from ablations.reporting.tables import Check
 from ablations.spec import composed, load
@@ -36,11 +37,22 @@ def fill(shelf: Shelf, rates: list[float]) -> None:
 
 def test_seeds_of_one_row_do_not_differ_and_a_planted_effect_is_found(shelf):
     fill(shelf, [0.8, 0.81, 0.79, 0.8, 0.8, 0.81])
-    same, planted = checks(shelf, "repeats")
+    same, planted, least = checks(shelf, "repeats")
     assert (same.expected, same.verdict) == ("0", "as expected")
+    assert (least.found, least.verdict) == ("85 % of 20", "as expected")
     assert planted.verdict == "as expected"
     assert float(planted.expected) > 1
     assert abs(float(planted.found.split()[0].replace("−", "-")) - float(planted.expected)) < 2
+
+
+def test_a_judge_that_sees_less_than_it_says_is_noticed(shelf, monkeypatch):
+    """Who says that it sees a fifth of that finds little; who says three times as much finds all."""
+    fill(shelf, [0.5, 0.51, 0.49, 0.5, 0.5, 0.51])
+    honest = Difference.could_see
+    for factor in (0.2, 3):
+        monkeypatch.setattr(Difference, "could_see", lambda gap, by=factor: by * honest(gap))
+        *_, least = checks(shelf, "repeats")
+        assert least.verdict == "not as expected", factor
 
 
 def test_groups_that_do_differ_are_noticed(shelf):
