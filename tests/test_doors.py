@@ -31,6 +31,7 @@ ALLOWED = {
     ("pipeline.launching.view.server", "read_bytes"),
     ("ablations.reporting.page.render", "read_text"),
     ("ablations.reporting.sizes", "read_bytes"),
+    ("tnt.complexity.counted", "read_bytes"),
     # Files that this process has just written or is about to write, and compares or hashes.
     ("ablations.reporting.text.files", "read_bytes"),
     ("pipeline.runs.directory", "read_bytes"),

@@ -12,6 +12,7 @@ ROOT = Path(__file__).parent.parent
 # What the packages open beside their own modules when they are used outside of a checkout.
 FILES = {
     "tnt/imagenet_classes.txt",
+    "tnt/complexity/counted.json",
     *(f"pipeline/launching/view/page.{kind}" for kind in ("css", "js", "html")),
     "ablations/reporting/sizes.json",
     "pipeline/config/birth.json",

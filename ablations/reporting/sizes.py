@@ -1,17 +1,15 @@
 """Parameters and multiply-adds of every network in the tables, counted here; and what the paper prints.
 
-Counting needs torch, and half a minute for those of timm. `sizes.json` keeps the results; they are counted
-again when the versions or the code that they depend on change.
+`sizes.json` keeps what was counted of TNTs, which needs torch; it is counted again when the code changes.
+Those of timm are in `tnt/complexity/counted.json`.
 """
 
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 import tnt
 import tnt.complexity.paper
@@ -19,6 +17,7 @@ from pipeline.config.typed import build
 from pipeline.errors import UserError
 from pipeline.files import publish_bytes
 from pipeline.terminal import progress
+from tnt.complexity import counted
 from tnt.complexity.formulas import model_macs
 from tnt.complexity.paper import Baseline
 from tnt.complexity.pyramid import pyramid_params
@@ -27,11 +26,14 @@ from tnt.untrusted.reading import read_json
 
 SMALL = 64  # pixels: at demo scale
 KEPT = Path(__file__).with_name("sizes.json")
-# Whose versions, and which files of tnt/, decide a count.
-MAKERS = {
-    "tnt": ((), ("config", "attention", "embed", "block", "model", "complexity/sizes")),
-    "timm": (("torch", "timm", "fvcore"), ("complexity/count", "complexity/paper")),
-}
+MODULES = (
+    "config",
+    "attention",
+    "embed",
+    "block",
+    "model",
+    "complexity/sizes",
+)  # of tnt/: they decide a count
 
 
 @dataclass(frozen=True)
@@ -48,44 +50,42 @@ class Size:
 
 @dataclass(frozen=True)
 class Sizes:
-    counted: Mapping[str, Size]
+    held: Mapping[str, Size]
     notes: tuple[str, ...] = ()
 
     def of(self, network: TNTConfig | PyramidConfig) -> Size:
         """By formula, but for a TNT's parameters; `tnt.complexity` checks the formulas against counts."""
         if isinstance(network, PyramidConfig):
             return Size(pyramid_params(network), macs=model_macs(network))
-        return dataclasses.replace(self.counted.get(_key(network), Size()), macs=model_macs(network))
+        return dataclasses.replace(self.held.get(_key(network), Size()), macs=model_macs(network))
 
     def of_peer(self, peer: Baseline) -> Size:
-        return self.counted.get(_peer_key(peer), Size())
+        """As timm builds it."""
+        found = counted.of_timm(peer.timm, peer.resolution) if peer.timm else None
+        return (
+            Size(found["params"], macs=found["counted"], faults=tuple(found["faults"])) if found else Size()
+        )
 
 
 def sizes(networks: Iterable[TNTConfig | PyramidConfig], path: Path, refresh: bool = False) -> Sizes:
-    """Of these networks and of those that the paper compares with; what the file does not hold is counted."""
+    """Of these networks; what the file does not hold is counted."""
     wanted = {_key(network): network for network in networks if isinstance(network, TNTConfig)}
-    peers = {_peer_key(peer): peer for peer in tnt.complexity.paper.BASELINES if peer.timm is not None}
     held, made_by = _read(path)
-    now = {kind: _made_by(*parts) for kind, parts in MAKERS.items()}
-    current = {kind for kind in MAKERS if made_by.get(kind) == now[kind] and not refresh}
-    known = {name: size for name, size in held.items() if name.split()[0] in current}
-    missing = (wanted.keys() | peers.keys()) - known.keys()
+    now = _made_by()
+    known = held if made_by == now and not refresh else {}
+    missing = wanted.keys() - known.keys()
     if not missing:
         return Sizes(known)
     try:
-        from tnt.complexity.sizes import first_step, measure_baseline, params_of
+        from tnt.complexity.sizes import first_step, params_of
 
         fresh = {}
         with progress(len(missing), "counting the sizes of networks") as advance:
-            for name in sorted(missing & wanted.keys()):
+            for name in sorted(missing):
                 network = wanted[name]
                 params = params_of(network)
                 step = first_step(network) if network.image_size <= SMALL else None
                 fresh[name] = Size(params, params + network.patches * network.patch_dim, first_step=step)
-                advance(1)
-            for name in sorted(missing & peers.keys()):
-                peer = measure_baseline(peers[name])
-                fresh[name] = Size(peer.params, macs=peer.counted, faults=peer.faults)
                 advance(1)
     except ImportError as error:
         return Sizes(held, (f"sizes may be missing or old: to count them needs {error.name}",))
@@ -117,33 +117,22 @@ def _key(network: TNTConfig) -> str:
     return "tnt " + " ".join(f"{name}={value}" for name, value in fields.items() if value != default[name])
 
 
-def _peer_key(peer: Baseline) -> str:
-    return f"timm {peer.timm} {peer.resolution}"
-
-
-def _made_by(packages: Sequence[str], modules: Sequence[str]) -> dict[str, str]:
-    found = {}
-    for package in packages:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "missing"
+def _made_by() -> str:
     folder = Path(tnt.__file__).parent
-    code = b"".join((folder / f"{name}.py").read_bytes() for name in modules)
-    return found | {"code": hashlib.sha256(code).hexdigest()}
+    return hashlib.sha256(b"".join((folder / f"{name}.py").read_bytes() for name in MODULES)).hexdigest()
 
 
-def _read(path: Path) -> tuple[dict[str, Size], dict[str, Any]]:
+def _read(path: Path) -> tuple[dict[str, Size], str]:
     """A file that cannot be read counts as empty, so that all is counted again."""
     try:
-        content = read_json(path, {"sizes": dict, "made_by": dict})
+        content = read_json(path, {"sizes": dict, "made_by": str})
         found = {name: build(Size, values, name) for name, values in content["sizes"].items()}
         return found, content["made_by"]
     except (OSError, UserError):
-        return {}, {}
+        return {}, ""
 
 
-def _write(path: Path, found: Mapping[str, Size], made_by: Mapping[str, Any]) -> tuple[str, ...]:
+def _write(path: Path, found: Mapping[str, Size], made_by: str) -> tuple[str, ...]:
     """A note where the folder may not be written to, as of an installed package: each report counts again."""
     content = {
         "made_by": made_by,

@@ -23,13 +23,14 @@ from pipeline.config.birth import of_others
 from pipeline.config.identity import science
 from pipeline.config.own import kind_of
 from pipeline.config.run import RunConfig
-from pipeline.config.science import ModelConfig, network_kind
+from pipeline.config.science import TIMM, ModelConfig, TimmConfig, network_kind
 from pipeline.config.typed import build
 from pipeline.errors import UserError, command
 from pipeline.files import PACKAGE
 from pipeline.processes.device import cores, gpus, processor
 from pipeline.processes.pace import GPUS, TRAINING, known_gpu
 from pipeline.runs.records import Record
+from tnt.complexity import counted
 from tnt.complexity.formulas import eq18_params, model_macs
 from tnt.complexity.pyramid import pyramid_params
 from tnt.config import PYRAMID, PyramidConfig, TNTConfig
@@ -170,12 +171,17 @@ def _values_of_words(network: TNTConfig | PyramidConfig) -> int:
 
 
 def _counted(model: dict[str, Any]) -> tuple[int, int]:
-    """Of a network of others. It must be made to be counted, by a process that loads torch for it; the counts
-    are kept.
+    """Of a network of others. Where `tnt/` keeps none, it is made and counted by a process that loads torch;
+    these counts are kept too.
     """
     name, settings = model["name"], {key: model[key] for key in model if key not in ("name", "source")}
     if is_own(name) and _source(name) != model["source"]:
         raise NotCounted(f"the file of {name} is not that which the run was made with")
+
+    as_timm_makes_it = name.startswith(TIMM) and model["classes"] == TimmConfig.classes
+    known = counted.of_timm(name.removeprefix(TIMM), model["image_size"]) if as_timm_makes_it else None
+    if known:
+        return known["params"], known["counted"]
 
     def count() -> dict[str, int]:
         if find_spec("torch") is None:
@@ -185,8 +191,8 @@ def _counted(model: dict[str, Any]) -> tuple[int, int]:
         done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": path})
         if done.returncode:
             raise UserError(done.stderr.strip().splitlines()[-1].removeprefix("error: "))
-        counted: dict[str, int] = json_of(done.stdout, "the count", {"params": int, "macs": int})
-        return counted
+        made: dict[str, int] = json_of(done.stdout, "the count", {"params": int, "macs": int})
+        return made
 
     key = json.dumps([version("timm"), model | {"drop_path": 0.0}], sort_keys=True)
     found = composition.kept(f"size-{hashlib.sha256(key.encode()).hexdigest()[:32]}", count)

@@ -23,13 +23,16 @@ class Row:
 
 @dataclass(frozen=True)
 class Baseline:
-    """A network of Tables 4 or 8 that the paper compares with; `timm` is timm's name for it, if it has it."""
+    """A network of Tables 4 or 8 that the paper compares with; `timm` is timm's name for it, if it has it.
+
+    Table "–": rivals of later years, of which the paper prints nothing.
+    """
 
     table: str
     name: str
     timm: str | None
     resolution: int
-    params: float
+    params: float | None = None
     flops: float | None = None
 
 
@@ -77,4 +80,8 @@ BASELINES = (
     Baseline("8", "EfficientNet-B5", "tf_efficientnet_b5", 456, 30.0),
     Baseline("8", "ViT-B/16↑384", "vit_base_patch16_384", 384, 86.4),
     Baseline("8", "DeiT-B↑384", "deit_base_patch16_384", 384, 86.4),
+    Baseline("–", "DeiT-Ti", "deit_tiny_patch16_224", 224),
+    Baseline("–", "DeiT-III-S", "deit3_small_patch16_224", 224),
+    Baseline("–", "Swin-T", "swin_tiny_patch4_window7_224", 224),
+    Baseline("–", "PVTv2-B2", "pvt_v2_b2", 224),
 )

@@ -1,6 +1,7 @@
 """The size of every network in the paper: as it prints it, by formula, and as counted.
 
     python -m tnt.complexity [--json]
+    python -m tnt.complexity --count [--json]    counts again, a minute or two; else what is kept is printed
 
 "FLOPs" in the paper are multiply-adds; so they are here. Letters as in the paper: n patches of m words, d and
 c wide, MLP ratio r.
@@ -10,12 +11,16 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import sys
 import zlib
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from typing import Any
 
 import torch
 
+from tnt.complexity import counted
 from tnt.complexity.count import Count, count_macs, quiet_tracer
 from tnt.complexity.formulas import eq15_flops, eq16_params, eq17_flops, eq18_params, model_macs
 from tnt.complexity.paper import BASELINES, ROWS, Baseline, Row
@@ -126,7 +131,12 @@ def first_step(config: Config, images: int = 2) -> tuple[float, float]:
     loss = torch.nn.functional.cross_entropy(model(batch), torch.arange(images) % config.classes)
     loss.backward()
     norm = torch.nn.utils.get_total_norm([each.grad for each in model.parameters() if each.grad is not None])
-    return round(loss.item(), 5), round(norm.item(), 5)
+    return _to_4_digits(loss.item()), _to_4_digits(norm.item())
+
+
+def _to_4_digits(value: float) -> float:
+    """On which processors agree."""
+    return round(value, 3 - math.floor(math.log10(value)))
 
 
 def params_of(config: Config) -> int:
@@ -136,6 +146,16 @@ def params_of(config: Config) -> int:
 
 def _params(model: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
+
+
+def count_all() -> dict[str, Any]:
+    """All rows, as `counted.json` keeps them."""
+    return {
+        "code": counted.code(),
+        "tnt": [asdict(size_of(row)) for row in ROWS],
+        "baselines": [asdict(measure_baseline(baseline)) for baseline in BASELINES],
+        "versions": {package: version(package) for package in ("torch", "timm", "fvcore")},
+    }
 
 
 def explain_mmpretrain() -> dict[str, float]:
@@ -171,26 +191,30 @@ def explain_section_2_3() -> dict[str, float]:
 def main(arguments: list[str] | None = None) -> int:
     parser = Parser(prog="python -m tnt.complexity", description=__doc__.splitlines()[0])
     parser.add_argument("--json", action="store_true", help="for machines")
+    parser.add_argument("--count", action="store_true", help="count again: a minute or two")
     options = parser.parse_args(arguments)
-    try:
-        sizes = [size_of(row) for row in ROWS]
-        baselines = [measure_baseline(baseline) for baseline in BASELINES]
-    except ImportError as missing:
-        print(
-            f"tnt.complexity: {missing.name} is needed for counting: pip install {missing.name}",
-            file=sys.stderr,
-        )
-        return 2
-    if options.json:
-        tables = {"tnt": [asdict(size) for size in sizes], "baselines": [asdict(size) for size in baselines]}
-        print(
-            json.dumps(
-                tables | {"mmpretrain": explain_mmpretrain(), "section_2_3": explain_section_2_3()}, indent=1
+    tables = None if options.count else counted.kept()
+    if tables is None or tables["code"] != counted.code():
+        try:
+            tables = count_all()
+        except ImportError as missing:
+            print(
+                f"tnt.complexity: {missing.name} is needed for counting: pip install {missing.name}",
+                file=sys.stderr,
             )
-        )
+            return 2
+    sizes = [TNTSize(**values) for values in tables["tnt"]]
+    baselines = [
+        BaselineSize(**values | {"baseline": Baseline(**values["baseline"])})
+        for values in tables["baselines"]
+    ]
+    if options.json:
+        explained = {"mmpretrain": explain_mmpretrain(), "section_2_3": explain_section_2_3()}
+        print(json.dumps(tables | explained, indent=1))
     else:
         _print_sizes(sizes)
         _print_baselines(baselines)
+        print(f"\nCounted with {', '.join(map(' '.join, tables['versions'].items()))}.")
         _print_explanations()
     wrong = [(size.name, fault) for size in sizes for fault in size.faults]
     wrong += [(size.baseline.name, fault) for size in baselines for fault in size.faults]

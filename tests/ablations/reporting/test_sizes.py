@@ -9,7 +9,6 @@ from tnt.model import TNT
 
 
 def test_sizes_are_counted_once_and_again_where_the_code_is_another(tmp_path, monkeypatch):
-    monkeypatch.setattr("tnt.complexity.paper.BASELINES", ())
     network, path = get_config("tnt_ti"), tmp_path / "sizes.json"
     found = counting.sizes([network], path).of(network)
     assert found.params == sum(parameter.numel() for parameter in TNT(network).parameters())
@@ -21,7 +20,7 @@ def test_sizes_are_counted_once_and_again_where_the_code_is_another(tmp_path, mo
     with monkeypatch.context() as patch:
         patch.setattr("tnt.complexity.sizes.params_of", refuse)
         assert counting.sizes([network], path).of(network) == found
-        patch.setitem(counting.MAKERS, "tnt", ((), ("config",)))
+        patch.setattr(counting, "MODULES", ("config",))
         with pytest.raises(AssertionError, match="counted again"):
             counting.sizes([network], path)
         path.write_text("{")
@@ -31,8 +30,7 @@ def test_sizes_are_counted_once_and_again_where_the_code_is_another(tmp_path, mo
     assert path.read_bytes() == before
 
 
-def test_a_report_whose_sizes_cannot_be_kept_has_them_and_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr("tnt.complexity.paper.BASELINES", ())
+def test_a_report_whose_sizes_cannot_be_kept_has_them_and_says_so(tmp_path):
     (tmp_path / "file").write_text("")
     network = get_config("tnt_ti")
     found = counting.sizes([network], tmp_path / "file" / "sizes.json")
@@ -42,19 +40,14 @@ def test_a_report_whose_sizes_cannot_be_kept_has_them_and_says_so(tmp_path, monk
 
 @pytest.mark.slow
 def test_the_sizes_that_are_kept_are_what_counting_gives():
-    """Of the paper's TNTs all; of timm's the quickest, since its versions are in the file."""
-    from tnt.complexity.paper import BASELINES
-    from tnt.complexity.sizes import measure_baseline, params_of
+    from tnt.complexity.sizes import params_of
 
     kept = counting.sizes([], counting.KEPT)
     for ablation in spec.load("all").values():
         for cell in ablation.cells:
             network = spec.composed(ablation, cell).model.network
             if not isinstance(network, TNTConfig):
-                continue  # of timm's: counted below
+                continue  # of timm's: kept in `tnt/complexity/`
             held = kept.of(network).params
             if ablation.table or held is not None:  # what is not of the paper may be counted when asked for
                 assert held == params_of(network), cell.name
-    (deit,) = [one for one in BASELINES if one.name == "DeiT-S"]
-    measured = measure_baseline(deit)
-    assert kept.of_peer(deit) == counting.Size(measured.params, macs=measured.counted, faults=())

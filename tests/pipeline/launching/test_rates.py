@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from ablations.spec import requested_runs
 from pipeline.config import composition
 from pipeline.config.identity import id_of, science
 from pipeline.config.overrides import compose
@@ -77,6 +78,15 @@ def test_a_network_of_timms_is_counted_once_and_has_a_rate(tmp_path, monkeypatch
     monkeypatch.setattr("tnt.complexity.count.count_macs", None)  # nobody counts again
     assert size(science(config)["model"]) == (params, macs)
     assert kept.parent == composition.folder()
+
+
+def test_the_networks_of_the_ablations_are_counted_beforehand(monkeypatch):
+    """So that a plan knows them without torch."""
+    monkeypatch.setattr(rates.subprocess, "run", None)
+    monkeypatch.setattr(composition, "kept", None)
+    for each in requested_runs("all"):
+        params, macs = size(science(each.config)["model"])
+        assert params > 0 < macs
 
 
 def test_the_same_network_on_the_same_device_was_measured():

@@ -1,21 +1,50 @@
 import json
+from dataclasses import asdict
+from importlib.metadata import version
 
 import pytest
 import torch
 from torch import nn
 
+from tnt.complexity import counted
 from tnt.complexity import sizes as sizing
 from tnt.complexity.count import Count, count_macs
 from tnt.complexity.formulas import eq14_flops, eq15_flops, eq16_params, eq17_flops, eq18_params, model_macs
 from tnt.complexity.paper import BASELINES, ROWS
 from tnt.config import get_config
 
-pytestmark = pytest.mark.xdist_group("complexity")  # counted once
-
 
 @pytest.fixture(scope="module")
 def sizes():
-    return {(row.table, row.name): sizing.size_of(row) for row in ROWS}
+    """Those that are kept."""
+    found = [sizing.TNTSize(**values) for values in counted.kept()["tnt"]]
+    return {(size.table, size.name): size for size in found}
+
+
+def test_what_is_kept_was_counted_with_this_code_and_these_packages():
+    """If not: python -m tnt.complexity --count --json > tnt/complexity/counted.json"""
+    kept = counted.kept()
+    assert kept["code"] == counted.code()
+    assert kept["versions"] == {name: version(name) for name in kept["versions"]}
+    assert [(size["table"], size["name"]) for size in kept["tnt"]] == [(row.table, row.name) for row in ROWS]
+    assert [sizing.Baseline(**each["baseline"]) for each in kept["baselines"]] == list(BASELINES)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["TNT-Ti (later version)", "TNT-S + SE", "PyramidTNT-Ti"])
+def test_a_row_that_is_kept_is_what_counting_gives(sizes, name):
+    (row,) = [row for row in ROWS if row.name == name]
+    assert as_json(sizing.size_of(row)) == as_json(sizes[row.table, name])
+
+
+@pytest.mark.nightly
+def test_all_that_is_kept_is_what_counting_gives(capsys):
+    assert sizing.main(["--count", "--json"]) == 0
+    assert capsys.readouterr().out == counted.KEPT.read_text()
+
+
+def as_json(size: sizing.TNTSize) -> str:
+    return json.dumps(asdict(size))
 
 
 def test_equations_15_and_16_are_14_with_equal_widths_and_ratio_4():
@@ -29,10 +58,9 @@ def test_equations_17_and_18_are_the_sums_of_their_parts():
     assert eq18_params(m, c, d) == eq16_params(c) + m * c * d + eq16_params(d)
 
 
-@pytest.mark.slow
 def test_the_whole_network_by_formula_is_what_fvcore_counts(sizes):
     for size in sizes.values():
-        assert size.faults == ()
+        assert not size.faults
         assert size.counted == size.formula, size.name
 
 
@@ -140,7 +168,6 @@ def test_the_worked_example_comes_out_as_the_equations_say_and_not_as_the_text()
     assert round(example["params_ratio"], 3) == 1.084
 
 
-@pytest.mark.slow
 def test_the_command_prints_every_row_and_machines_read_the_same(capsys):
     assert sizing.main([]) == 0
     printed = capsys.readouterr().out
@@ -151,11 +178,21 @@ def test_the_command_prints_every_row_and_machines_read_the_same(capsys):
     assert read["tnt"][0]["formula"] == model_macs(get_config("tnt_s"))
 
 
+def test_where_the_code_is_another_the_command_counts(monkeypatch, capsys):
+    monkeypatch.setattr(counted, "code", lambda: "another")
+    monkeypatch.setattr(sizing, "ROWS", ())
+    monkeypatch.setattr(sizing, "BASELINES", [one for one in BASELINES if one.name == "DeiT-S"])
+    assert sizing.main(["--json"]) == 0
+    read = json.loads(capsys.readouterr().out)
+    assert (read["code"], read["tnt"]) == ("another", [])
+    assert read["baselines"][0]["counted"] == counted.of_timm("deit_small_patch16_224", 224)["counted"]
+
+
 def test_a_fault_ends_the_command_with_exit_1(monkeypatch, capsys):
     monkeypatch.setattr(sizing, "ROWS", ROWS[:1])
     monkeypatch.setattr(sizing, "BASELINES", ())
     monkeypatch.setattr(sizing, "model_macs", lambda config: 1)
-    assert sizing.main([]) == 1
+    assert sizing.main(["--count"]) == 1
     assert "TNT-S: formula and count differ by +5.217 G" in capsys.readouterr().err
 
 
