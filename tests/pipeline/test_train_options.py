@@ -34,19 +34,20 @@ def test_a_network_of_timms_trains_under_the_same_recipe_and_leaves_the_same_rec
     assert "aten::linear" in (place.directory / "profile.txt").read_text()
     trace = json.loads(gzip.decompress((place.directory / "profile.json.gz").read_bytes()))["traceEvents"]
     assert sum(event["name"] == "Optimizer.step#AdamW.step" for event in trace) == 2
-    for precision, expected in (("bf16", record["ema"]), ("fp32", record["ema_fp32"])):
+    # Another process may add up otherwise; with AMX it rounds a few of bf16's products otherwise too.
+    for precision, expected, within in (("bf16", record["ema"], 1e-5), ("fp32", record["ema_fp32"], 1e-12)):
         folders = [setting for setting in place.settings if setting.startswith("paths.")]
         evaluate.main([f"run={place.directory.name}", f"precision={precision}", *folders])
         [path] = place.folder.glob("evaluations/*.json")
         found = {name: value for name, value in json.loads(path.read_text()).items() if name in expected}
-        assert found == pytest.approx(expected, rel=1e-12)  # another process may add up otherwise
+        assert found == pytest.approx(expected, rel=within)
         path.unlink()
     assert record["raw"]["loss"] != record["raw_fp32"]["loss"]
     rows = [json.loads(line) for line in (place.directory / "metrics.jsonl").read_text().splitlines()]
     assert rows[-1]["ema_fp32_top1"] == record["ema_fp32"]["top1"]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs g++ on a CPU")
 def test_a_compiled_network_trains_as_the_plain_one_does(places):
     """Forward, backward and in training, through the engine, by inductor's own code."""

@@ -43,6 +43,7 @@ def test_a_table_stays_in_one_of_several_partitions_unless_they_may_differ(slurm
     assert {job["Partition"] for job in alive(slurm) if job["JobId"] != taken} == {"urgent", "main,urgent"}
 
 
+@pytest.mark.nightly
 def test_a_site_that_lets_no_job_requeue_gets_a_new_one_behind_it(slurm, ask, tmp_path):
     [one] = ask(*ONE)[0]["submitted"]
     slurm.wait(lambda: list(tmp_path.glob(f"runs/{one['id']}/checkpoints/step-*")), PATIENCE, "a checkpoint")
