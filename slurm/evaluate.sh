@@ -16,4 +16,4 @@ set -eu
 cd "$(scontrol show job "$SLURM_JOB_ID" | sed -n 's|^ *Command=\(.*\)/slurm/[a-z_]*\.sh.*|\1|p')"
 
 srun --kill-on-bad-exit=1 --export=ALL --cpus-per-task="$SLURM_CPUS_PER_TASK" \
-    sh pipeline/launching/slurm/rank.sh pipeline/evaluate.py "$@"
+    ${WITHIN:-} sh pipeline/launching/slurm/rank.sh pipeline/evaluate.py "$@"

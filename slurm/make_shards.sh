@@ -17,4 +17,4 @@ set -eu
 cd "$(scontrol show job "$SLURM_JOB_ID" | sed -n 's|^ *Command=\(.*\)/slurm/[a-z_]*\.sh.*|\1|p')"
 
 srun --export=ALL --cpus-per-task="$SLURM_CPUS_PER_TASK" \
-    sh pipeline/launching/slurm/rank.sh pipeline/shards.py make "$@" --workers "$SLURM_CPUS_PER_TASK"
+    ${WITHIN:-} sh pipeline/launching/slurm/rank.sh pipeline/shards.py make "$@" --workers "$SLURM_CPUS_PER_TASK"

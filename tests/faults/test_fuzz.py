@@ -70,6 +70,7 @@ def test_an_override(key, value):
         assert isinstance(compose([f"{key}={value}"]), RunConfig)
 
 
+@pytest.mark.nightly
 def test_the_corpus_reaches_the_readers(tmp_path):
     """In a process of its own, which imports the modules under the eyes of coverage."""
     data = tmp_path / "reached"

@@ -117,7 +117,7 @@ def test_records_that_cannot_be_written_are_said_before_it_trains(tmp_path, shar
     assert re.fullmatch(r"error: paths\.records=\S+ cannot be written to: Read-only file system\n", err)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @ALONE
 def test_64_descriptors_and_64_kb_of_shared_memory_are_enough(place, gold):
     small = 'mount -t tmpfs -o size=64k tmpfs /dev/shm && ulimit -n 64 && exec "$@"'

@@ -51,7 +51,10 @@ def test_batch_files_do_what_they_say_and_their_runs_are_those_of_launch(slurm, 
     lab.finished(small)
     more = (*lab.settings, "model=tnt_s", f"init={small}")
     tuning = batch("finetune.sh", *more)
-    measuring = batch("evaluate.sh", f"run={small}", f"paths.runs={lab.runs}")
+    image = tmp_path / "image.sh"  # stands for one: what is started within it says so
+    image.write_text('echo "in an image: $2"; exec "$@"\n')
+    inside = (*SMALL[1:], f"--export=WITHIN=sh {image}")
+    measuring = batch("evaluate.sh", f"run={small}", f"paths.runs={lab.runs}", options=inside)
     heads = ("ablation=inner_heads", "cells=2,4", "cluster.extra=['--hold']")  # its job need not train
     planning = batch("ablation.sh", *lab.settings, *heads, options=())
 
@@ -60,7 +63,9 @@ def test_batch_files_do_what_they_say_and_their_runs_are_those_of_launch(slurm, 
         assert lab.record(ids[name])["jobs"] == [job]
     assert lab.record(gated)["attempts"] == 2
     assert (lab.record(big)["world"], lab.record(small)["world"]) == (2, 1)
-    assert f"{lab.record(small)['raw']['top1']:.3f}" in ends_well(measuring)
+    measured = ends_well(measuring)
+    assert f"{lab.record(small)['raw']['top1']:.3f}" in measured
+    assert "in an image: pipeline/launching/slurm/rank.sh" in measured
     [tuned] = lab.ask("recipe=finetune_384", "model=tnt_s", f"init={small}", "action=status")["runs"]
     ends_well(tuning)
     assert lab.record(tuned["id"])["science"]["recipe"]["init"] == small

@@ -18,7 +18,10 @@ PEERS = {
 TOLERANCE = 1e-5  # of the largest logit, and of each gradient's largest entry
 
 
-@pytest.fixture(scope="module", params=PEERS)
+# TNT-B is TNT-S with other widths.
+@pytest.fixture(
+    scope="module", params=["tnt_s", "tnt_s_legacy", pytest.param("tnt_b", marks=pytest.mark.nightly)]
+)
 def pair(request, tmp_path_factory):
     """Ours with the weights of timm's, moved away from their zeros and ones, and the file between them."""
     torch.manual_seed(0)

@@ -286,7 +286,7 @@ def test_the_two_families_are_not_taken_for_each_other(small, tmp_path):
         weights.load(small(), tmp_path / "tnt.safetensors")
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_compiles_without_graph_breaks(small):
     model = frozen_statistics(small(drop_path=0.2))  # in training
     compiled = torch.compile(model, fullgraph=True, backend="aot_eager")

@@ -255,7 +255,7 @@ def test_deepspeed_has_what_the_adapter_reaches_into():
     assert missing.splitlines()[-1] == "[]"
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_deepspeed_starts_without_a_compiler(tmp_path):
     """Neither a compiler nor ninja nor MPI is within reach, and nothing is built."""
     out = run_ranks(
