@@ -183,6 +183,8 @@ def requested_runs(
                 found.append(
                     RequestedRun(seeded(config, seed), each, cell.name, start and seeded(start, seed))
                 )
+    if not found:
+        raise UserError(f"ablation={name} has no cell at this scale; --help lists the ablations")
     return found
 
 

@@ -90,7 +90,8 @@ def command(
     except ModuleNotFoundError as missing:
         if str(missing.name).startswith(OURS):
             raise
-        print(f"error: {missing.name} is needed for this: pip install -e '.[all]'", file=sys.stderr)
+        cure = "pip install 'tnt-lab[all]', in a checkout -e '.[all]'"
+        print(f"error: {missing.name} is needed for this: {cure}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print(f"\n{stopped}", file=sys.stderr)

@@ -1,9 +1,15 @@
 """What a wheel holds, as setuptools computes it from setup.cfg."""
 
 import importlib.util
+import os
+import subprocess
+import sys
+from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from setuptools import Distribution
 
 import tnt
@@ -68,6 +74,55 @@ def test_one_command_hands_its_arguments_on(capsys, monkeypatch):
     with pytest.raises(SystemExit, match="2"):
         commands.main()
     assert "did you mean 'launch'?" in capsys.readouterr().err
+
+
+def modules_of(extra: str) -> set[str]:
+    """The top-level modules of the packages that an extra installs, and of those that these need."""
+    wanted, known = [Requirement(f"tnt-lab[{extra}]")], set()
+    while wanted:
+        one = wanted.pop()
+        for each in map(Requirement, requires(one.name) or ()):
+            optional = each.marker and any(each.marker.evaluate({"extra": name}) for name in one.extras)
+            always = one.name != "tnt-lab" and (each.marker is None or each.marker.evaluate({"extra": ""}))
+            if (optional or always) and str(each) not in known:
+                known.add(str(each))
+                wanted.append(each)
+    names = {canonicalize_name(Requirement(text).name) for text in known}
+    found = packages_distributions().items()
+    return {module for module, packages in found if names & set(map(canonicalize_name, packages))}
+
+
+WITHOUT = """import sys
+class Refused:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {refused}:
+            raise ModuleNotFoundError(f"no module {{name}}", name=name)
+sys.meta_path.insert(0, Refused())
+from {module} import main
+assert main({words}) == 0
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("extra", "module", "words"),
+    [
+        ("launch", "pipeline.launch", ["ablation=all", "action=plan", "cluster=local"]),
+        ("launch", "pipeline.launch", ["ablation=all", "action=status", "scale=demo", "cluster=local"]),
+        ("report", "ablations.report", ["--html", "--figures"]),
+    ],
+)
+def test_a_command_needs_no_more_than_its_extra_says(extra, module, words, tmp_path):
+    """As on a login node, where `pip install --no-deps` left PyTorch out."""
+    ours = {"tnt", "pipeline", "ablations"}
+    refused = packages_distributions().keys() - (modules_of(extra) - {"torch"}) - ours
+    assert {"torch", "deepspeed", "webdataset"} <= refused
+    program = WITHOUT.format(refused=refused, module=module, words=words)
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env=env, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_container_copies_what_is_there_and_installs_extras_that_are(distribution):

@@ -33,7 +33,13 @@ def main() -> None:
         sys.exit(2)
     module, _ = COMMANDS[name]
     del sys.argv[1]
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except ModuleNotFoundError as missing:
+        if str(missing.name).startswith(("tnt", "pipeline", "ablations")):
+            raise
+        print(f"error: {missing.name} is needed for this: pip install 'tnt-lab[all]'", file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -91,19 +91,9 @@ def test_much_is_started_only_after_an_answer(place, monkeypatch, capsys):
     assert len(started) == 12
 
 
-@pytest.mark.slow
-def test_the_plan_is_made_without_torch(place):
-    """And without what else is slow to import; on a login node it must answer at once."""
-    argv = ["ablation=all", "scale=demo", "cluster=local", *place]
-    check = (
-        f"import sys; from pipeline import launch; argv = {argv}; "
-        "launch.main([*argv, 'action=plan']); launch.main([*argv, 'action=status']); "
-        "print([m for m in ('torch', 'deepspeed', 'submitit', 'timm') if m in sys.modules])"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", check], env=environment(), capture_output=True, text=True, check=True
-    )
-    assert done.stdout.splitlines()[-1] == "[]"
+def test_an_ablation_without_cells_at_a_scale_is_refused(place):
+    with pytest.raises(UserError, match="ablation=rivals has no cell at this scale"):
+        launch.main(["ablation=rivals", "scale=demo", "action=status", *place])
 
 
 def test_help_names_every_action_and_ablation(capsys):
