@@ -76,7 +76,7 @@ def markdown(grids: Iterable[Grid]) -> str:
 
 
 def latex(each: Grid) -> str:
-    """Needs the packages booktabs and adjustbox, which makes a wide table as narrow as the page."""
+    """Needs booktabs and graphicx, which makes a wide table as narrow as the page."""
     columns = "l" * each.text + "r" * (len(each.head) - each.text)
     rows = [" & ".join(value.translate(LATEX) for value in line) + r" \\" for line in each.lines]
     return "\n".join(
@@ -86,7 +86,7 @@ def latex(each: Grid) -> str:
             r"\centering",
             rf"\caption{{{each.title.translate(LATEX)}}}",
             rf"\label{{tab:{each.name}}}",
-            r"\begin{adjustbox}{max width=\linewidth}",
+            r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
             rf"\begin{{tabular}}{{{columns}}}",
             r"\toprule",
             " & ".join(HEADS.get(value, value).translate(LATEX) for value in each.head) + r" \\",
@@ -94,7 +94,7 @@ def latex(each: Grid) -> str:
             *rows,
             r"\bottomrule",
             r"\end{tabular}",
-            r"\end{adjustbox}",
+            "}",
             r"\end{table}",
             "",
         ]
