@@ -8,7 +8,8 @@ from ablations.reporting.judging.difference import LEVEL, Difference
 CONFIRMED = "confirmed"  # the rows differ in the paper's direction
 OPPOSITE = "opposite"  # they differ in the other
 EQUIVALENT = "equivalent"  # closer than a stated margin
-DIFFERS = "differs"
+DIFFERS = "differs"  # from the paper's figure, or although the paper calls the rows equal
+AHEAD, BEHIND = "ahead", "behind"  # the first of two rows, of which the paper says nothing
 INCONCLUSIVE = "inconclusive"
 NOT_RUN = "not run"
 MEASURED = "measured"  # nothing to compare it with
@@ -21,6 +22,7 @@ UNEXPECTED = "not as expected"
 GOOD = (CONFIRMED, EQUIVALENT, EXPECTED)
 FAIR = (INCONCLUSIVE,)
 BAD = (OPPOSITE, DIFFERS, UNEXPECTED)
+PLAIN = (AHEAD, BEHIND)
 
 SAME_FIGURE = 0.5  # points: a figure of ours is equivalent to the paper's if it is closer
 SAME_ROWS = 0.3  # two rows that the paper calls equal: the whole range of Table 6
@@ -86,5 +88,5 @@ def _judge_pair(each: Question, p: float, pairs: int) -> str:
     if p >= LEVEL:
         return INCONCLUSIVE
     if each.paper is None:
-        return DIFFERS
+        return AHEAD if each.first_is_ahead() else BEHIND
     return CONFIRMED if each.first_is_ahead() else OPPOSITE

@@ -42,7 +42,7 @@ class Answer:
 def answer(tables: Sequence[Table], scale: str) -> Answer:
     own = [table for table in tables if not table.protocol]
     claims = [claim(table, effect) for table in own for effect in table.effects if effect.ours is not None]
-    order = {tone: place for place, tone in enumerate(("bad", "good"))}
+    order = {tone: place for place, tone in enumerate(("bad", "good", "plain"))}
     told = sorted((each for each in claims if each.tone in order), key=lambda each: order[each.tone])
     sentence = _of_the_paper(own, claims) if scale == "paper" else _of_the_pipeline(own)
     return Answer(sentence, tuple(told), tuple(each for each in claims if each.tone not in order))

@@ -25,7 +25,8 @@ TONES = (
     dict.fromkeys(verdicts.GOOD, "good")
     | dict.fromkeys(verdicts.FAIR, "fair")
     | dict.fromkeys(verdicts.BAD, "bad")
-    | {verdicts.MEASURED: "plain", verdicts.REPORTED: "quiet", verdicts.NOT_RUN: "quiet"}
+    | dict.fromkeys((*verdicts.PLAIN, verdicts.MEASURED), "plain")
+    | {verdicts.REPORTED: "quiet", verdicts.NOT_RUN: "quiet"}
 )
 
 

@@ -144,5 +144,12 @@ def _counts(tables: Iterable[PageTable]) -> list[tuple[str, int]]:
             found.update(cell.verdict for line in each.lines for cell in line.cells)
             found.update(effect.verdict for effect in each.table.effects if effect.ours is not None)
             found.update(check.verdict for check in each.table.checks)
-    order = [*verdicts.GOOD, *verdicts.FAIR, *verdicts.BAD, verdicts.MEASURED, verdicts.NOT_RUN]
+    order = [
+        *verdicts.GOOD,
+        *verdicts.FAIR,
+        *verdicts.BAD,
+        *verdicts.PLAIN,
+        verdicts.MEASURED,
+        verdicts.NOT_RUN,
+    ]
     return [(verdict, found[verdict]) for verdict in order if found[verdict]]

@@ -157,7 +157,7 @@ def test_what_runs_answered_decides_how_far_the_images_matter(shelf):
 def test_rows_may_differ_without_the_paper(shelf):
     shelf.fill("se", {"none": [81.3, 81.35], "inner": [82.0, 82.05]})
     one = effects_of(collected(shelf), "se")["se/inner", "se/none"]
-    assert (one.paper, one.verdict) == (None, "differs")
+    assert (one.paper, one.verdict) == (None, "ahead")
 
 
 def test_a_demo_number_never_stands_in_a_papers_cell(shelf):

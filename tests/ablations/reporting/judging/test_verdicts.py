@@ -40,7 +40,8 @@ def test_a_figure_beside_the_papers(delta, expected):
         (gap(0.05), 0.0, "equivalent"),
         (gap(0.2), 0.0, "differs"),
         (gap(0.15), 0.0, "inconclusive"),
-        (gap(0.3), None, "differs"),
+        (gap(0.3), None, "ahead"),
+        (gap(-0.3), None, "behind"),
         (gap(0.1), None, "inconclusive"),
     ],
 )
