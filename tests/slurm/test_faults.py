@@ -6,6 +6,7 @@ of the same shape leaves. A run meets several faults in turn: a start takes long
 
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -214,10 +215,10 @@ before = builtins.__import__
 def after(*words, **more):
     found, engine = before(*words, **more), sys.modules.get("pipeline.training.parallel.engine")
     if hasattr(engine, "Engine") and not hasattr(engine, "full"):
-        import torch
         engine.full, accumulate = True, engine.Engine.accumulate
         def full(self, images, *rest):
             if len(images) > {most}:
+                import torch
                 raise torch.OutOfMemoryError("CUDA out of memory")
             return accumulate(self, images, *rest)
         engine.Engine.accumulate = full
@@ -231,17 +232,17 @@ builtins.__import__ = after
 def test_out_of_memory_a_run_goes_on_once_with_half_of_the_micro_batch(slurm, shards, tmp_path, most):
     (tmp_path / "sitecustomize.py").write_text(FULL.format(most=most))
     job = Job(slurm, tmp_path, shards, *TWO_NODES, f"--export=ALL,PYTHONPATH={tmp_path}")
-    job.submit(*TINY, "recipe.epochs=2")
+    job.submit(*TINY, "recipe.epochs=2", "engine.micro_batch=48")
     ended = slurm.wait_for(job.id, seconds=2 * PATIENCE)
-    said = [line for line in job.said().splitlines() if line.startswith("run ") and "memory" in line]
-    assert said[0].endswith("out of memory with a micro-batch of 48; it goes on with half of it")
+    said = re.findall(r"run \w{12}: (out of memory.*)", job.said())
+    assert said[0] == "out of memory with a micro-batch of 48; it goes on with half of it"
     if most == 24:
         assert ended["JobState"] == "COMPLETED"
-        assert (job.record["layout"]["micro_batch"], job.record["attempts"]) == (24, 1)
+        assert (job.record["layout"]["micro_batch"], job.record["attempts"]) == (24, 2)
         assert job.record["events"] == ["step 0: out of memory with a micro-batch of 48"]
     else:
         assert ended["JobState"] == "FAILED"
-        assert "out of memory again, with a micro-batch of 24" in said[1]
+        assert said[1] == "out of memory again, with a micro-batch of 24"
 
 
 ASK = """import signal, time; from pipeline.processes.place import find_place, preempted; asked = []
