@@ -40,16 +40,18 @@ def test_what_a_run_used_is_in_its_status_and_its_record(slurm, ask, tmp_path):
 
 
 def test_a_run_that_goes_on_says_what_it_used_so_far(slurm, ask):
+    """Its memory is known once a step of Slurm's has ended."""
     words = (*ONE, "cluster.time=30", "cluster.gpus=1", "recipe.epochs=200")
     [one] = ask(*words)[0]["submitted"]
-    slurm.wait(lambda: (ask(*words, "action=status")[0]["runs"][0]["usage"] or {}).get("memory_gb"), PATIENCE)
-    [at] = ask(*words, "action=status")[0]["runs"]
-    assert at["state"] == "running"
-    assert at["usage"]["hours_by"] == "Slurm"
+    now = lambda: ask(*words, "action=status")[0]["runs"][0]  # noqa: E731
+    slurm.wait(lambda: now()["step"] and (now()["usage"] or {}).get("hours"), PATIENCE, "hours so far")
+    at = now()
+    assert (at["state"], at["usage"]["hours_by"], at["usage"]["memory_gb"]) == ("running", "Slurm", None)
     ask(*words, "action=cancel", "yes=true")
     slurm.wait_for(one["job"])
-    [at] = ask(*words, "action=status")[0]["runs"]
+    at = now()
     assert at["state"] == "stopped"
+    assert at["usage"]["memory_gb"] > 0.1
 
 
 def test_a_time_that_the_quality_of_service_forbids_is_refused_and_a_start_expected(slurm, ask, closed):
