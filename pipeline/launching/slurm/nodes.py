@@ -83,7 +83,9 @@ def keeper(config: RunConfig) -> Iterator[None]:
     last = commands.nodes_of(_job())[-1]
     where = ("--overlap", "--nodes=1", "--ntasks=1", f"--nodelist={last}", "--gres=none", "--export=ALL")
     program = ("sh", resources.RANK, "-m", "pipeline.launching.slurm.nodes")
-    process = subprocess.Popen(["srun", *where, *program], stdin=subprocess.DEVNULL)
+    # srun would take the job's GPUs from there, and refuses them beside --gres=none.
+    env = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_GPUS")}
+    process = subprocess.Popen(["srun", *where, *program], stdin=subprocess.DEVNULL, env=env)
     try:
         yield
     finally:
