@@ -283,7 +283,7 @@ def test_no_hostile_value_name_or_path_is_ever_run(slurm, lab, closed):
     assert not canaries(lab.folder)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_rehearsal_and_a_calibration_go_through_the_queue(slurm, ask, calls, tmp_path):
     words = ("recipe.epochs=100", "engine.device=cpu")
     [calibration] = submitted(ask(*words, "action=calibrate", "cost.seconds=0.5")).values()
