@@ -47,6 +47,7 @@ def main() -> int:
         "recipe.warmup_epochs=1",
         "recipe.cooldown_epochs=0",
         "logging.every=10",
+        "logging.tensorboard=false",  # which such a machine may lack
         "engine.profile=10-12",
         "engine.checkpoint_minutes=0",
         f"engine.checkpoint_every={epochs}",
