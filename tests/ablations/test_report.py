@@ -264,7 +264,8 @@ def test_strict_fails_where_a_control_does_not_come_out_as_it_must(shelf):
     [
         (["--table", "9"], "unknown table '9'"),
         (["--scale", "papr"], "did you mean 'paper'"),
-        (["--nonsense"], "unrecognized arguments: --nonsense"),
+        (["--nonsense"], "unrecognized arguments: --nonsense; see"),
+        (["--tabel", "6"], "unrecognized arguments: --tabel 6 (did you mean --table?)"),
         (["--launch-args"], "--launch-args goes with --missing"),
         (["--missing", "--seeds", "a,b"], "is no list of whole numbers"),
     ],
