@@ -37,10 +37,11 @@ from pipeline.files import sha256
 from pipeline.runs import answers, evaluations, records
 from pipeline.runs.directory import WEIGHTS
 from pipeline.runs.provenance import code
+from tnt.untrusted.arguments import Parser
 from tnt.untrusted.showing import shown
 
 
-class _Arguments(argparse.ArgumentParser):
+class _Arguments(Parser):
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}; see --help")
 
@@ -110,8 +111,7 @@ def main(argv: Sequence[str]) -> int:
         found = collect(options.records, found.records[key].scale, counted=KEPT)
     failed = False
     if options.why:
-        lines = explain(found, options.why, code().commit)
-        print("\n".join(map(shown, lines)))
+        print("\n".join(map(shown, explain(found, options.why, code().commit))))
     elif options.audit:
         return _audit(found, options)
     elif options.missing:
