@@ -48,9 +48,9 @@ def _imports(node: ast.AST, inside: bool) -> Iterator[Import]:
         yield from _imports(child, inside)
 
 
-def repository() -> list[Source]:
+def repository(packages: tuple[str, ...] = PACKAGES) -> list[Source]:
     found = []
-    for path in sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py")):
+    for path in sorted(path for package in packages for path in (ROOT / package).rglob("*.py")):
         parts = path.relative_to(ROOT).with_suffix("").parts
         module = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
         found.append(Source(module, path.read_text()))

@@ -37,6 +37,14 @@ def shelf(tmp_path) -> Shelf:
     return Shelf(tmp_path / "results" / "records")
 
 
+@pytest.fixture
+def some(shelf: Shelf) -> Shelf:
+    """Table 6 with a cell that was not run, and with another protocol beside it."""
+    shelf.fill("inner_heads", {"1": [81.0, 81.1], "4": [81.3, 81.2, 81.4], "8": [80.2]})
+    shelf.fill("inner_heads", {"2": [79.0]}, ["recipe.epochs=100"])
+    return shelf
+
+
 @pytest.fixture(scope="session")
 def drawn(tmp_path_factory) -> Scene:
     return scene(tmp_path_factory.mktemp("drawn"))

@@ -1,4 +1,4 @@
-"""Published records of runs that nobody trained, for the tables' tests."""
+"""Published records of runs that nobody trained, and what the report makes of them, for the tables' tests."""
 
 import dataclasses
 import hashlib
@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from ablations import spec
+from ablations import report, spec
+from ablations.reporting.collect import Report, collect
+from ablations.reporting.tables import Entry, Table
 from pipeline.config.identity import run_id, science
 from pipeline.config.run import RunConfig
 from pipeline.data.loading.sampler import ROUND
@@ -120,3 +122,23 @@ class Shelf:
         for cell, accuracies in values.items():
             for seed, top1 in enumerate(accuracies):
                 self.add(ablation, cell, top1, seed, overrides=overrides)
+
+
+def collected(shelf: Shelf, scale: str = "paper") -> Report:
+    return collect([shelf.folder], scale, counted=report.KEPT)
+
+
+def table(found: Report, name: str, protocol: str = "") -> Table:
+    (one,) = [each for each in found.tables if each.ablation == name and each.protocol == protocol]
+    return one
+
+
+def entry(found: Table, cell: str, column: str = "top1") -> Entry:
+    (one,) = [e for e in found.entries if e.key == f"{found.name}/{cell}" and e.column == column]
+    return one
+
+
+def run(shelf: Shelf, *arguments: str) -> int:
+    """The report's command on this shelf."""
+    results = shelf.folder.parent
+    return report.main(["--records", str(shelf.folder), "--results", str(results), *arguments])

@@ -3,42 +3,28 @@
 import csv
 import hashlib
 import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from ablations import report, spec
+from ablations import spec
 from ablations.reporting import sizes as counting
 from ablations.reporting.settings import CODE_PRINTED, setting_tables
 from ablations.spec import Cell
-from pipeline.config.identity import science
 from pipeline.config.overrides import compose
 from pipeline.errors import UserError
 from pipeline.runs import records
 from pipeline.runs.records import Measures
-from tests.ablations.recorded import Shelf
+from tests.ablations.recorded import Shelf, run
 
 ROOT = Path(__file__).parents[2]
-
-
-def run(shelf: Shelf, *arguments: str) -> int:
-    results = shelf.folder.parent
-    return report.main(["--records", str(shelf.folder), "--results", str(results), *arguments])
 
 
 def files(shelf: Shelf, folder: str = "tables") -> dict[str, bytes]:
     found = shelf.folder.parent / folder
     return {path.name: path.read_bytes() for path in found.iterdir() if path.is_file()}
-
-
-@pytest.fixture
-def some(shelf: Shelf) -> Shelf:
-    shelf.fill("inner_heads", {"1": [81.0, 81.1], "4": [81.3, 81.2, 81.4], "8": [80.2]})
-    shelf.fill("inner_heads", {"2": [79.0]}, ["recipe.epochs=100"])
-    return shelf
 
 
 def test_it_prints_the_papers_value_ours_the_difference_and_a_verdict(some, capsys):
@@ -136,63 +122,6 @@ def test_a_setting_that_is_not_the_papers_is_said():
     *_, table3 = setting_tables(config, [], counting.Sizes({}))
     (epochs,) = [one for one in table3.settings if one.name == "epochs"]
     assert (epochs.paper, epochs.ours, epochs.agrees) == ("300", "301", False)
-
-
-def test_why_leads_back_to_the_run_and_to_the_command_that_makes_it_again(some, capsys):
-    assert run(some, "--why", "table6/8") == 0
-    out = capsys.readouterr().out
-    (record,) = [r for r in records.read_all(some.folder)[0] if r.science["model"]["inner_heads"] == 8]
-    for said in (record.id, record.commit, record.fingerprint, record.weights_sha256, "4711_3", "node17"):
-        assert said in out
-    assert "model.inner_heads=8" in out
-    assert "paper 81.1, ours 80.20 ± 0.29 (n=1) on 50,000 images, Δ −0.90 ± 0.40" in out
-    assert "top-1, 8 − 1: paper +0.1, ours −0.85 ± 0.33, opposite (s of other rows)" in out
-    assert run(some, "--why", "inner_heads/8") == 0
-    assert capsys.readouterr().out == out
-    assert run(some, "--why", record.id) == 0
-    assert record.id in capsys.readouterr().out
-
-
-def again(out: str) -> list[str]:
-    (line,) = [line for line in out.splitlines() if line.strip().startswith("again")]
-    return shlex.split(line.split(maxsplit=1)[1])
-
-
-def test_the_command_asks_for_the_very_run(some, capsys):
-    """Its science, composed from the command's words, is that of the record."""
-    for record in records.read_all(some.folder)[0]:
-        run(some, "--why", record.id)
-        for out in capsys.readouterr().out.split("\n\nTable "):
-            held = [block for block in out.split("\n\n") if record.id in block]
-            words = dict(word.split("=", 1) for word in again(held[0])[2:])
-            ablation = spec.load(words.pop("ablation"))
-            (each,) = ablation.values()
-            cell, seed = each.cell(words.pop("cells")), words.pop("seeds")
-            rest = [f"{name}={value}" for name, value in words.items()]
-            assert science(spec.composed(each, cell, [*rest, f"seed={seed}"])) == record.science
-
-
-def test_why_of_a_cell_that_was_not_run_says_what_would_run_it(shelf, capsys):
-    assert run(shelf, "--why", "table5/none", "--scale", "demo") == 0
-    out = capsys.readouterr().out
-    command = "python pipeline/launch.py ablation=position_encoding cells=none seeds=0 scale=demo"
-    assert f"to run it  {command}" in out
-    assert "model.patch_position=false model.word_position=false" in out
-
-
-def test_why_knows_runs_of_no_table_and_networks_that_nobody_runs(shelf, capsys):
-    record = shelf.add("inner_heads", "4", 79.2, overrides=["recipe.epochs=100"], asked=False)
-    assert run(shelf, "--why", record.id) == 0
-    out = capsys.readouterr().out
-    assert f"run {record.id} belongs to no table of scale paper" in out
-    assert record.weights_sha256 in out
-    assert run(shelf, "--why", "table4/ResNet-50") == 0
-    assert "paper 76.2, reported" in capsys.readouterr().out
-
-
-def test_why_refuses_what_is_no_cell_with_the_nearest(shelf):
-    with pytest.raises(UserError, match=r"unknown cell 'table6/16' \(did you mean 'table6/1'\?\)"):
-        run(shelf, "--why", "table6/16")
 
 
 def test_missing_lists_what_lacks_seeds(some, capsys):
@@ -306,9 +235,3 @@ def test_cells_are_known_by_one_name_each():
     for name, ablation in spec.load("all").items():
         columns = [row.column for row in ablation.rows if isinstance(row, Cell)]
         assert all(columns) or not any(columns), name
-
-
-def test_a_run_s_id_is_explained_at_the_scale_that_its_record_knows(shelf, capsys):
-    record = shelf.add("inner_heads", "4", 96.0, overrides=["scale=demo"])
-    assert run(shelf, "--why", record.id) == 0
-    assert "Table 6. Heads of the inner transformer (scale=demo): 4" in capsys.readouterr().out

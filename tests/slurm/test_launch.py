@@ -4,7 +4,6 @@ import io
 import json
 import os
 import shutil
-import stat
 import subprocess
 import sys
 
@@ -124,7 +123,7 @@ def wrapped(lab, text):
     script.write_text(
         f'#!/bin/sh\ncase "$*" in *--test-only*) exec {real} "$@";; esac\n{text.format(real=real)}\n'
     )
-    script.chmod(script.stat().st_mode | stat.S_IXUSR)
+    script.chmod(0o755)
     return {"PATH": f"{folder}:{os.environ['PATH']}"}
 
 

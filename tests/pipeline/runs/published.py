@@ -27,3 +27,7 @@ def writer(step: int, rank: int = 0, size: int = 2000):
 
 def publish(checkpoints: Checkpoints, step: int, best: int = 0, size: int = 2000) -> Path:
     return checkpoints.publish(step, writer(step, size=size), {"step": step}, best)
+
+
+def steps(root: Path) -> list[int]:
+    return sorted(int(path.name[5:]) for path in root.glob("step-*"))
