@@ -139,7 +139,8 @@ def test_networks_too_large_for_the_demo_are_run_at_the_papers_scale_alone():
 
     assert asked() == ["deit_s", "tnt_ti", "tnt_s", "tnt_s_se", "deit_b", "tnt_b"]
     assert asked("scale=demo") == ["tnt_ti", "tnt_s", "tnt_s_se", "tnt_b"]
-    assert not requested_runs("recipe", ["scale=demo"])
+    with pytest.raises(UserError, match="ablation=recipe has no cell at this scale"):
+        requested_runs("recipe", ["scale=demo"])
     assert ("tnt_s", "deit_s") not in load("imagenet")["imagenet"].at("demo").pairs
 
 
