@@ -25,7 +25,7 @@ from pipeline.runs.records import Record
 FALSE_ALARM = 0.001  # of a control: a group of seeds differs from another with p below it in so many cases
 LEAST = 4  # seeds that are split
 SIX = 6  # seeds that are split in all ways
-# Percent of the splits in which the least is found: 80 is stated, simulated rows of six seeds gave 50 to 90.
+# Percent of the splits in which the least is found: 80 is stated, 200 simulated rows of six seeds gave these.
 FOUND = 50, 95
 
 
