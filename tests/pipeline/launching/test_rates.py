@@ -82,9 +82,10 @@ def test_a_network_of_timms_is_counted_once_and_has_a_rate(tmp_path, monkeypatch
 
 def test_the_networks_of_the_ablations_are_counted_beforehand(monkeypatch):
     """So that a plan knows them without torch."""
+    runs = requested_runs("all")
     monkeypatch.setattr(rates.subprocess, "run", None)
     monkeypatch.setattr(composition, "kept", None)
-    for each in requested_runs("all"):
+    for each in runs:
         params, macs = size(science(each.config)["model"])
         assert params > 0 < macs
 
