@@ -26,14 +26,8 @@ from tnt.untrusted.reading import read_json
 
 SMALL = 64  # pixels: at demo scale
 KEPT = Path(__file__).with_name("sizes.json")
-MODULES = (
-    "config",
-    "attention",
-    "embed",
-    "block",
-    "model",
-    "complexity/sizes",
-)  # of tnt/: they decide a count
+# Of tnt/: whose text decides a count.
+MODULES = ("config", "attention", "embed", "block", "model", "complexity/sizes")
 
 
 @dataclass(frozen=True)
