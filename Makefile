@@ -15,25 +15,28 @@ DEMO := scale=demo cluster=local paths.data=demo/data paths.runs=demo/runs paths
 DIGIT := digit-1488.jpg
 
 demo: .venv/demo  ## an ablation on scikit-learn's digits, from shards to a table: minutes, no GPU
-	@echo "== 1/5  A small real data set as shards: scikit-learn's 8x8 digits. Packed, shown, every byte read again"
+	@echo "== 1/5  scikit-learn's digits as shards: packed, shown, every byte read again"
 	$(BIN)/python pipeline/shards.py make digits demo/data/digits
 	$(BIN)/python pipeline/shards.py info demo/data/digits --sheet demo/digits.png
 	$(BIN)/python pipeline/shards.py verify demo/data/digits
-	@echo "== 2/5  Table 6 on them: a small TNT with 1, 2, 4 and 8 inner heads. Stopped, 'make demo' continues it"
+	@echo "== 2/5  Table 6: a small TNT with 1, 2, 4, 8 inner heads. Stopped, it continues"
 	$(BIN)/python pipeline/launch.py ablation=inner_heads $(DEMO)
-	@echo "== 3/5  The table, its controls (does the switch reach the network?), and a page with its figures"
+	@echo "== 3/5  The table, its controls (does the switch reach the network?), a page"
 	$(BIN)/python ablations/report.py --scale demo --table 6 --html \
 		--records demo/records --runs demo/runs --results demo/results
-	@echo "== 4/5  A digit that no run has learned from (it is a 9), by the best run's weights, and where that looks"
+	@echo "== 4/5  A digit that no run learned from (a 9), by the best run's weights"
 	tar -xOf demo/data/digits/digits-validation-00.tar $(DIGIT) > demo/$(DIGIT)
 	$(BIN)/python -m tnt.predict demo/$(DIGIT) --weights demo --top 3
 	$(BIN)/python -m tnt.figures attention demo/attention --image demo/$(DIGIT) --weights demo --size 48 --depths 1,2
-	@echo "== 5/5  A run killed in the middle and started again, beside one left alone: the same weights?"
+	@echo "== 5/5  A run killed and started again, beside one left alone: the same weights?"
 	$(BIN)/python -m benchmarks.resume demo/data/digits demo/resume
 	@printf '%s\n' "" "What to try next (. .venv/bin/activate):" \
-		"  python pipeline/launch.py ablation=controls       minutes, no data: does all this work here?" \
-		"  python ablations/report.py --why inner_heads/1 --records demo/records    where a number comes from" \
-		"  python pipeline/launch.py ablation=inner_heads action=plan    the same on ImageNet: what it would cost"
+		"  python pipeline/launch.py ablation=controls" \
+		"      minutes, no data: does all this work here?" \
+		"  python ablations/report.py --why inner_heads/1 --records demo/records" \
+		"      where a number comes from" \
+		"  python pipeline/launch.py ablation=inner_heads action=plan" \
+		"      the same on ImageNet: what it would cost"
 
 # One process more than cores, up to eight: the one that tests Slurm mostly waits.
 PROCESSES = $(shell n=$$(($$(getconf _NPROCESSORS_ONLN) + 1)); echo $$((n < 8 ? n : 8)))
