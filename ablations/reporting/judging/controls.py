@@ -140,7 +140,7 @@ def _gap(one: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> Difference:
 
 
 def _said(first_step: tuple[float, float]) -> str:
-    return "loss {:.6g}, gradient {:.6g}".format(*first_step)
+    return "loss {:.8g}, gradient {:.8g}".format(*first_step)
 
 
 def _as(expected: bool) -> str:

@@ -141,3 +141,14 @@ def test_what_is_planted_is_as_much_as_was_asked_for():
     for before, after in zip(runs, plant(runs, 30, seed=1), strict=True):
         assert after.sum() - before.sum() == 30
         assert after[before].all()
+
+
+def test_what_differs_is_shown_to_the_digit_in_which_it_does(shelf):
+    macs = model_macs(composed(SWITCHES, SWITCHES.cell("plain")).model.network)
+    shelf.add("switches", "plain", 40.0, params=452_554, macs=macs, first_step=(2.2996793, 3.2800214))
+    shelf.add("switches", "heads", 40.0, params=452_554, macs=macs, first_step=(2.299679, 3.2800226))
+    (check,) = checks(shelf, "switches")
+    assert check.verdict == "as expected"
+    assert check.expected.removeprefix("452,554 parameters; not ") != check.found.removeprefix(
+        "452,554 parameters; "
+    )
