@@ -43,8 +43,8 @@ tests)
 speed)
     small=
     [ "$preset" = gpu ] || small="--steps 12 --batch 8 --photographs 48"
-    shown throughput benchmarks/throughput.py --preset "$preset" --csv "$out"
-    shown components benchmarks/components.py "$out"
+    shown throughput benchmarks/network/throughput.py --preset "$preset" --csv "$out"
+    shown components benchmarks/network/components.py "$out"
     # shellcheck disable=SC2086  # several words
     shown training benchmarks/training.py "$out" $small
     ;;

@@ -37,7 +37,7 @@ GPUS = {  # by a part of the device's name
 }
 TRAINING = 3  # times the multiply-adds of a forward pass: as many again for each of two gradients
 # What must be moved for each value of each word in an inner block, forward and backward, if nothing between
-# its ends leaves the chip (benchmarks/traffic.py: 0.154 and 0.231 GB for 256 images of TNT-S).
+# its ends leaves the chip (benchmarks/network/traffic.py: 0.154 and 0.231 GB for 256 images of TNT-S).
 LEAST_WORD_BYTES = 20
 
 

@@ -1,4 +1,4 @@
-"""The contestants of benchmarks/throughput.py."""
+"""The contestants of benchmarks/network/throughput.py."""
 
 import sys
 
@@ -11,7 +11,7 @@ from tests.sources import ROOT
 
 @pytest.fixture
 def contest(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks" / "network"))
     from contests import Contest
 
     made = Contest("tnt_s", False, 1, "fp32", torch.device("cpu"), 0.0, ("plain",))

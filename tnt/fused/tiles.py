@@ -27,7 +27,7 @@ class Tile:
 
 
 def tile_for(words: int, width: int, heads: int) -> Tile:
-    """Chosen by the instructions and registers of the code compiled for sm_90 (benchmarks/compiled.py).
+    """Chosen by the instructions and registers of what sm_90 gets (benchmarks/network/compiled.py).
 
     A warp has 32 words of up to 32: fewer, and fetching weights weighs more; more, and registers spill. Where
     patches allow it a warp works alone, and waits for no other.

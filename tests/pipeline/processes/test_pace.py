@@ -25,7 +25,7 @@ def test_flop_utilisation_counts_three_forward_passes_at_the_peak_of_all_gpus():
 def test_the_roofline_adds_what_the_words_of_a_tnt_must_move():
     config = compose(["model=tnt_s"])
     found = limits(config.model.network, "bf16", models.macs(config.model), H100, 1)
-    # benchmarks/traffic.py: 0.154 and 0.231 GB for 256 images in a fused block.
+    # benchmarks/network/traffic.py: 0.154 and 0.231 GB for 256 images in a fused block.
     words = 12 * (0.154e9 + 0.231e9) / 256 / 3.35e12
     assert 1 / found["roofline_share"] == pytest.approx(1 / found["flop_utilisation"] + words, rel=0.01)
     other = compose(["model=timm:deit_small_patch16_224"])

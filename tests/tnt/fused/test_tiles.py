@@ -46,7 +46,7 @@ def test_a_tile_holds_whole_patches(m, c, heads):
 @pytest.mark.slow
 def test_the_kernels_compile_for_a_hopper_gpu_and_fit_into_it(tmp_path):
     """With Triton's own compiler, which needs no GPU: the interpreter takes what it would refuse."""
-    command = [sys.executable, "benchmarks/compiled.py", "--shapes", "16,24,4"]
+    command = [sys.executable, "benchmarks/network/compiled.py", "--shapes", "16,24,4"]
     env = {**os.environ, "TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=ROOT)
     assert done.returncode == 0, done.stderr

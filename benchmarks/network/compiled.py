@@ -1,7 +1,7 @@
 """What the fused kernels become on a Hopper GPU: registers, spills, shared memory and instructions.
 
-    python benchmarks/compiled.py                  the paper's shapes
-    python benchmarks/compiled.py --shapes 16,24,8 4,96,8
+    python benchmarks/network/compiled.py                  the paper's shapes
+    python benchmarks/network/compiled.py --shapes 16,24,8 4,96,8
 
 Compiles for sm_90 with the tools that Triton brings; no GPU is needed, and nothing is timed. Instructions of
 loops count once. A stack, in bytes a thread, is what did not fit into registers.

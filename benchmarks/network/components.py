@@ -1,7 +1,7 @@
 """The parts of a TNT-S one by one, beside what was predicted for each on an H100, and a trace of its step.
 
-    python benchmarks/components.py OUT                     on a GPU: batch 256, bf16
-    python benchmarks/components.py OUT --batch 2           anywhere: the predictions are not of this machine
+    python benchmarks/network/components.py OUT              on a GPU: batch 256, bf16
+    python benchmarks/network/components.py OUT --batch 2    anywhere: the predictions are not of this machine
 
 The predictions (±30 %) are for batch 256 in bf16, with 2.7 TB/s and 550 TFLOP/s for these products; they were
 made before anything ran on a GPU. Milliseconds of one block, or of the part that there is once.

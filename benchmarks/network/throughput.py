@@ -1,8 +1,8 @@
 """Images per second of our TNT beside timm's TNT and DeiT, in one process, inference and training.
 
-    python benchmarks/throughput.py                          on what there is: the GPU, else the CPU
-    python benchmarks/throughput.py --preset gpu --csv out   what is promised for a GPU, in under 8 minutes
-    python benchmarks/throughput.py --preset gpu --models tnt_b tnt_s_legacy --csv out2
+    python benchmarks/network/throughput.py                          on the GPU, else the CPU
+    python benchmarks/network/throughput.py --preset gpu --csv out   what is promised for it, in under 8 minutes
+    python benchmarks/network/throughput.py --preset gpu --models tnt_b tnt_s_legacy --csv out2
 
 Each round times every network once, in turn, so that a machine whose speed drifts drifts for all; the medians
 count. `of promise` is the ratio to DeiT over the ratio of their multiply-adds, `of peak` the multiply-adds a

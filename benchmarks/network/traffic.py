@@ -1,6 +1,6 @@
 """Bytes and operations of the inner block, plain and fused, and the floor that they set on a chip.
 
-    python benchmarks/traffic.py --models tnt_s tnt_b --batch 256
+    python benchmarks/network/traffic.py --models tnt_s tnt_b --batch 256
 
 Plain: every operator that PyTorch runs for the block under bf16 autocast reads its operands and writes its
 results once; counted, on the CPU, while the block runs on two images. Fused: the words in, the words out, and
