@@ -1,7 +1,7 @@
 """Images per second of our TNT beside timm's TNT and DeiT, in one process, inference and training.
 
     python benchmarks/network/throughput.py                          on the GPU, else the CPU
-    python benchmarks/network/throughput.py --preset gpu --csv out   what is promised for it, in under 8 minutes
+    python benchmarks/network/throughput.py --preset gpu --csv out   what is promised for it, in 8 minutes
     python benchmarks/network/throughput.py --preset gpu --models tnt_b tnt_s_legacy --csv out2
 
 Each round times every network once, in turn, so that a machine whose speed drifts drifts for all; the medians
