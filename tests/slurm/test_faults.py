@@ -163,7 +163,7 @@ def test_a_job_ends_to_the_bit_where_it_would_have(slurm, shards, gold, tmp_path
 
 
 TIMEOUT = 25  # seconds that ranks wait for each other
-SITES = (
+BY_NIGHT = (
     preemption_during_imports,
     preemption_by_sigterm,
     cancelled_by_preemption,
@@ -179,7 +179,7 @@ def test_a_job_ends_to_the_bit_where_it_would_have_on_other_sites_too(slurm, sha
     job = Job(slurm, tmp_path, shards, *TWO_NODES)
     job.submit(*TINY, f"cluster.timeout={TIMEOUT}", f"data.loading.timeout={TIMEOUT - 5}")
     restarts = 0
-    for fault in SITES:
+    for fault in BY_NIGHT:
         if fault is not preemption_during_imports:
             job.passes(2)
         fault(job)

@@ -23,23 +23,10 @@ from torch import nn
 NO_MATRIX_PRODUCT = {
     "aten::" + name
     for name in (
-        *(
-            "add",
-            "add_",
-            "sub",
-            "rsub",
-            "mul",
-            "mul_",
-            "div",
-            "ceil",
-            "neg",
-            "pad",
-            "copy_",
-            "clone",
-            "unflatten",
-        ),
+        *("add", "add_", "sub", "rsub", "mul", "mul_", "div", "ceil", "neg"),
+        *("pad", "copy_", "clone", "unflatten", "view_as"),
         *("gelu", "gelu_", "relu", "relu_", "silu", "silu_", "sigmoid", "tanh", "softmax"),
-        *("mean", "max_pool2d", "adaptive_avg_pool2d", "avg_pool2d", "upsample_bicubic2d", "view_as"),
+        *("mean", "max_pool2d", "adaptive_avg_pool2d", "avg_pool2d", "upsample_bicubic2d"),
     )
 }
 MATRIX_PRODUCTS = {"conv", "linear", "addmm", "matmul", "mm", "bmm", "einsum", "attention"}

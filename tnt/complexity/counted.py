@@ -1,6 +1,8 @@
 """What was counted of every network in the paper, kept beside the code: counting takes a minute or two.
 
-python -m tnt.complexity --count --json > tnt/complexity/counted.json    counts again
+    python -m tnt.complexity --count --json > tnt/complexity/counted.json
+
+counts again.
 """
 
 from __future__ import annotations
