@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,7 +37,7 @@ def ready(
         wait = time.monotonic() - began
         if batch is None:
             return
-        with torch.cuda.stream(stream):  # of None: nothing changes
+        with torch.cuda.stream(stream) if stream else nullcontext():
             images, targets = finish_train(
                 batch.images.pin_memory() if stream else batch.images,
                 batch.labels,
