@@ -58,32 +58,16 @@ def _imported(package: str, project: str) -> Any:
 
 class TensorBoard:
     def __init__(self, directory: Path, step: int, values: Mapping[str, Any]) -> None:
-        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-        from tensorboard.compat.proto.summary_pb2 import Summary
-        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+        from tensorboard.plugins.hparams.summary_v2 import hparams_pb
+        from torch.utils.tensorboard import SummaryWriter
 
-        self._event, self._summary = Event, Summary
-        self._writer = EventFileWriter(str(directory))
         # Points of an earlier attempt beyond the step that this one goes on from are not shown.
-        self._writer.add_event(Event(step=step + 1, session_log=SessionLog(status=SessionLog.START)))
-        self._writer.add_event(Event(wall_time=time.time(), summary=self._settings(values)))
-
-    def _settings(self, values: Mapping[str, Any]) -> Any:
-        """For its page of hyperparameters."""
-        from tensorboard.plugins.hparams import metadata
-        from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionStartInfo
-
-        start = SessionStartInfo(start_time_secs=time.time())
-        for name, value in values.items():
-            kind = "bool" if isinstance(value, bool) else "string" if isinstance(value, str) else "number"
-            setattr(start.hparams[name], f"{kind}_value", value)
-        about = metadata.create_summary_metadata(HParamsPluginData(session_start_info=start))
-        return self._summary(value=[self._summary.Value(tag=metadata.SESSION_START_INFO_TAG, metadata=about)])
+        self._writer = SummaryWriter(str(directory), purge_step=step + 1)
+        self._writer.file_writer.add_summary(hparams_pb(values))  # type: ignore[attr-defined]
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
-        points = [self._summary.Value(tag=name, simple_value=value) for name, value in values.items()]
-        summary = self._summary(value=points)
-        self._writer.add_event(self._event(wall_time=time.time(), step=step, summary=summary))
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, step)
 
     def close(self) -> None:
         self._writer.close()
