@@ -19,23 +19,21 @@ def universal(source: Path, ranks: Ranks) -> Iterator[Path]:
 
     Rank 0 converts. It lies among the checkpoints, where the next start sweeps it away should this one die.
     """
-    error, folder = "", ""
-    if ranks.rank == 0:
-        target = source.parents[1] / f"{TEMPORARY}universal-{secrets.token_hex(4)}"
-        folder = str(target)
+    folder = source.parents[1] / f"{TEMPORARY}universal-{secrets.token_hex(4)}"  # that of rank 0 counts
+
+    def convert() -> Path:
         try:
-            target.mkdir(mode=0o700)
-            _convert(source, target / source.name)
-        except Exception as failure:  # DeepSpeed raises whatever it meets
-            error = f"{type(failure).__name__}: {failure}"
-    error, folder = ranks.share((error, folder))
-    try:
-        if error:
+            folder.mkdir(mode=0o700)
+            _convert(source, folder / source.name)
+        except Exception as error:  # DeepSpeed raises whatever it meets
             raise WorkFailed(
-                f"{source} cannot be cut for {ranks.world} ranks ({error}); go on with the world size and "
-                "engine.zero_stage that it was written with"
-            )
-        yield Path(folder)
+                f"{source} cannot be cut for {ranks.world} ranks ({type(error).__name__}: {error}); go on "
+                "with the world size and engine.zero_stage that it was written with"
+            ) from error
+        return folder
+
+    try:
+        yield ranks.lead(convert)
         ranks.gather(None)  # nobody reads it any more
     finally:
         if ranks.rank == 0:
