@@ -26,6 +26,7 @@ from pipeline.data.loading.loader import EvaluationLoader
 from pipeline.data.loading.ready import ReadyBatch, ready
 from pipeline.data.randomness import Purpose, philox
 from pipeline.errors import WorkFailed
+from pipeline.processes.device import device_name
 from pipeline.processes.interrupt import Interrupt
 from pipeline.processes.pace import Pace, known_gpu, limits
 from pipeline.processes.ranks import Ranks
@@ -103,9 +104,8 @@ class Trainer(ExitStack):
         self.kernels, why = choose(networks, wanted, self.device, load, self.ranks, before)
         return why
 
-    def size(self, device: str) -> RunSize:
-        """`device`: its name."""
-        config, world = self.config, self.ranks.world
+    def size(self) -> RunSize:
+        config, world, device = self.config, self.ranks.world, device_name(self.device)
         macs = models.macs(config.model) if known_gpu(device) else None
         most = limits(config.model.network, config.precision, macs, device, world)
         return RunSize(self.steps, self.loader.steps_per_epoch, config.recipe.global_batch, world, most)
