@@ -7,11 +7,12 @@ offline; MLflow and trackio are on this machine unless their own variables say o
 import importlib
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from pipeline.config.machine import LoggingConfig
+from pipeline.config.typed import flattened
 from pipeline.errors import UserError
 
 
@@ -25,7 +26,10 @@ def open_trackers(
     config: LoggingConfig, directory: Path, step: int, id: str, values: Mapping[str, Any]
 ) -> list[Tracker]:
     """`values`: the settings of the run, which each of them shows beside the curves."""
-    flat = dict(_flat(values))
+    flat = {
+        name: value if isinstance(value, bool | int | float) else str(value)
+        for name, value in flattened(values)
+    }
     trackers: list[Tracker] = []
     if config.tensorboard:
         trackers.append(TensorBoard(directory / "tensorboard", step, flat))
@@ -36,15 +40,6 @@ def open_trackers(
     if config.trackio:
         trackers.append(Trackio(config.trackio, id, flat))
     return trackers
-
-
-def _flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    """As `recipe.lr`; what is no number and no truth value is text."""
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{above}{name}.")
-        else:
-            yield above + name, value if isinstance(value, bool | int | float) else str(value)
 
 
 def _imported(package: str, project: str) -> Any:
@@ -109,13 +104,9 @@ class MLflow:
         self._client.set_terminated(self._run)
 
 
-class Trackio:
+class Trackio(WeightsAndBiases):
+    """Once it is open, it is spoken to in the same words."""
+
     def __init__(self, project: str, id: str, values: Mapping[str, Any]) -> None:
         trackio = _imported("trackio", project)
         self._run = trackio.init(project=project, name=id, resume="allow", config=dict(values))
-
-    def add(self, step: int, values: Mapping[str, float]) -> None:
-        self._run.log(dict(values), step=step)
-
-    def close(self) -> None:
-        self._run.finish()
