@@ -94,12 +94,14 @@ def load(model: nn.Module, path: Path, *, new_head: bool = True) -> str:
     """
     try:
         if isinstance(model, TNT | PyramidTNT):
-            return _load_ours(model, path, new_head)
-        return _load_by_name(model, path, new_head)
+            notes = _load_ours(model, path, new_head)
+        else:
+            notes = _load_by_name(model, path, new_head)
     except UserError:
         raise
     except (ValueError, OSError) as error:
         raise UserError(str(error)) from error
+    return f"weights of {path}: {', '.join(filter(None, notes))}"
 
 
 def export(
@@ -107,7 +109,7 @@ def export(
 ) -> Path:
     """`model.safetensors` and `config.json`: a TNT for `tnt.create_model`, timm's in timm's own form."""
     path = directory / WEIGHTS
-    timm_name, settings = config.model.timm_name, config.model.network
+    settings, aug = config.model.network, config.data.augmentation
     described: dict[str, Any] = {"network": dataclasses.asdict(settings)}
     if isinstance(settings, TNTConfig | PyramidConfig):
         network = tnt.weights.network(settings)
@@ -121,9 +123,16 @@ def export(
     elif isinstance(settings, OwnConfig):
         described["source"] = settings.source
     content = {
-        "architecture": timm_name or config.model.name,
+        "architecture": config.model.timm_name or config.model.name,
         **described,
-        "pretrained_cfg": _preprocessing(config.data.augmentation, config.model.network.classes),
+        "pretrained_cfg": {
+            "input_size": [3, aug.image_size, aug.image_size],
+            "interpolation": aug.evaluation_interpolation,
+            "crop_pct": aug.crop_fraction,
+            "mean": list(aug.mean),
+            "std": list(aug.std),
+            "num_classes": settings.classes,
+        },
         "run": dict(facts or {}),
     }
     publish_bytes(directory / WEIGHTS_CONFIG, (json.dumps(content, indent=1) + "\n").encode())
@@ -142,31 +151,13 @@ def timm_preprocessing(model: nn.Module, aug: Augmentation) -> Augmentation:
     )
 
 
-def _preprocessing(aug: Augmentation, classes: int) -> dict[str, Any]:
-    return {
-        "input_size": [3, aug.image_size, aug.image_size],
-        "interpolation": aug.evaluation_interpolation,
-        "crop_pct": aug.crop_fraction,
-        "mean": list(aug.mean),
-        "std": list(aug.std),
-        "num_classes": classes,
-    }
-
-
-def _load_ours(model: TNT | PyramidTNT, path: Path, new_head: bool) -> str:
+def _load_ours(model: TNT | PyramidTNT, path: Path, new_head: bool) -> tuple[str, ...]:
     held = tnt.weights.read(path).config
     new_head = new_head and held.classes != model.config.classes
     weights = tnt.weights.load(model, path, new_head=new_head)
     resized = held.image_size != model.config.image_size and getattr(model.config, "patch_position", True)
-    return _said(
-        path, f"{weights.format} format", new_head, f"positions {held.image_size} → {model.config.image_size}"
-        if resized else "",
-    )  # fmt: skip
-
-
-def _said(path: Path, what: str, new_head: bool, resized: str) -> str:
-    notes = [what, *([resized] if resized else []), *(["a new head"] if new_head else [])]
-    return f"weights of {path}: {', '.join(notes)}"
+    positions = f"positions {held.image_size} → {model.config.image_size}" if resized else ""
+    return f"{weights.format} format", positions, "a new head" if new_head else ""
 
 
 def _create_timm(model: ModelConfig) -> nn.Module:
@@ -192,7 +183,7 @@ def _create_timm(model: ModelConfig) -> nn.Module:
         ) from error
 
 
-def _load_by_name(model: nn.Module, path: Path, new_head: bool) -> str:
+def _load_by_name(model: nn.Module, path: Path, new_head: bool) -> tuple[str, ...]:
     """Into a network of timm's, or the user's own, whose last layer is `head` if it is to have new ones."""
     state, _ = read_tensors(path, ema=True)
     adapt = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
@@ -216,7 +207,7 @@ def _load_by_name(model: nn.Module, path: Path, new_head: bool) -> str:
     except RuntimeError as error:
         lines = [line.strip() for line in str(error).splitlines()[1:3]]
         raise UserError(f"{path} does not fit {type(model).__name__}: {' '.join(lines)}") from error
-    return _said(path, "its own names", bool(fresh), "")
+    return "its own names", "a new head" if fresh else ""
 
 
 def count(model: ModelConfig) -> tuple[int, int, tuple[str, ...]]:
