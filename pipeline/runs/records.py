@@ -105,9 +105,7 @@ class Record:
     raw_fp32: Measures | None = None  # as `raw` and `ema`, measured in fp32; None where those are, or none is
     ema_fp32: Measures | None = None
     answers_sha256: str = ""  # of the answers for each image, `answers.path_of`; "": not kept by earlier code
-    first_step: tuple[float, float] | None = (
-        None  # its loss and gradient norm; None: not kept by earlier code
-    )
+    first_step: tuple[float, float] | None = None  # loss and gradient norm; None: not kept by earlier code
     until_decided: bool = False  # asked for after a look at the results: the judge must know
     usage: Usage | None = None  # None: not kept by earlier code
     right: str = ""  # for which images the exported weights were right: `answers.from_text`
