@@ -38,14 +38,9 @@ def count_step(engine: Any, applied: bool) -> None:
     engine.skipped_steps += not applied
 
 
-@contextmanager
-def reads_universal_form(engine: Any) -> Iterator[None]:
+def choose_form(engine: Any, universal: bool) -> None:
     """DeepSpeed takes this setting when an engine is made; we know only later which form is to be read."""
-    engine._config.load_universal_checkpoint = True
-    try:
-        yield
-    finally:
-        engine._config.load_universal_checkpoint = False
+    engine._config.load_universal_checkpoint = universal
 
 
 class CheckpointFiles:
