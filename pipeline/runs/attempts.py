@@ -1,10 +1,7 @@
 """Attempts at a run: one process group at a time, and how each of them began and ended.
 
-    runs/<id>/lease            locked while a trainer is alive, and who that is
-    runs/<id>/attempts.jsonl   a line when an attempt begins its first step, a line when it ends
-    runs/<id>/run.json         which science and which data the run is of
-
-An attempt without a line for its end, where nobody holds the run, was killed: it had no time to write one.
+One has a line in attempts.jsonl when it begins its first step, and one when it ends. Without the second,
+where nobody holds the lease of the run, it was killed: it had no time to write that.
 """
 
 import dataclasses
