@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config.birth import BIRTH, RENAMED, canonical, filled, of_others
-from pipeline.config.own import OwnConfig
 from pipeline.config.run import SCIENCE, RunConfig, plain
+from pipeline.config.science import OwnConfig
 from pipeline.config.typed import flattened, nested
 from pipeline.data.augmentation.settings import Augmentation
 from pipeline.errors import UserError

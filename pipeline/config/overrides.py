@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from pipeline.config import composition, own
+from pipeline.config import composition
 from pipeline.config.run import SHARED, RunConfig, from_plain, plain, read, read_plain, yaml_text
-from pipeline.config.science import TIMM, TimmConfig
+from pipeline.config.science import TIMM, TimmConfig, kind_of
 from pipeline.config.typed import flattened, nested
 from pipeline.errors import UserError, unknown_name
 from tnt.config import NETWORKS, PYRAMIDS, TNTConfig
@@ -117,7 +117,7 @@ def _defaults() -> dict[str, Any]:
 def _network(name: str) -> dict[str, Any]:
     """A variant's fields as a group's choice; the word's width follows the patch's unless it is given."""
     if is_own(name):
-        fields = own.defaults(name)
+        fields = {each.name: each.default for each in dataclasses.fields(kind_of(name))}
         return {"name": name} | fields | {each: REFERRING[each] for each in REFERRING if each in fields}
     if name == "timm":
         return {"name": TIMM} | dataclasses.asdict(TimmConfig()) | REFERRING

@@ -19,9 +19,8 @@ from torch import Tensor, nn
 import tnt.weights
 from pipeline.config.identity import is_run_id
 from pipeline.config.overrides import compose
-from pipeline.config.own import OwnConfig
 from pipeline.config.run import RunConfig, read
-from pipeline.config.science import ModelConfig, TimmConfig
+from pipeline.config.science import ModelConfig, OwnConfig, TimmConfig
 from pipeline.data.augmentation.settings import Augmentation
 from pipeline.errors import UserError, WorkFailed
 from pipeline.files import publish_bytes
