@@ -194,9 +194,7 @@ class Engine:
                 f"the checkpoint {checkpoint} was written with engine.zero_stage={source['zero_stage']}, and "
                 f"ZeRO {self.stage} cannot read it: go on with engine.zero_stage={source['zero_stage']}"
             )
-        from pipeline.training.parallel.resharding import universal
-
-        with adapter.plain_pickles(), universal(checkpoint / FOLDER, self.ranks) as folder:
+        with adapter.plain_pickles(), adapter.universal(checkpoint / FOLDER, self.ranks) as folder:
             self._load(folder, universal=True)
 
     def layout(self) -> dict[str, int]:
