@@ -25,7 +25,8 @@ from pipeline.data.augmentation.settings import Augmentation
 from pipeline.errors import UserError, WorkFailed
 from pipeline.files import publish_bytes
 from pipeline.runs.directory import CONFIG, WEIGHTS, WEIGHTS_CONFIG
-from pipeline.training.drop_path import key_drop_paths, set_uniform
+from pipeline.training.drop_path import key_drop_paths
+from tnt.block import TNTBlock
 from tnt.complexity.count import count_macs
 from tnt.complexity.formulas import model_macs
 from tnt.config import PyramidConfig, TNTConfig
@@ -52,7 +53,8 @@ def initialise(model: nn.Module, config: RunConfig) -> str:
     if recipe.drop_path_rates == "uniform":
         if not isinstance(model, TNT):
             raise UserError(f"recipe.drop_path_rates=uniform is for a TNT; {config.model.name} is none")
-        set_uniform(model, recipe.drop_path)
+        for block in cast("list[TNTBlock]", model.blocks):
+            block.inner.drop_path = block.outer.drop_path = recipe.drop_path
     if recipe.teacher and hasattr(model, "set_distilled_training"):
         cast(Any, model).set_distilled_training(True)
     return load(model, _weights_of("recipe.init", recipe.init, config)) if recipe.init else ""
