@@ -101,7 +101,8 @@ class AttemptLog:
 
     def fitted(self, config: RunConfig, ranks: "Ranks") -> RunConfig:
         """With half the micro-batch with which an earlier attempt ran out of memory, if there was one."""
-        limit = ranks.share(_memory_limit(self._path.parent))
+        sizes = [end.micro_batch for end in failures(self._path.parent) if end.micro_batch]
+        limit = ranks.share(min(sizes) // 2 if sizes else 1 << 30)
         share = config.recipe.global_batch // ranks.world
         self._micro_batch = max(1, min(config.engine.micro_batch, share, limit))
         if limit >= min(config.engine.micro_batch, share):
@@ -247,11 +248,6 @@ def _moves(directory: Path) -> list[str]:
         for before, now in itertools.pairwise(known)
         if now.device != before.device
     ]
-
-
-def _memory_limit(directory: Path) -> int:
-    sizes = [end.micro_batch for end in failures(directory) if end.micro_batch]
-    return min(sizes) // 2 if sizes else 1 << 30
 
 
 def _ending_of(number: int, lines: Sequence["Attempt | Ending"]) -> Ending | None:

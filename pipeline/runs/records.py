@@ -150,8 +150,11 @@ def publish(record: Record, directory: Path | str) -> Path:
     directory.mkdir(parents=True, exist_ok=True)
     path = record_path(directory, record.id)
     partial = partial_name(path)
+    values = {"schema": SCHEMA} | listed(dataclasses.asdict(record))
+    values["sha256"] = digest(values)
+    text = json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     try:
-        publish_bytes(partial, _encoded(record))
+        publish_bytes(partial, text.encode())
         try:
             os.link(partial, path)  # unlike a rename, it never replaces
         except FileExistsError:
@@ -223,12 +226,6 @@ def read_all(directory: Path | str) -> tuple[list[Record], list[str]]:
         except UserError as error:
             problems.append(str(error))
     return records, problems
-
-
-def _encoded(record: Record) -> bytes:
-    values = {"schema": SCHEMA} | listed(dataclasses.asdict(record))
-    values["sha256"] = digest(values)
-    return (json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def digest(values: dict[str, Any]) -> str:
