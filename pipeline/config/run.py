@@ -112,14 +112,21 @@ def read(path: Path) -> RunConfig:
 
 
 def read_plain(path: Path) -> Any:
-    """The values of a file of YAML."""
+    """The values of a file of YAML; references in it are refused: a few could stand for a million lines."""
     import yaml
 
     try:
-        return _plain_yaml(read_text(path, MOST_BYTES))
+        text = read_text(path, MOST_BYTES)
     except FileNotFoundError:
         raise UserError(f"there is no config at {path}") from None
-    except yaml.YAMLError as error:
+    depth = 0
+    try:
+        for event in yaml.parse(text, yaml.SafeLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if isinstance(event, yaml.AliasEvent) or depth > MOST_DEPTH:
+                raise yaml.YAMLError(f"it holds a reference, or is nested more than {MOST_DEPTH} deep")
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError) as error:  # the latter of a number or a date
         raise UserError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
 
 
@@ -127,18 +134,3 @@ def yaml_text(values: dict[str, Any]) -> str:
     import yaml
 
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
-
-
-def _plain_yaml(text: str) -> Any:
-    """Values that stand where they are written: a few anchors could stand for a million lines."""
-    import yaml
-
-    depth = 0
-    for event in yaml.parse(text, yaml.SafeLoader):
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if isinstance(event, yaml.AliasEvent) or depth > MOST_DEPTH:
-            raise yaml.YAMLError(f"it holds a reference, or is nested more than {MOST_DEPTH} deep")
-    try:
-        return yaml.safe_load(text)
-    except ValueError as error:  # of a number or a date
-        raise yaml.YAMLError(str(error)) from None
