@@ -208,11 +208,10 @@ def attempts(directory: Path) -> list[Attempt]:
 
 def last_end(directory: Path, first: int = 0) -> str:
     """How the newest attempt ended, of those from a number on, in words; "" where there is none."""
-    found = [line for line in _noted(directory) if line.number >= first]
-    if not found:
-        return ""
-    end = ending(directory, first)
-    return str(end) if end else KILLED if any(line.number for line in found) else UNKNOWN
+    if end := ending(directory, first):
+        return str(end)
+    numbers = [line.number for line in _noted(directory) if line.number >= first]
+    return "" if not numbers else KILLED if any(numbers) else UNKNOWN
 
 
 def ending(directory: Path, first: int = 0) -> Ending | None:
