@@ -9,37 +9,11 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from pipeline.config.machine import LoggingConfig
 from pipeline.config.typed import flattened
 from pipeline.errors import UserError
-
-
-class Tracker(Protocol):
-    def add(self, step: int, values: Mapping[str, float]) -> None: ...
-
-    def close(self) -> None: ...
-
-
-def open_trackers(
-    config: LoggingConfig, directory: Path, step: int, id: str, values: Mapping[str, Any]
-) -> list[Tracker]:
-    """`values`: the settings of the run, which each of them shows beside the curves."""
-    flat = {
-        name: value if isinstance(value, bool | int | float) else str(value)
-        for name, value in flattened(values)
-    }
-    trackers: list[Tracker] = []
-    if config.tensorboard:
-        trackers.append(TensorBoard(directory / "tensorboard", step, flat))
-    if config.wandb:
-        trackers.append(WeightsAndBiases(config.wandb, directory, id, flat))
-    if config.mlflow:
-        trackers.append(MLflow(config.mlflow, directory, id, flat))
-    if config.trackio:
-        trackers.append(Trackio(config.trackio, id, flat))
-    return trackers
 
 
 def _imported(package: str, project: str) -> Any:
@@ -110,3 +84,26 @@ class Trackio(WeightsAndBiases):
     def __init__(self, project: str, id: str, values: Mapping[str, Any]) -> None:
         trackio = _imported("trackio", project)
         self._run = trackio.init(project=project, name=id, resume="allow", config=dict(values))
+
+
+Tracker = TensorBoard | WeightsAndBiases | MLflow
+
+
+def open_trackers(
+    config: LoggingConfig, directory: Path, step: int, id: str, values: Mapping[str, Any]
+) -> list[Tracker]:
+    """`values`: the settings of the run, which each of them shows beside the curves."""
+    flat = {
+        name: value if isinstance(value, bool | int | float) else str(value)
+        for name, value in flattened(values)
+    }
+    trackers: list[Tracker] = []
+    if config.tensorboard:
+        trackers.append(TensorBoard(directory / "tensorboard", step, flat))
+    if config.wandb:
+        trackers.append(WeightsAndBiases(config.wandb, directory, id, flat))
+    if config.mlflow:
+        trackers.append(MLflow(config.mlflow, directory, id, flat))
+    if config.trackio:
+        trackers.append(Trackio(config.trackio, id, flat))
+    return trackers
