@@ -133,7 +133,7 @@ def _origin(name: str, init: str) -> str:
         return init
     try:
         if (size := Path(init).stat().st_size) > memory():  # before an hour goes into its hash
-            raise UserError(f"recipe.init={init} has {size:,} bytes, more than this machine's memory")
+            raise UserError(f"{name}={init} has {size:,} bytes, more than this machine's memory")
         return "sha256:" + sha256(Path(init))
     except OSError as error:
         raise UserError(
