@@ -87,7 +87,13 @@ def audit(
     gaps = {
         name: {step: _gap(replayed[step][name], said[step][name]) for step in shared} for name in ROUNDING
     }
-    faults = _contradictions(record, log.metrics(directory))
+    evaluations = [row for row in log.metrics(directory) if "evaluated" in row]
+    measured = {"top1": record.raw.top1} | ({"ema_top1": record.ema.top1} if record.ema else {})
+    faults = [
+        f"the record's {name} is not that of metrics.jsonl"
+        for name, value in measured.items()
+        if not evaluations or evaluations[-1].get(name) != value
+    ]
     if not shared or any(said.get(step) != row for step, row in kept.items()):
         faults.append(f"metrics.jsonl is not as the checkpoint of step {last} holds it")
     faults += [
@@ -174,17 +180,6 @@ def _replay(
 def _said(directory: Path) -> dict[int, dict[str, Any]]:
     """What metrics.jsonl says of each step, in a run's directory or in a checkpoint."""
     return {row["step"]: row for row in log.metrics(directory) if row.keys() >= ROUNDING.keys()}
-
-
-def _contradictions(record: Record, lines: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Where the record and the run's last evaluation say different things."""
-    said: Mapping[str, Any] = next((row for row in reversed(lines) if "evaluated" in row), {})
-    measured = {"top1": record.raw.top1} | ({"ema_top1": record.ema.top1} if record.ema else {})
-    return [
-        f"the record's {name} is not that of metrics.jsonl"
-        for name, value in measured.items()
-        if said.get(name) != value
-    ]
 
 
 def _user() -> str:

@@ -32,17 +32,21 @@ from pipeline.config.identity import is_run_id, science
 from pipeline.config.overrides import from_command_line
 from pipeline.config.run import RunConfig
 from pipeline.config.typed import listed
+from pipeline.data import dataset
+from pipeline.data.augmentation.settings import Augmentation
 from pipeline.errors import UserError, command
+from pipeline.files import publish_bytes, sha256
+from pipeline.processes.device import find_device
+from pipeline.processes.place import find_place
+from pipeline.processes.ranks import Ranks, joined
+from pipeline.runs import answers, evaluations
 from pipeline.runs.directory import CONFIG, WEIGHTS, run_directory
+from pipeline.runs.provenance import code, versions
 from tnt.untrusted.showing import shown
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
 
-    from pipeline.data.augmentation.settings import Augmentation
-    from pipeline.processes.ranks import Ranks
-    from pipeline.runs.records import Measures
     from pipeline.training.evaluation import Measured
 
 PICTURES = (".png", ".svg")
@@ -68,12 +72,7 @@ def main(argv: Sequence[str]) -> int:
     if config is None:
         return 0
     request = understood(own, others, config)
-    from pipeline.processes.device import find_device
-    from pipeline.processes.place import find_place
-    from pipeline.processes.ranks import joined
-
-    place = find_place()
-    engine = config.engine
+    place, engine = find_place(), config.engine
     device = find_device(engine.device, place, engine.threads, engine.deterministic)
     with joined(place, device, config.cluster.start_timeout) as ranks:
         run(request, ranks, device)
@@ -114,10 +113,9 @@ def understood(own: dict[str, str], others: Sequence[str], config: RunConfig) ->
     )
 
 
-def run(request: EvaluationRequest, ranks: "Ranks", device: "torch.device") -> "Measured":
-    from pipeline.data import dataset
+def run(request: EvaluationRequest, ranks: Ranks, device: "torch.device") -> None:
     from pipeline.training import kernels, models
-    from pipeline.training.evaluation import confusion_of, measure
+    from pipeline.training.evaluation import confusion_of, draw_confusion, measure, per_class
 
     config = request.config
     if ranks.rank == 0:
@@ -130,22 +128,33 @@ def run(request: EvaluationRequest, ranks: "Ranks", device: "torch.device") -> "
         aug = models.timm_preprocessing(model, aug)
     data = dataclasses.replace(config.data, augmentation=aug)
     batch = config.engine.evaluation_batch
-    loader, answers = dataset.evaluation_batches(data, batch=batch, rank=ranks.rank, world=ranks.world)
+    loader, labels = dataset.evaluation_batches(data, batch=batch, rank=ranks.rank, world=ranks.world)
     with loader:
         network = model.eval().to(device)
         load = kernels.Load(batch, config.precision, training=False)
         _, why = kernels.choose([network], config.engine.kernels, device, load, ranks)
         ranks.wait_at_most(config.cluster.timeout)
         networks = {"weights": network}
-        found, speed = measure(networks, loader, answers, aug, ranks, device, config.precision)
-    measured = found["weights"]
-    if ranks.rank == 0:
-        print(*filter(None, (said, why)), sep="\n")
-        about = {"images_per_second": round(speed, 2), "params": models.count_parameters(model)}
-        path = _record(request, aug, loader.manifest.fingerprint, measured, about)
-        confusion = confusion_of(measured.answers, answers)
-        _report(request, measured.measures, speed, confusion, loader.manifest.classes, path)
-    return measured
+        found, speed = measure(networks, loader, labels, aug, ranks, device, config.precision)
+    if ranks.rank != 0:
+        return
+    print(*filter(None, (said, why)), sep="\n")
+    measured, manifest = found["weights"], loader.manifest
+    about = {"images_per_second": round(speed, 2), "params": models.count_parameters(model)}
+    path = _record(request, aug, manifest.fingerprint, measured, about)
+    m, confusion = measured.measures, confusion_of(measured.answers, labels)
+    print(
+        f"top-1 {m.top1:.3f} %, top-5 {m.top5:.3f} %, loss {m.loss:.4f}: "
+        f"{m.images:,} images of {data.name}, {speed:,.0f} images/s"
+    )
+    if request.per_class:
+        shares = zip(manifest.classes, per_class(confusion), strict=True)
+        for name, value in sorted(shares, key=lambda row: row[1]):
+            print(f"  {value:6.2f} %  {shown(name)}")
+    if request.confusion:
+        draw_confusion(confusion, manifest.classes, request.confusion)
+        print(f"confusion: {request.confusion}")
+    print(f"recorded in {path}")
 
 
 def _of_run(id: str, others: Sequence[str], asked: RunConfig) -> tuple[RunConfig, Path]:
@@ -173,16 +182,12 @@ def _of_run(id: str, others: Sequence[str], asked: RunConfig) -> tuple[RunConfig
 
 def _record(
     request: EvaluationRequest,
-    aug: "Augmentation",
+    aug: Augmentation,
     fingerprint: str,
     measured: "Measured",
     about: Mapping[str, float],
 ) -> Path:
     """What was measured, beside the records of runs; measured again, it is written again."""
-    from pipeline.files import publish_bytes, sha256
-    from pipeline.runs import answers, evaluations
-    from pipeline.runs.provenance import code, versions
-
     chosen = science(
         dataclasses.replace(request.config, recipe=dataclasses.replace(request.config.recipe, init=""))
     )
@@ -212,29 +217,6 @@ def _record(
     path.parent.mkdir(parents=True, exist_ok=True)
     publish_bytes(path, (json.dumps(content, indent=1) + "\n").encode())
     return path
-
-
-def _report(
-    request: EvaluationRequest,
-    m: "Measures",
-    speed: float,
-    confusion: "np.ndarray",
-    classes: Sequence[str],
-    path: Path,
-) -> None:
-    from pipeline.training.evaluation import draw_confusion, per_class
-
-    print(
-        f"top-1 {m.top1:.3f} %, top-5 {m.top5:.3f} %, loss {m.loss:.4f}: "
-        f"{m.images:,} images of {request.config.data.name}, {speed:,.0f} images/s"
-    )
-    if request.per_class:
-        for name, value in sorted(zip(classes, per_class(confusion), strict=True), key=lambda row: row[1]):
-            print(f"  {value:6.2f} %  {shown(name)}")
-    if request.confusion:
-        draw_confusion(confusion, classes, request.confusion)
-        print(f"confusion: {request.confusion}")
-    print(f"recorded in {path}")
 
 
 if __name__ == "__main__":

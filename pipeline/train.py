@@ -37,7 +37,7 @@ from pipeline.processes.device import device_name, find_device
 from pipeline.processes.interrupt import Interrupt
 from pipeline.processes.place import Place, find_place, preempted, requeue
 from pipeline.processes.ranks import Ranks, joined, peer_errors
-from pipeline.runs import answers, attempts, history, records
+from pipeline.runs import attempts, history, records
 from pipeline.runs.attempts import REQUEUING, AttemptLog, HeldByEarlierStart
 from pipeline.runs.checkpoints import Checkpoints, commits
 from pipeline.runs.directory import CHECKPOINTS, run_directory, write_config
@@ -112,11 +112,16 @@ def train(run: Run, device: "torch.device", interrupt: Interrupt, attempt: Attem
         engine = config.engine
         part = trainer.steps / engine.keep_for_audit if engine.keep_for_audit else 0
         checkpoints = stack.enter_context(Checkpoints(run.directory / CHECKPOINTS, apart, engine.keep, part))
-        size = trainer.size(device_name(device))
         values = configs.plain(config)
         state = RunState(attempt.number, ranks.place.job, ranks.place.cluster)
         journal = RunLogger(
-            run.directory, config.logging, size, rank=ranks.rank, id=run.id, values=values, state=state
+            run.directory,
+            config.logging,
+            trainer.size(),
+            rank=ranks.rank,
+            id=run.id,
+            values=values,
+            state=state,
         )
         stack.callback(journal.close)
         begin(run, trainer, checkpoints, journal, attempt)
@@ -140,7 +145,7 @@ def train(run: Run, device: "torch.device", interrupt: Interrupt, attempt: Attem
         if end:
             stop(run, trainer, journal, interrupt, attempt)
         else:
-            finish(run, trainer, journal, device_name(device), attempt)
+            finish(run, trainer, journal, attempt)
 
 
 def begin(
@@ -218,33 +223,16 @@ def requeue_or_fail(ranks: Ranks, why: str) -> None:
         raise WorkFailed(f"{why}; job {ranks.place.job} could not be requeued: {refused}")
 
 
-def finish(run: Run, trainer: "Trainer", journal: "RunLogger", device: str, attempt: AttemptLog) -> None:
-    from pipeline.training.completion import complete, run_layout
+def finish(run: Run, trainer: "Trainer", journal: "RunLogger", attempt: AttemptLog) -> None:
+    from pipeline.training.completion import complete
 
     weights = trainer.final_weights()
-    layout = run_layout(trainer)
     run.ranks.lead(journal.flush)
 
     def publish() -> str:
-        record = complete(
-            run.config,
-            run.id,
-            run.fingerprint,
-            weights=weights,
-            average=trainer.ema.state_dict() if trainer.ema else None,
-            measured=trainer.measured,
-            answered=trainer.answers,
-            state=trainer.state,
-            damaged_samples=trainer.loader.damaged(),
-            device=device,
-            world=run.ranks.world,
-            layout=layout,
-        )
-        path = records.record_path(run.config.paths.records, run.id)
-        about = answers.path_of(path.parent, run.id), records.packages_path(path.parent, layout)
-        for each in (path, *about):
-            each.chmod(0o666 & ~run.umask)  # unlike the run's directory, they are meant for others
+        record = complete(trainer, weights, run.id, run.fingerprint, run.umask)
         attempt.end(attempts.FINISHED)
+        path = records.record_path(run.config.paths.records, run.id)
         return f"run {run.id}: top-1 {record.best.top1:.2f} %; weights in {run.directory}, record in {path}"
 
     journal.note(run.ranks.lead(publish))

@@ -54,10 +54,7 @@ DOORS = {
         "ablations/reporting/text/terminal.py",
     },
     "pandas": {"ablations/reporting/text/files.py"},
-    "deepspeed": {
-        "pipeline/training/parallel/deepspeed_adapter.py",
-        "pipeline/training/parallel/resharding.py",
-    },
+    "deepspeed": {"pipeline/training/parallel/deepspeed_adapter.py"},
     "submitit": {"pipeline/launching/slurm/arrays.py"},
     "hydra": {"pipeline/config/composition.py"},
     "omegaconf": {"pipeline/config/composition.py"},

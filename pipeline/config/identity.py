@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config.birth import BIRTH, RENAMED, canonical, filled, of_others
-from pipeline.config.own import OwnConfig
 from pipeline.config.run import SCIENCE, RunConfig, plain
+from pipeline.config.science import OwnConfig
 from pipeline.config.typed import flattened, nested
 from pipeline.data.augmentation.settings import Augmentation
 from pipeline.errors import UserError
@@ -133,7 +133,7 @@ def _origin(name: str, init: str) -> str:
         return init
     try:
         if (size := Path(init).stat().st_size) > memory():  # before an hour goes into its hash
-            raise UserError(f"recipe.init={init} has {size:,} bytes, more than this machine's memory")
+            raise UserError(f"{name}={init} has {size:,} bytes, more than this machine's memory")
         return "sha256:" + sha256(Path(init))
     except OSError as error:
         raise UserError(

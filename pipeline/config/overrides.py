@@ -6,7 +6,6 @@ prints what would run. Nothing here needs torch.
 """
 
 import argparse
-import copy
 import dataclasses
 import functools
 import shlex
@@ -14,22 +13,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from pipeline.config import composition, own
-from pipeline.config.run import RunConfig, from_plain, plain, read, read_plain, yaml_text
-from pipeline.config.science import TIMM, TimmConfig
-from pipeline.config.typed import flattened
+from pipeline.config import composition
+from pipeline.config.run import SHARED, RunConfig, from_plain, plain, read, read_plain, yaml_text
+from pipeline.config.science import TIMM, TimmConfig, kind_of
+from pipeline.config.typed import flattened, nested
 from pipeline.errors import UserError, unknown_name
 from tnt.config import NETWORKS, PYRAMIDS, TNTConfig
 from tnt.own.files import is_own
 
 DATA_FILE = (".yaml", ".yml")  # data=<file>: a set of one's own
 GROUPS = ("model", "data", "recipe", "cluster", "scale")
-# Each of these is said once, in the section named, and read in several.
-SHARED = {
-    "image_size": "${data.image_size}",
-    "classes": "${data.classes}",
-    "drop_path": "${recipe.drop_path}",
-}
+REFERRING = {name: f"${{{source}}}" for name, source in SHARED.items()}
 
 
 def compose(overrides: Sequence[str]) -> RunConfig:
@@ -98,15 +92,10 @@ def groups_help() -> str:
 
 def _compose(overrides: Sequence[str], resolve: bool) -> dict[str, Any]:
     groups, singles = _sorted_out(overrides)
-    values = copy.deepcopy(_grouped(tuple(groups)))
+    values = _grouped(tuple(groups))
     if name := _own_network(overrides):
-        values["model"] = _network(name)
-    for key, value in singles:
-        *sections, name = key.split(".")
-        node = values
-        for section in sections:
-            node = node[section]
-        node[name] = value
+        values = values | {"model": _network(name)}
+    values = nested(dict(flattened(values)) | dict(singles))
     composition.refuse_resolvers(values, "")
     return composition.resolved(values) if resolve else values
 
@@ -121,19 +110,19 @@ def _grouped(groups: tuple[str, ...]) -> dict[str, Any]:
 def _defaults() -> dict[str, Any]:
     values = plain(RunConfig())
     del values["model"]  # its keys depend on the choice
-    values["data"]["augmentation"]["image_size"] = SHARED["image_size"]
+    values["data"]["augmentation"]["image_size"] = REFERRING["image_size"]
     return values
 
 
 def _network(name: str) -> dict[str, Any]:
     """A variant's fields as a group's choice; the word's width follows the patch's unless it is given."""
     if is_own(name):
-        fields = own.defaults(name)
-        return {"name": name} | fields | {each: SHARED[each] for each in SHARED if each in fields}
+        fields = {each.name: each.default for each in dataclasses.fields(kind_of(name))}
+        return {"name": name} | fields | {each: REFERRING[each] for each in REFERRING if each in fields}
     if name == "timm":
-        return {"name": TIMM} | dataclasses.asdict(TimmConfig()) | SHARED
+        return {"name": TIMM} | dataclasses.asdict(TimmConfig()) | REFERRING
     variant = NETWORKS[name]
-    fields = dataclasses.asdict(variant) | SHARED
+    fields = dataclasses.asdict(variant) | REFERRING
     if isinstance(variant, TNTConfig) and variant.words * variant.c == variant.patch_dim:
         fields["word_dim"] = None
     return {"name": name} | fields
@@ -184,24 +173,15 @@ def _data_of(path: Path, known: dict[str, Any]) -> list[tuple[str, Any]]:
 
 
 def _value(key: str, raw: str, default: Any) -> Any:
-    if isinstance(default, str) and key not in _shared_keys():
-        return _unquoted(raw)
+    if isinstance(default, str) and not default.startswith("${"):
+        quoted = len(raw) > 1 and raw[0] == raw[-1] and raw[0] in "\"'"
+        return raw[1:-1] if quoted else raw  # as typed: a path may hold commas, a run's id look like a number
     if not isinstance(default, list | tuple) or raw.startswith("["):
         return composition.parsed(key, raw)
     try:  # options as one types them: cluster.extra='--exclude=n[1-2] --comment="a word"'
         return shlex.split(raw)
     except ValueError as error:
         raise UserError(f"cannot read {key}={raw}: {error}") from None
-
-
-def _unquoted(raw: str) -> str:
-    """Text as typed: a path may hold commas, and a run's id may look like a number."""
-    quoted = len(raw) > 1 and raw[0] == raw[-1] and raw[0] in "\"'"
-    return raw[1:-1] if quoted else raw
-
-
-def _shared_keys() -> set[str]:
-    return {f"model.{name}" for name in SHARED} | {"data.augmentation.image_size"}
 
 
 def _lookup(known: dict[str, Any], key: str) -> Any:

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ SCIENCE = ("model", "data", "recipe", "seed", "scale", "precision")  # they deci
 MOST_BYTES = 1 << 20  # of a config's file
 CHANNELS = 3  # of every image, whatever its file holds
 PRECISIONS = ("bf16", "fp32")
+# A network's settings that other sections say: each is given once, there.
+SHARED = {"image_size": "data.image_size", "classes": "data.classes", "drop_path": "recipe.drop_path"}
 
 
 @dataclass(frozen=True)
@@ -42,25 +45,15 @@ class RunConfig:
             raise unknown_name("precision", self.precision, PRECISIONS)
         if self.seed < 0:
             raise UserError(f"seed is {self.seed}; it must not be negative")
-        if (
-            isinstance(self.model.network, TNTConfig | PyramidConfig)
-            and self.model.network.channels != CHANNELS
-        ):
-            raise UserError(f"model.channels is {self.model.network.channels}; images have {CHANNELS}, RGB")
-        names = {field.name for field in dataclasses.fields(self.model.network)}
-        if self.recipe.drop_path and "drop_path" not in names:
+        network, augmentation = self.model.network, self.data.augmentation
+        if isinstance(network, TNTConfig | PyramidConfig) and network.channels != CHANNELS:
+            raise UserError(f"model.channels is {network.channels}; images have {CHANNELS}, RGB")
+        if self.recipe.drop_path and "drop_path" not in {each.name for each in dataclasses.fields(network)}:
             raise UserError(f"{self.model.name} has no setting drop_path; train it with recipe.drop_path=0")
-        readers = {
-            "model.image_size": (self.model.network.image_size, "data.image_size", self.data.image_size),
-            "data.augmentation.image_size": (
-                self.data.augmentation.image_size,
-                "data.image_size",
-                self.data.image_size,
-            ),
-            "model.classes": (self.model.network.classes, "data.classes", self.data.classes),
-            "model.drop_path": (self.model.network.drop_path, "recipe.drop_path", self.recipe.drop_path),
-        }
-        for name, (value, source, wanted) in readers.items():
+        readers = {f"model.{name}": (getattr(network, name), source) for name, source in SHARED.items()}
+        readers["data.augmentation.image_size"] = augmentation.image_size, "data.image_size"
+        for name, (value, source) in readers.items():
+            wanted = attrgetter(source)(self)
             if value != wanted:
                 raise UserError(f"{name} is {value} but {source} is {wanted}; give {source} alone")
         if self.recipe.optimizer == "lamb" and self.engine.zero_stage:
@@ -119,14 +112,21 @@ def read(path: Path) -> RunConfig:
 
 
 def read_plain(path: Path) -> Any:
-    """The values of a file of YAML."""
+    """The values of a file of YAML; references in it are refused: a few could stand for a million lines."""
     import yaml
 
     try:
-        return _plain_yaml(read_text(path, MOST_BYTES))
+        text = read_text(path, MOST_BYTES)
     except FileNotFoundError:
         raise UserError(f"there is no config at {path}") from None
-    except yaml.YAMLError as error:
+    depth = 0
+    try:
+        for event in yaml.parse(text, yaml.SafeLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if isinstance(event, yaml.AliasEvent) or depth > MOST_DEPTH:
+                raise yaml.YAMLError(f"it holds a reference, or is nested more than {MOST_DEPTH} deep")
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError) as error:  # the latter of a number or a date
         raise UserError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
 
 
@@ -134,18 +134,3 @@ def yaml_text(values: dict[str, Any]) -> str:
     import yaml
 
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
-
-
-def _plain_yaml(text: str) -> Any:
-    """Values that stand where they are written: a few anchors could stand for a million lines."""
-    import yaml
-
-    depth = 0
-    for event in yaml.parse(text, yaml.SafeLoader):
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if isinstance(event, yaml.AliasEvent) or depth > MOST_DEPTH:
-            raise yaml.YAMLError(f"it holds a reference, or is nested more than {MOST_DEPTH} deep")
-    try:
-        return yaml.safe_load(text)
-    except ValueError as error:  # of a number or a date
-        raise yaml.YAMLError(str(error)) from None

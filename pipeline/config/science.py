@@ -1,16 +1,17 @@
 """What decides a run's numbers: the model, the data and the recipe. Nothing here says where or how fast."""
 
+import dataclasses
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from pipeline.config.own import OwnConfig, kind_of
 from pipeline.data.augmentation.settings import MIX_GROUPS
 from pipeline.data.loading.sampler import Sampling
 from pipeline.data.settings import DataConfig
 from pipeline.errors import Range, UserError, check_ranges, unknown_name
 from tnt.config import MOST, PYRAMID, PyramidConfig, TNTConfig
-from tnt.own.files import is_own
+from tnt.own.files import OwnNetwork, find, is_own
 
 TIMM = "timm:"
 CHOICES = {
@@ -19,6 +20,7 @@ CHOICES = {
     "loss": ("cross_entropy", "bce"),
     "drop_path_rates": ("linear", "uniform"),
 }
+SIZES = {name: Range(1, MOST[name]) for name in ("image_size", "classes")}
 EPOCHS, RATES, SHARES = Range(1, 1_000_000), Range(0, 100), Range(0, 1, without_most=True)
 RANGES = {
     "epochs": EPOCHS,
@@ -51,8 +53,24 @@ class TimmConfig:
     drop_path: float = 0.0
 
     def __post_init__(self) -> None:
-        check_ranges(self, {name: Range(1, MOST[name]) for name in ("image_size", "classes")}, "model")
-        check_ranges(self, {"drop_path": SHARES}, "model")
+        check_ranges(self, SIZES | {"drop_path": SHARES}, "model")
+
+
+@dataclass(frozen=True)
+class OwnConfig:
+    """What may be said of a network of one's own: each has a subclass, with its settings as fields."""
+
+    ranges: ClassVar[dict[str, Range]] = {}
+    source: ClassVar[str] = ""  # the hash of its files
+
+    if TYPE_CHECKING:
+        image_size: int
+        classes: int
+        drop_path: float
+
+    def __post_init__(self) -> None:
+        ranges = {name: valid for name, valid in self.ranges.items() if getattr(self, name) is not None}
+        check_ranges(self, ranges, "model")
 
 
 @dataclass(frozen=True)
@@ -68,9 +86,7 @@ class ModelConfig:
         return self.name.removeprefix(TIMM) if self.name.startswith(TIMM) else None
 
 
-def network_kind(
-    model: Mapping[str, Any],
-) -> type[TNTConfig] | type[PyramidConfig] | type[TimmConfig] | type[OwnConfig]:
+def network_kind(model: Mapping[str, Any]) -> type[TNTConfig | PyramidConfig | TimmConfig | OwnConfig]:
     """What the settings of a network are, by its name or its form."""
     name = str(model.get("name", ""))
     if name.startswith(TIMM):
@@ -78,6 +94,24 @@ def network_kind(
     if is_own(name):
         return kind_of(name)
     return PyramidConfig if model.get("form") == PYRAMID else TNTConfig
+
+
+def kind_of(name: str) -> type[OwnConfig]:
+    return _kind(find(name))
+
+
+@functools.lru_cache(maxsize=32)
+def _kind(own: OwnNetwork) -> type[OwnConfig]:
+    fields: list[Any] = [
+        (each.name, each.hint, dataclasses.field(default=each.default)) for each in own.settings
+    ]
+    ranges = SIZES | {each.name: Range(*each.bounds) for each in own.settings if each.bounds is not None}
+    namespace: dict[str, Any] = {"ranges": ranges, "source": f"sha256:{own.sha256}"}
+    if "drop_path" not in {each.name for each in own.settings}:
+        namespace["drop_path"] = 0.0
+    return dataclasses.make_dataclass(
+        own.kind, fields, bases=(OwnConfig,), frozen=True, kw_only=True, namespace=namespace
+    )
 
 
 @dataclass(frozen=True)

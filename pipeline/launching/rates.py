@@ -21,9 +21,8 @@ from typing import Any
 from pipeline.config import composition
 from pipeline.config.birth import of_others
 from pipeline.config.identity import science
-from pipeline.config.own import kind_of
 from pipeline.config.run import RunConfig
-from pipeline.config.science import TIMM, ModelConfig, TimmConfig, network_kind
+from pipeline.config.science import TIMM, ModelConfig, TimmConfig, kind_of, network_kind
 from pipeline.config.typed import build
 from pipeline.errors import UserError, command
 from pipeline.files import PACKAGE

@@ -29,10 +29,7 @@ def row_type(classes: int) -> np.dtype:
             ("classes", "<u2", (top,)),  # the likeliest first
             ("probabilities", "<f2", (top,)),
             ("label_probability", "<f2"),  # of the right class; of several, the likeliest
-            (
-                "place",
-                "u1",
-            ),  # of the first right class among those above; where none is, their number
+            ("place", "u1"),  # of the first right class among those above; their number where none is
         ]
     )
 

@@ -1,10 +1,7 @@
 """Attempts at a run: one process group at a time, and how each of them began and ended.
 
-    runs/<id>/lease            locked while a trainer is alive, and who that is
-    runs/<id>/attempts.jsonl   a line when an attempt begins its first step, a line when it ends
-    runs/<id>/run.json         which science and which data the run is of
-
-An attempt without a line for its end, where nobody holds the run, was killed: it had no time to write one.
+One has a line in attempts.jsonl when it begins its first step, and one when it ends. Without the second,
+where nobody holds the lease of the run, it was killed: it had no time to write that.
 """
 
 import dataclasses
@@ -104,7 +101,8 @@ class AttemptLog:
 
     def fitted(self, config: RunConfig, ranks: "Ranks") -> RunConfig:
         """With half the micro-batch with which an earlier attempt ran out of memory, if there was one."""
-        limit = ranks.share(_memory_limit(self._path.parent))
+        sizes = [end.micro_batch for end in failures(self._path.parent) if end.micro_batch]
+        limit = ranks.share(min(sizes) // 2 if sizes else 1 << 30)
         share = config.recipe.global_batch // ranks.world
         self._micro_batch = max(1, min(config.engine.micro_batch, share, limit))
         if limit >= min(config.engine.micro_batch, share):
@@ -210,11 +208,10 @@ def attempts(directory: Path) -> list[Attempt]:
 
 def last_end(directory: Path, first: int = 0) -> str:
     """How the newest attempt ended, of those from a number on, in words; "" where there is none."""
-    found = [line for line in _noted(directory) if line.number >= first]
-    if not found:
-        return ""
-    end = ending(directory, first)
-    return str(end) if end else KILLED if any(line.number for line in found) else UNKNOWN
+    if end := ending(directory, first):
+        return str(end)
+    numbers = [line.number for line in _noted(directory) if line.number >= first]
+    return "" if not numbers else KILLED if any(numbers) else UNKNOWN
 
 
 def ending(directory: Path, first: int = 0) -> Ending | None:
@@ -250,11 +247,6 @@ def _moves(directory: Path) -> list[str]:
         for before, now in itertools.pairwise(known)
         if now.device != before.device
     ]
-
-
-def _memory_limit(directory: Path) -> int:
-    sizes = [end.micro_batch for end in failures(directory) if end.micro_batch]
-    return min(sizes) // 2 if sizes else 1 << 30
 
 
 def _ending_of(number: int, lines: Sequence["Attempt | Ending"]) -> Ending | None:

@@ -67,8 +67,6 @@ class Checkpoints(AbstractContextManager):
 
     def __init__(self, root: Path, ranks: Ranks | None = None, keep: int = 2, part: float = 0) -> None:
         """`keep` newest are kept, and where `part` is given the oldest of each so many steps."""
-        if keep < 2:
-            raise UserError(f"keep is {keep}; two checkpoints at least, or one damaged file loses the run")
         self.root, self.keep, self.part = root, keep, part
         self.ranks = ranks or Ranks(Place("plain"))
         self._writer = ThreadPoolExecutor(1, "checkpoint")
@@ -128,9 +126,8 @@ class Checkpoints(AbstractContextManager):
         outcomes = self.ranks.gather(_attempt(lambda: _written(directory, write, state, self.ranks.rank)))
         errors = {rank: error for rank, (error, _) in enumerate(outcomes) if error}
         if errors:
-            kind = (
-                SaveFailed if all(isinstance(error, SaveFailed) for error in errors.values()) else WorkFailed
-            )
+            stored = all(isinstance(error, SaveFailed) for error in errors.values())
+            kind = SaveFailed if stored else WorkFailed
             raise kind("; ".join(f"rank {rank}: {error}" for rank, error in errors.items()))
         return [files for _, files in outcomes]
 

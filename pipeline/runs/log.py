@@ -97,32 +97,23 @@ def printed_error(directory: Path) -> str:
 
 def tail(path: Path, lines: int = 0) -> list[str]:
     """The last lines of a file, all of those that are read where no number is given."""
-    content, whole = _end(path)
+    try:
+        with open_regular(path) as file:
+            skipped = max(0, file.seek(0, os.SEEK_END) - TAIL)
+            file.seek(skipped)
+            content = file.read()
+    except FileNotFoundError:
+        return []
     found = [shown(line) for line in content.decode(errors="replace").splitlines() if line.strip()]
-    return (found if whole else found[1:])[-lines:]
+    return (found[1:] if skipped else found)[-lines:]
 
 
 def _rows(path: Path) -> list[tuple[bytes, dict[str, Any]]]:
-    return _steps(read_bytes(path, MOST_LINES)) if path.exists() else []
-
-
-def _steps(content: bytes) -> list[tuple[bytes, dict[str, Any]]]:
     """Whole lines that say of which step they are, and hold numbers where numbers are read."""
     return [
         (line, row)
-        for line, row in whole_lines(content)
+        for line, row in whole_lines(read_bytes(path, MOST_LINES) if path.exists() else b"")
         if type(row.get("step")) is int
         and row.get("steps", 1) != 0
         and all(row.get(name) is None or type(row[name]) in (int, float) for name in NUMBERS)
     ]
-
-
-def _end(path: Path) -> tuple[bytes, bool]:
-    """The last bytes of a file, and whether they are all of it."""
-    try:
-        with open_regular(path) as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - TAIL))
-            return file.read(), size <= TAIL
-    except FileNotFoundError:
-        return b"", True

@@ -105,9 +105,7 @@ class Record:
     raw_fp32: Measures | None = None  # as `raw` and `ema`, measured in fp32; None where those are, or none is
     ema_fp32: Measures | None = None
     answers_sha256: str = ""  # of the answers for each image, `answers.path_of`; "": not kept by earlier code
-    first_step: tuple[float, float] | None = (
-        None  # its loss and gradient norm; None: not kept by earlier code
-    )
+    first_step: tuple[float, float] | None = None  # loss and gradient norm; None: not kept by earlier code
     until_decided: bool = False  # asked for after a look at the results: the judge must know
     usage: Usage | None = None  # None: not kept by earlier code
     right: str = ""  # for which images the exported weights were right: `answers.from_text`
@@ -152,8 +150,11 @@ def publish(record: Record, directory: Path | str) -> Path:
     directory.mkdir(parents=True, exist_ok=True)
     path = record_path(directory, record.id)
     partial = partial_name(path)
+    values = {"schema": SCHEMA} | listed(dataclasses.asdict(record))
+    values["sha256"] = digest(values)
+    text = json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     try:
-        publish_bytes(partial, _encoded(record))
+        publish_bytes(partial, text.encode())
         try:
             os.link(partial, path)  # unlike a rename, it never replaces
         except FileExistsError:
@@ -225,12 +226,6 @@ def read_all(directory: Path | str) -> tuple[list[Record], list[str]]:
         except UserError as error:
             problems.append(str(error))
     return records, problems
-
-
-def _encoded(record: Record) -> bytes:
-    values = {"schema": SCHEMA} | listed(dataclasses.asdict(record))
-    values["sha256"] = digest(values)
-    return (json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def digest(values: dict[str, Any]) -> str:

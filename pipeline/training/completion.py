@@ -5,57 +5,44 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from pipeline.config.identity import science
-from pipeline.config.run import RunConfig
 from pipeline.files import publish_bytes, sha256
-from pipeline.processes.device import processor
+from pipeline.processes.device import device_name, processor
 from pipeline.processes.place import find_place
 from pipeline.runs import answers, attempts, records
 from pipeline.runs.directory import run_directory
 from pipeline.runs.log import metrics, spent
 from pipeline.runs.provenance import code, packages, packages_hash, versions
-from pipeline.runs.records import Measures, Record, RunLayout
+from pipeline.runs.records import Record, RunLayout
 from pipeline.runs.usage import usage
 from pipeline.training import models
-from pipeline.training.outcome import TrainingState
 from pipeline.training.trainer import Trainer
 
 DRIVER = Path("/proc/driver/nvidia/version")
 
 
 def complete(
-    config: RunConfig,
-    id: str,
-    fingerprint: str,
-    *,
-    weights: Mapping[str, Tensor],
-    average: Mapping[str, Tensor] | None,
-    measured: Mapping[str, Measures],
-    answered: Mapping[str, np.ndarray],
-    state: TrainingState,
-    damaged_samples: int,
-    device: str,
-    world: int,
-    layout: RunLayout,
+    trainer: Trainer, weights: Mapping[str, Tensor], id: str, fingerprint: str, umask: int
 ) -> Record:
     """Called by rank 0 at the end of the run. Where it was killed, the next call writes the same files.
 
     The moving average is exported wherever there is one, even if the raw weights are more accurate: to choose
-    by accuracy would be to choose by the validation images.
+    by accuracy would be to choose by the validation images. `umask`: the user's.
     """
-    kind, exported = ("raw", weights) if average is None else ("ema", average)
+    config, measured, state = trainer.config, trainer.measured, trainer.state
+    kind, exported = ("ema", trainer.ema.state_dict()) if trainer.ema else ("raw", weights)
     models.check_finite(exported)
     directory = run_directory(config, id)
-    path = models.export(config, exported, directory, {"id": id, "weights": kind})
+    weights_path = models.export(config, exported, directory, {"id": id, "weights": kind})
     answers_path = answers.path_of(config.paths.records, id)
     if not records.exists(config.paths.records, id):
-        answers.publish(answered, answers_path)
+        answers.publish(trainer.answers, answers_path)
     params, macs, uncounted = models.count(config.model)
     took, starts, made_by = spent(directory), attempts.attempts(directory), code()
+    layout, device = run_layout(trainer), device_name(trainer.device)
     record = Record(
         id=id,
         science=science(config),
@@ -70,14 +57,14 @@ def complete(
         raw_fp32=measured.get("raw_fp32"),
         ema_fp32=measured.get("ema_fp32"),
         exported=kind,
-        weights_sha256=sha256(path),
+        weights_sha256=sha256(weights_path),
         params=params,
         macs=None if uncounted else macs,
         steps=state.step,
         images_per_second=round(took.images_per_second, 2),
         device_hours=round(took.device_hours, 5),
         device=device,
-        world=world,
+        world=trainer.ranks.world,
         hosts=tuple(sorted({host for start in starts for host in start.hosts})),
         jobs=tuple(dict.fromkeys(start.job for start in starts if start.job)),
         attempts=max(1, took.attempts),
@@ -87,16 +74,19 @@ def complete(
         started=_utc(starts[0].time),
         ended=_utc(time.time()),
         skipped_steps=state.skipped,
-        damaged_samples=damaged_samples,
+        damaged_samples=trainer.loader.damaged(),
         events=(*state.events, *attempts.remarks(directory)),
         layout=layout,
         first_step=_first_step(directory),
         answers_sha256=sha256(answers_path),
-        right=answers.as_text(answers.right(answered[kind])),
+        right=answers.as_text(answers.right(trainer.answers[kind])),
         usage=usage(config, directory, device, find_place().sharing),
     )
-    records.publish(record, config.paths.records)
-    publish_bytes(records.packages_path(config.paths.records, layout), packages().encode())
+    path = records.publish(record, config.paths.records)
+    packages_path = records.packages_path(config.paths.records, layout)
+    publish_bytes(packages_path, packages().encode())
+    for each in (path, answers_path, packages_path):
+        each.chmod(0o666 & ~umask)  # unlike the run's directory, they are meant for others
     return record
 
 

@@ -1,10 +1,9 @@
-"""Dropped paths: of timm's networks by the key of each image, as a TNT drops its own, and a TNT's rates."""
+"""Dropped paths of timm's networks: by the key of each image, as a TNT drops its own."""
 
 import torch
 from torch import Tensor, nn
 
-from tnt.block import TNTBlock, path_draws
-from tnt.model import TNT
+from tnt.block import path_draws
 
 CALLS = 16  # of one drop path in a forward pass, at most
 
@@ -50,13 +49,6 @@ def key_drop_paths(model: nn.Module) -> nn.Module:
     model.register_forward_pre_hook(_give_keys)
     model.register_forward_hook(_count_anew)
     return model
-
-
-def set_uniform(model: TNT, rate: float) -> None:
-    """The same rate for all blocks, in place of one that grows from 0."""
-    for block in model.blocks:
-        assert isinstance(block, TNTBlock)
-        block.inner.drop_path = block.outer.drop_path = rate
 
 
 def _give_keys(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

@@ -19,14 +19,14 @@ from torch import Tensor, nn
 import tnt.weights
 from pipeline.config.identity import is_run_id
 from pipeline.config.overrides import compose
-from pipeline.config.own import OwnConfig
 from pipeline.config.run import RunConfig, read
-from pipeline.config.science import ModelConfig, TimmConfig
+from pipeline.config.science import ModelConfig, OwnConfig, TimmConfig
 from pipeline.data.augmentation.settings import Augmentation
 from pipeline.errors import UserError, WorkFailed
 from pipeline.files import publish_bytes
 from pipeline.runs.directory import CONFIG, WEIGHTS, WEIGHTS_CONFIG
-from pipeline.training.drop_path import key_drop_paths, set_uniform
+from pipeline.training.drop_path import key_drop_paths
+from tnt.block import TNTBlock
 from tnt.complexity.count import count_macs
 from tnt.complexity.formulas import model_macs
 from tnt.config import PyramidConfig, TNTConfig
@@ -53,7 +53,8 @@ def initialise(model: nn.Module, config: RunConfig) -> str:
     if recipe.drop_path_rates == "uniform":
         if not isinstance(model, TNT):
             raise UserError(f"recipe.drop_path_rates=uniform is for a TNT; {config.model.name} is none")
-        set_uniform(model, recipe.drop_path)
+        for block in cast("list[TNTBlock]", model.blocks):
+            block.inner.drop_path = block.outer.drop_path = recipe.drop_path
     if recipe.teacher and hasattr(model, "set_distilled_training"):
         cast(Any, model).set_distilled_training(True)
     return load(model, _weights_of("recipe.init", recipe.init, config)) if recipe.init else ""
@@ -94,12 +95,14 @@ def load(model: nn.Module, path: Path, *, new_head: bool = True) -> str:
     """
     try:
         if isinstance(model, TNT | PyramidTNT):
-            return _load_ours(model, path, new_head)
-        return _load_by_name(model, path, new_head)
+            notes = _load_ours(model, path, new_head)
+        else:
+            notes = _load_by_name(model, path, new_head)
     except UserError:
         raise
     except (ValueError, OSError) as error:
         raise UserError(str(error)) from error
+    return f"weights of {path}: {', '.join(filter(None, notes))}"
 
 
 def export(
@@ -107,7 +110,7 @@ def export(
 ) -> Path:
     """`model.safetensors` and `config.json`: a TNT for `tnt.create_model`, timm's in timm's own form."""
     path = directory / WEIGHTS
-    timm_name, settings = config.model.timm_name, config.model.network
+    settings, aug = config.model.network, config.data.augmentation
     described: dict[str, Any] = {"network": dataclasses.asdict(settings)}
     if isinstance(settings, TNTConfig | PyramidConfig):
         network = tnt.weights.network(settings)
@@ -121,9 +124,16 @@ def export(
     elif isinstance(settings, OwnConfig):
         described["source"] = settings.source
     content = {
-        "architecture": timm_name or config.model.name,
+        "architecture": config.model.timm_name or config.model.name,
         **described,
-        "pretrained_cfg": _preprocessing(config.data.augmentation, config.model.network.classes),
+        "pretrained_cfg": {
+            "input_size": [3, aug.image_size, aug.image_size],
+            "interpolation": aug.evaluation_interpolation,
+            "crop_pct": aug.crop_fraction,
+            "mean": list(aug.mean),
+            "std": list(aug.std),
+            "num_classes": settings.classes,
+        },
         "run": dict(facts or {}),
     }
     publish_bytes(directory / WEIGHTS_CONFIG, (json.dumps(content, indent=1) + "\n").encode())
@@ -142,31 +152,13 @@ def timm_preprocessing(model: nn.Module, aug: Augmentation) -> Augmentation:
     )
 
 
-def _preprocessing(aug: Augmentation, classes: int) -> dict[str, Any]:
-    return {
-        "input_size": [3, aug.image_size, aug.image_size],
-        "interpolation": aug.evaluation_interpolation,
-        "crop_pct": aug.crop_fraction,
-        "mean": list(aug.mean),
-        "std": list(aug.std),
-        "num_classes": classes,
-    }
-
-
-def _load_ours(model: TNT | PyramidTNT, path: Path, new_head: bool) -> str:
+def _load_ours(model: TNT | PyramidTNT, path: Path, new_head: bool) -> tuple[str, ...]:
     held = tnt.weights.read(path).config
     new_head = new_head and held.classes != model.config.classes
     weights = tnt.weights.load(model, path, new_head=new_head)
     resized = held.image_size != model.config.image_size and getattr(model.config, "patch_position", True)
-    return _said(
-        path, f"{weights.format} format", new_head, f"positions {held.image_size} → {model.config.image_size}"
-        if resized else "",
-    )  # fmt: skip
-
-
-def _said(path: Path, what: str, new_head: bool, resized: str) -> str:
-    notes = [what, *([resized] if resized else []), *(["a new head"] if new_head else [])]
-    return f"weights of {path}: {', '.join(notes)}"
+    positions = f"positions {held.image_size} → {model.config.image_size}" if resized else ""
+    return f"{weights.format} format", positions, "a new head" if new_head else ""
 
 
 def _create_timm(model: ModelConfig) -> nn.Module:
@@ -192,7 +184,7 @@ def _create_timm(model: ModelConfig) -> nn.Module:
         ) from error
 
 
-def _load_by_name(model: nn.Module, path: Path, new_head: bool) -> str:
+def _load_by_name(model: nn.Module, path: Path, new_head: bool) -> tuple[str, ...]:
     """Into a network of timm's, or the user's own, whose last layer is `head` if it is to have new ones."""
     state, _ = read_tensors(path, ema=True)
     adapt = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
@@ -209,14 +201,13 @@ def _load_by_name(model: nn.Module, path: Path, new_head: bool) -> str:
         and state[name].shape != own[name].shape
     }
     if fresh and new_head:
-        state = {name: tensor for name, tensor in state.items() if name not in fresh}
-        state |= {name: own[name] for name in fresh}
+        state = {**state, **{name: own[name] for name in fresh}}
     try:
         model.load_state_dict(state, strict=True)
     except RuntimeError as error:
         lines = [line.strip() for line in str(error).splitlines()[1:3]]
         raise UserError(f"{path} does not fit {type(model).__name__}: {' '.join(lines)}") from error
-    return _said(path, "its own names", bool(fresh), "")
+    return "its own names", "a new head" if fresh else ""
 
 
 def count(model: ModelConfig) -> tuple[int, int, tuple[str, ...]]:

@@ -68,7 +68,7 @@ def _groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
     if recipe.layer_decay == 1:
         return param_groups_weight_decay(model, recipe.weight_decay, no_weight_decay_list=named)
     if isinstance(model, TNT):
-        cast(Any, model).group_matcher = _tnt_layers
+        cast(Any, model).group_matcher = lambda coarse=False: TNT_LAYERS
     elif not hasattr(model, "group_matcher"):
         raise UserError(
             f"recipe.layer_decay={recipe.layer_decay:g} needs the layers of {type(model).__name__}: a method "
@@ -77,10 +77,6 @@ def _groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
     return param_groups_layer_decay(
         model, recipe.weight_decay, no_weight_decay_list=named, layer_decay=recipe.layer_decay
     )
-
-
-def _tnt_layers(coarse: bool = False) -> dict[str, Any]:
-    return TNT_LAYERS
 
 
 class Schedule:

@@ -34,14 +34,11 @@ class TrainingState:
 class StepOutcome:
     """The same on all ranks."""
 
-    loss: float  # mean of the global batch
-    grad_norm: float  # before clipping; not finite: the weights stayed as they were
-    asked_to_end: bool  # some rank was
-    due: bool  # rank 0's clock says that it is time for a checkpoint
-    damaged: bool  # some rank has found damaged samples
-
-
-NOTHING = StepOutcome(math.nan, math.nan, asked_to_end=False, due=False, damaged=False)
+    loss: float = math.nan  # mean of the global batch
+    grad_norm: float = math.nan  # before clipping; not finite: the weights stayed as they were
+    asked_to_end: bool = False  # some rank was
+    due: bool = False  # rank 0's clock says that it is time for a checkpoint
+    damaged: bool = False  # some rank has found damaged samples
 
 
 @dataclass(frozen=True)

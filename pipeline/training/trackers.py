@@ -7,44 +7,13 @@ offline; MLflow and trackio are on this machine unless their own variables say o
 import importlib
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from pipeline.config.machine import LoggingConfig
+from pipeline.config.typed import flattened
 from pipeline.errors import UserError
-
-
-class Tracker(Protocol):
-    def add(self, step: int, values: Mapping[str, float]) -> None: ...
-
-    def close(self) -> None: ...
-
-
-def open_trackers(
-    config: LoggingConfig, directory: Path, step: int, id: str, values: Mapping[str, Any]
-) -> list[Tracker]:
-    """`values`: the settings of the run, which each of them shows beside the curves."""
-    flat = dict(_flat(values))
-    trackers: list[Tracker] = []
-    if config.tensorboard:
-        trackers.append(TensorBoard(directory / "tensorboard", step, flat))
-    if config.wandb:
-        trackers.append(WeightsAndBiases(config.wandb, directory, id, flat))
-    if config.mlflow:
-        trackers.append(MLflow(config.mlflow, directory, id, flat))
-    if config.trackio:
-        trackers.append(Trackio(config.trackio, id, flat))
-    return trackers
-
-
-def _flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    """As `recipe.lr`; what is no number and no truth value is text."""
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{above}{name}.")
-        else:
-            yield above + name, value if isinstance(value, bool | int | float) else str(value)
 
 
 def _imported(package: str, project: str) -> Any:
@@ -58,32 +27,16 @@ def _imported(package: str, project: str) -> Any:
 
 class TensorBoard:
     def __init__(self, directory: Path, step: int, values: Mapping[str, Any]) -> None:
-        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-        from tensorboard.compat.proto.summary_pb2 import Summary
-        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+        from tensorboard.plugins.hparams.summary_v2 import hparams_pb
+        from torch.utils.tensorboard import SummaryWriter
 
-        self._event, self._summary = Event, Summary
-        self._writer = EventFileWriter(str(directory))
         # Points of an earlier attempt beyond the step that this one goes on from are not shown.
-        self._writer.add_event(Event(step=step + 1, session_log=SessionLog(status=SessionLog.START)))
-        self._writer.add_event(Event(wall_time=time.time(), summary=self._settings(values)))
-
-    def _settings(self, values: Mapping[str, Any]) -> Any:
-        """For its page of hyperparameters."""
-        from tensorboard.plugins.hparams import metadata
-        from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionStartInfo
-
-        start = SessionStartInfo(start_time_secs=time.time())
-        for name, value in values.items():
-            kind = "bool" if isinstance(value, bool) else "string" if isinstance(value, str) else "number"
-            setattr(start.hparams[name], f"{kind}_value", value)
-        about = metadata.create_summary_metadata(HParamsPluginData(session_start_info=start))
-        return self._summary(value=[self._summary.Value(tag=metadata.SESSION_START_INFO_TAG, metadata=about)])
+        self._writer = SummaryWriter(str(directory), purge_step=step + 1)
+        self._writer.file_writer.add_summary(hparams_pb(values))  # type: ignore[attr-defined]
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
-        points = [self._summary.Value(tag=name, simple_value=value) for name, value in values.items()]
-        summary = self._summary(value=points)
-        self._writer.add_event(self._event(wall_time=time.time(), step=step, summary=summary))
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, step)
 
     def close(self) -> None:
         self._writer.close()
@@ -125,13 +78,32 @@ class MLflow:
         self._client.set_terminated(self._run)
 
 
-class Trackio:
+class Trackio(WeightsAndBiases):
+    """Once it is open, it is spoken to in the same words."""
+
     def __init__(self, project: str, id: str, values: Mapping[str, Any]) -> None:
         trackio = _imported("trackio", project)
         self._run = trackio.init(project=project, name=id, resume="allow", config=dict(values))
 
-    def add(self, step: int, values: Mapping[str, float]) -> None:
-        self._run.log(dict(values), step=step)
 
-    def close(self) -> None:
-        self._run.finish()
+Tracker = TensorBoard | WeightsAndBiases | MLflow
+
+
+def open_trackers(
+    config: LoggingConfig, directory: Path, step: int, id: str, values: Mapping[str, Any]
+) -> list[Tracker]:
+    """`values`: the settings of the run, which each of them shows beside the curves."""
+    flat = {
+        name: value if isinstance(value, bool | int | float) else str(value)
+        for name, value in flattened(values)
+    }
+    trackers: list[Tracker] = []
+    if config.tensorboard:
+        trackers.append(TensorBoard(directory / "tensorboard", step, flat))
+    if config.wandb:
+        trackers.append(WeightsAndBiases(config.wandb, directory, id, flat))
+    if config.mlflow:
+        trackers.append(MLflow(config.mlflow, directory, id, flat))
+    if config.trackio:
+        trackers.append(Trackio(config.trackio, id, flat))
+    return trackers

@@ -26,6 +26,7 @@ from pipeline.data.loading.loader import EvaluationLoader
 from pipeline.data.loading.ready import ReadyBatch, ready
 from pipeline.data.randomness import Purpose, philox
 from pipeline.errors import WorkFailed
+from pipeline.processes.device import device_name
 from pipeline.processes.interrupt import Interrupt
 from pipeline.processes.pace import Pace, known_gpu, limits
 from pipeline.processes.ranks import Ranks
@@ -37,7 +38,7 @@ from pipeline.training.evaluation import measure
 from pipeline.training.kernels import Load, choose
 from pipeline.training.logger import RunSize
 from pipeline.training.optim import Objective, Schedule, optimizer
-from pipeline.training.outcome import NOTHING, Sent, StepOutcome, StepResult, TrainingState, send
+from pipeline.training.outcome import Sent, StepOutcome, StepResult, TrainingState, send
 from pipeline.training.parallel.engine import Engine, micro_batch
 from tnt.model import TNT
 from tnt.weights.tensors import read_tensors, write_tensors
@@ -103,9 +104,8 @@ class Trainer(ExitStack):
         self.kernels, why = choose(networks, wanted, self.device, load, self.ranks, before)
         return why
 
-    def size(self, device: str) -> RunSize:
-        """`device`: its name."""
-        config, world = self.config, self.ranks.world
+    def size(self) -> RunSize:
+        config, world, device = self.config, self.ranks.world, device_name(self.device)
         macs = models.macs(config.model) if known_gpu(device) else None
         most = limits(config.model.network, config.precision, macs, device, world)
         return RunSize(self.steps, self.loader.steps_per_epoch, config.recipe.global_batch, world, most)
@@ -177,7 +177,7 @@ class Trainer(ExitStack):
 
         saves = before.asked_to_end or before.due
         line = (step + 1) % self.config.logging.every == 0 or step + 1 in (1, self.steps)
-        now = self._outcome() if line or saves or self.at_end_of_epoch() else NOTHING
+        now = self._outcome() if line or saves or self.at_end_of_epoch() else StepOutcome()
         return StepResult(
             {"loss": now.loss, "lr": lr, "grad_norm": now.grad_norm} if line else None,
             wait,
@@ -266,7 +266,7 @@ class Trainer(ExitStack):
         """Of the last step, unless it was read before: waited for, and acted upon."""
         sent, self._sent = self._sent, None
         if sent is None:
-            return NOTHING
+            return StepOutcome()
         outcome = sent.read()
         if outcome.damaged:
             self.loader.agree(self.ranks)

@@ -1,14 +1,21 @@
 """All that the engine uses of DeepSpeed beyond its documented interface. Read in DeepSpeed 0.19.8."""
 
+import argparse
 import io
 import logging
 import os
+import secrets
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import PurePath
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
 from typing import Any
 
 import torch
+
+from pipeline.errors import WorkFailed
+from pipeline.processes.ranks import Ranks
+from pipeline.runs.checkpoints import TEMPORARY
 
 
 def start(device: torch.device) -> Any:
@@ -38,14 +45,9 @@ def count_step(engine: Any, applied: bool) -> None:
     engine.skipped_steps += not applied
 
 
-@contextmanager
-def reads_universal_form(engine: Any) -> Iterator[None]:
+def choose_form(engine: Any, universal: bool) -> None:
     """DeepSpeed takes this setting when an engine is made; we know only later which form is to be read."""
-    engine._config.load_universal_checkpoint = True
-    try:
-        yield
-    finally:
-        engine._config.load_universal_checkpoint = False
+    engine._config.load_universal_checkpoint = universal
 
 
 class CheckpointFiles:
@@ -64,7 +66,7 @@ class CheckpointFiles:
     def save(self, state_dict: Any, path: str) -> None:
         content = io.BytesIO()
         torch.save(state_dict, content)
-        self._saved[PurePath(path).as_posix()] = content.getbuffer()
+        self._saved[Path(path).as_posix()] = content.getbuffer()
 
     def load(self, path: str, map_location: Any = None) -> Any:
         return torch.load(path, map_location=map_location, weights_only=True)
@@ -105,3 +107,47 @@ def plain_pickles() -> Iterator[None]:
             del os.environ[name]
         else:
             os.environ[name] = before
+
+
+@contextmanager
+def universal(source: Path, ranks: Ranks) -> Iterator[Path]:
+    """A directory, gone afterwards, that holds `source` under its own name with every tensor whole: the
+    universal form.
+
+    Rank 0 converts. It lies among the checkpoints, where the next start sweeps it away should this one die.
+    """
+    folder = source.parents[1] / f"{TEMPORARY}universal-{secrets.token_hex(4)}"  # that of rank 0 counts
+
+    def convert() -> Path:
+        try:
+            folder.mkdir(mode=0o700)
+            _convert(source, folder / source.name)
+        except Exception as error:  # DeepSpeed raises whatever it meets
+            raise WorkFailed(
+                f"{source} cannot be cut for {ranks.world} ranks ({type(error).__name__}: {error}); go on "
+                "with the world size and engine.zero_stage that it was written with"
+            ) from error
+        return folder
+
+    try:
+        yield ranks.lead(convert)
+        ranks.gather(None)  # nobody reads it any more
+    finally:
+        if ranks.rank == 0:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _convert(source: Path, target: Path) -> None:
+    from deepspeed.checkpoint import ds_to_universal
+
+    options = argparse.Namespace(
+        input_folder=str(source),
+        output_folder=str(target),
+        num_extract_workers=1,
+        num_merge_workers=1,
+        keep_temp_folder=False,
+        strict=True,
+        inject_missing_state=True,
+    )
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        ds_to_universal.main(options)

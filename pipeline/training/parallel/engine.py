@@ -187,27 +187,22 @@ class Engine:
         """Go on exactly where `copy` was called. `source` tells the layout it was written in (`layout`)."""
         if self.layout() == source or not (self.stage or source["zero_stage"]):
             with adapter.plain_pickles():
-                self._load(checkpoint)
+                self._load(checkpoint, universal=False)
             return
         if not (self.stage and source["zero_stage"]):
             raise UserError(
                 f"the checkpoint {checkpoint} was written with engine.zero_stage={source['zero_stage']}, and "
                 f"ZeRO {self.stage} cannot read it: go on with engine.zero_stage={source['zero_stage']}"
             )
-        from pipeline.training.parallel.resharding import universal
-
-        with (
-            adapter.plain_pickles(),
-            universal(checkpoint / FOLDER, self.ranks) as folder,
-            adapter.reads_universal_form(self._engine),
-        ):
-            self._load(folder)
+        with adapter.plain_pickles(), adapter.universal(checkpoint / FOLDER, self.ranks) as folder:
+            self._load(folder, universal=True)
 
     def layout(self) -> dict[str, int]:
         """What decides how a checkpoint is cut into files; the trainer keeps it beside them."""
         return {"world": self.ranks.world, "zero_stage": self.stage}
 
-    def _load(self, checkpoint: Path) -> None:
+    def _load(self, checkpoint: Path, universal: bool) -> None:
+        adapter.choose_form(self._engine, universal)
         path, _ = self._engine.load_checkpoint(str(checkpoint), tag=FOLDER, load_lr_scheduler_states=False)
         if path is None:
             raise WorkFailed(f"DeepSpeed found nothing to load in {checkpoint / FOLDER}")

@@ -163,6 +163,7 @@ def test_text_arrives_as_typed(text):
         ("recipe.teacher_network=tnt_s", "recipe.teacher_network is of the file recipe.teacher"),
         ("recipe.repeats=5", "recipe.repeats is 5; it must be from 1 to 4"),
         ("engine.zero_stage=4", "engine.zero_stage is 4; valid: 0, 1, 2, 3"),
+        ("engine.keep=1", "engine.keep is 1; at least 2"),
         ("engine.profile=20-10", "engine.profile is '20-10'; it must look like 10-20"),
         ("paths.data=${oc.env:HOME}", "asks for a resolver"),
         ("paths.data=${nothing}", "config: "),

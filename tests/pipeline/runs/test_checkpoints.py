@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import UserError
 from pipeline.files import sha256
 from pipeline.runs.checkpoints import (
     COMMITS,
@@ -75,11 +74,6 @@ def test_the_oldest_of_each_part_of_the_run_is_kept(tmp_path):
     resumed = Checkpoints(tmp_path, keep=2, part=14 / 3)
     publish(resumed, 15)
     assert steps(tmp_path) == [1, 5, 10, 14, 15]
-
-
-def test_fewer_than_two_kept_is_refused(tmp_path):
-    with pytest.raises(UserError, match="keep is 1"):
-        Checkpoints(tmp_path, keep=1)
 
 
 def test_the_same_step_twice_is_written_once(tmp_path):

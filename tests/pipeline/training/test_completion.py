@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,15 +16,13 @@ from pipeline.files import append_row
 from pipeline.runs import answers, records
 from pipeline.runs.attempts import Attempt
 from pipeline.runs.directory import ATTEMPTS, run_directory
-from pipeline.runs.provenance import packages_hash
-from pipeline.runs.records import Measures, RunLayout
+from pipeline.runs.records import Measures
 from pipeline.training import models
 from pipeline.training.completion import complete
 from pipeline.training.trainer import TrainingState
 
 STATE = TrainingState(step=40, skipped=1, events=["said"])
 RAW, EMA = Measures(90.0, 97.5, 0.3, 360), Measures(87.5, 97.5, 0.4, 360)
-LAYOUT = RunLayout(8, 2, "torch", False, False, 1, "a processor, AVX2", "", "", "", packages_hash())
 SMALL = ["scale=demo", "model.depth=1", "model.patch_dim=32", "model.outer_heads=2", "model.inner_heads=2"]
 
 
@@ -46,10 +45,22 @@ def finished(tmp_path, *overrides, **more):
     for job, host in (("17", "one"), ("18", "two")):
         row = dataclasses.asdict(Attempt(0, 1e9, 2, (host,), job))
         append_row(run_directory(config, id) / ATTEMPTS, row)
-    answered = {"raw": answers_of(RAW), "ema": answers_of(EMA)}
-    more = {"average": average, "measured": {"raw": RAW, "ema": EMA}, "answered": answered} | more
-    about = {"state": STATE, "damaged_samples": 2, "device": "a processor", "world": 2, "layout": LAYOUT}
-    return config, complete(config, id, "f" * 64, weights=weights, **about, **more), weights, average
+    more = {"average": average, "measured": {"raw": RAW, "ema": EMA}} | more
+    answered = more.get("answered", {"raw": answers_of(RAW), "ema": answers_of(EMA)})
+    trainer = SimpleNamespace(
+        config=config,
+        ema=more["average"] and SimpleNamespace(state_dict=lambda: more["average"]),
+        measured=more["measured"],
+        answers=answered,
+        state=STATE,
+        loader=SimpleNamespace(damaged=lambda: 2),
+        ranks=SimpleNamespace(world=2),
+        device=torch.device("cpu"),
+        engine=SimpleNamespace(accumulation=2),
+        micro_batch=8,
+        kernels="torch",
+    )
+    return config, complete(trainer, weights, id, "f" * 64, umask=0o022), weights, average
 
 
 def test_weights_and_record_belong_together(tmp_path):
