@@ -50,11 +50,13 @@ from ablations.reporting.judging import power
 from pipeline.config.overrides import compose, groups_help
 from pipeline.errors import UserError, command
 from pipeline.files import move_aside
-from pipeline.launching import local, overview
+from pipeline.launching import calibration, local, overview, rehearsal
 from pipeline.launching.arguments import LaunchRequest, again, parse
+from pipeline.launching.cleaning import clean
 from pipeline.launching.cost import Cost, check_budget, costs_of
 from pipeline.launching.plan import PlannedRun, RequestedRun, planned
-from pipeline.launching.slurm import commands, launches, queue
+from pipeline.launching.slurm import commands, launches, preflight, queue, submission
+from pipeline.launching.slurm.doctor import doctor
 from pipeline.launching.slurm.queue import Outlook
 from pipeline.launching.status import RunStatus, check_access, statuses
 from pipeline.launching.view.looks import AT_WORK, Looks
@@ -217,8 +219,6 @@ def run_here(request: LaunchRequest, runs: Sequence[PlannedRun], todo: Sequence[
 
 def submit(request: LaunchRequest, todo: Sequence[PlannedRun], slurm: Outlook) -> int:
     """As jobs: to their ends, or to be calibrated."""
-    from pipeline.launching.slurm import preflight, submission
-
     calibrated = request.action == "calibrate"
     seconds, who = (request.seconds, "") if calibrated else (0.0, request.notify)
     submitted = submission.submit(todo, slurm.queue, calibration=seconds, notify=who)
@@ -248,8 +248,6 @@ def cancel(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
     if not request.yes and not confirmed(f"end {len(alive)} runs?"):
         print("nothing was done")
         return 1
-    from pipeline.launching.slurm import submission
-
     ended = submission.cancel(folder, ids, slurm.queue) if slurm.queue else []
     ended += [who for id in ids if (who := local.ask_to_end(folder / id))]
     print("\n".join(f"asked to end: {who}" for who in ended) or "none of them can be reached from here")
@@ -257,8 +255,6 @@ def cancel(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
 
 
 def rehearse(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
-    from pipeline.launching import rehearsal
-
     ready = [run for run in runs if run.id and not run.after]
     if not ready:
         raise UserError("none of these runs can be rehearsed: " + "; ".join(run.obstacle for run in runs))
@@ -270,8 +266,6 @@ def rehearse(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
 
 def calibrate(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
     """Train each kind of run among these for a while, here or as jobs, and keep the rate."""
-    from pipeline.launching import calibration
-
     ready = [run for run in runs if run.id]
     if not ready:
         raise UserError("none of these runs has its data: " + "; ".join({run.obstacle for run in runs}))
@@ -281,18 +275,6 @@ def calibrate(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
         return submit(request, todo, slurm)
     calibration.run_here(todo, request.seconds)
     return 0
-
-
-def clean(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
-    from pipeline.launching import cleaning
-
-    return cleaning.clean(request, runs)
-
-
-def doctor(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
-    from pipeline.launching.slurm import doctor
-
-    return doctor.report(request, runs[0].config)
 
 
 if __name__ == "__main__":

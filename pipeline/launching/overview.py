@@ -22,7 +22,7 @@ from pipeline.launching.arguments import LaunchRequest
 from pipeline.launching.cost import Cost, costs_of
 from pipeline.launching.local import LocalRuns, name
 from pipeline.launching.plan import PlannedRun
-from pipeline.launching.slurm import launches
+from pipeline.launching.slurm import launches, preflight
 from pipeline.launching.status import RunStatus, counted, status_of
 from pipeline.runs.directory import LOG, OUTPUT, run_directory
 from pipeline.runs.log import tail
@@ -99,8 +99,6 @@ def _priced(kwh: Iterable[float | None], money: Iterable[float | None], source: 
 
 def expected(runs: Sequence[PlannedRun], found: Sequence[RunStatus]) -> Iterator[str]:
     """For each partition that the first of them may be in, when it would start, and what all would take."""
-    from pipeline.launching.slurm import preflight
-
     for partition, kind, start in preflight.outlook(runs[0].config):
         ranges = [one.hours for one in costs_of(runs, found, True, kind=kind) if one.hours]
         total = hours((sum(low for low, _ in ranges), sum(high for _, high in ranges)))

@@ -24,7 +24,7 @@ from pipeline.config.overrides import from_command_line
 from pipeline.errors import WorkFailed, command
 from pipeline.files import whole_lines
 from pipeline.launching.plan import PlannedRun, RequestedRun, planned
-from pipeline.launching.slurm import containers, nodes, resources
+from pipeline.launching.slurm import containers, nodes, resources, submission
 from pipeline.processes import node_check
 from pipeline.processes.place import SUPERVISED, Place, find_place, preempted, requeue
 from pipeline.runs import attempts, records
@@ -173,8 +173,6 @@ def queue_again(runs: Sequence[PlannedRun], place: Place) -> int:
 
 
 def submit_again(runs: Sequence[PlannedRun], place: Place, refused: str) -> int:
-    from pipeline.launching.slurm import submission
-
     try:
         jobs = [one.job for one in submission.submit(runs, behind=place.job) if one.new]
     except WorkFailed as error:
