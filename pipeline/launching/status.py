@@ -75,7 +75,17 @@ def check_access(runs: Iterable[PlannedRun], writing: bool = True) -> None:
 
 
 def status_of(run: PlannedRun, job: Job | None = None, asked: bool = True) -> RunStatus:
-    """`asked`: whether the scheduler was; where it does not answer, nobody knows of jobs that wait."""
+    """`asked`: whether the scheduler was; where it does not answer, nobody knows of jobs that wait.
+
+    A run whose files cannot be read takes nothing away from the others.
+    """
+    try:
+        return _status_of(run, job, asked)
+    except (UserError, OSError) as error:
+        return RunStatus(run.id, run.labels, "broken", error=str(error))
+
+
+def _status_of(run: PlannedRun, job: Job | None, asked: bool) -> RunStatus:
     if not run.id:
         return RunStatus("", run.labels, "no data", error=run.obstacle)
     if records.exists(run.config.paths.records, run.id):
@@ -121,10 +131,7 @@ def _printed_by(directory: Path, told: str) -> str:
 
 
 def _finished(run: PlannedRun) -> RunStatus:
-    try:
-        record = records.read(records.record_path(run.config.paths.records, run.id))
-    except UserError as error:
-        return RunStatus(run.id, run.labels, "broken", error=str(error))
+    record = records.read(records.record_path(run.config.paths.records, run.id))
     return RunStatus(
         run.id,
         run.labels,
@@ -166,15 +173,7 @@ def counted(found: Iterable[RunStatus]) -> dict[str, int]:
 
 def statuses(runs: Iterable[PlannedRun], jobs: Mapping[str, Job] | None) -> list[RunStatus]:
     """`jobs`: None where the scheduler does not answer."""
-    return [_status_of(run, (jobs or {}).get(run.id), jobs is not None) for run in runs]
-
-
-def _status_of(run: PlannedRun, job: Job | None, answered: bool) -> RunStatus:
-    """A run whose files cannot be read takes nothing away from the others."""
-    try:
-        return status_of(run, job, answered)
-    except (UserError, OSError) as error:
-        return RunStatus(run.id, run.labels, "broken", error=str(error))
+    return [status_of(run, (jobs or {}).get(run.id), jobs is not None) for run in runs]
 
 
 def _printed(directory: Path) -> bool:
