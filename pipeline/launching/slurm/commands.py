@@ -9,11 +9,11 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.errors import WorkFailed
-from pipeline.processes import accounting, scheduler
+from pipeline.processes import scheduler
 from pipeline.processes.accounting import AccountedJob
 from pipeline.processes.scheduler import last_line
 
@@ -107,14 +107,6 @@ def jobs(lines: str | None = None) -> dict[str, Job]:
     return found
 
 
-def accounted(ids: Iterable[str]) -> dict[str, Job]:
-    """Jobs that began earlier, where the site has accounting; else none."""
-    found = accounting.ask(map(_checked, ids), PATIENCE)
-    return {
-        id: Job(id, one.state, one.reason, one.name, one.cluster, used=(one,)) for id, one in found.items()
-    }
-
-
 def cancel(ids: Sequence[str]) -> None:
     """End jobs; running ones get SIGTERM first, so that their runs write a checkpoint."""
     for start in range(0, len(ids), AT_ONCE):
@@ -126,15 +118,11 @@ def signal(id: str, name: str) -> None:
     ask("scancel", f"--signal={name}", _checked(id))
 
 
-def hosts_of(job: str) -> tuple[str, list[str]]:
-    """Where a running job's batch script is, and the nodes that it has now: lost ones are gone, if it goes on
-    without them."""
-    said = ask("squeue", "--noheader", "--format=%B %N", f"--jobs={_checked(job)}").split()
+def hosts() -> tuple[str, list[str]]:
+    """Where the batch script of this job is, and the nodes that it has now: lost ones are gone, if it
+    goes on without them."""
+    said = ask("squeue", "--noheader", "--format=%B %N", f"--jobs={os.environ['SLURM_JOB_ID']}").split()
     return (said[0], ask("scontrol", "show", "hostnames", said[1]).split()) if len(said) == 2 else ("", [])
-
-
-def nodes_of(job: str) -> list[str]:
-    return hosts_of(job)[1]
 
 
 @functools.cache
