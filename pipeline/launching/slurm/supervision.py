@@ -23,6 +23,7 @@ from types import FrameType
 from pipeline.config.overrides import from_command_line
 from pipeline.errors import WorkFailed, command
 from pipeline.files import whole_lines
+from pipeline.launching import local
 from pipeline.launching.plan import PlannedRun, RequestedRun, planned
 from pipeline.launching.slurm import containers, nodes, resources, submission
 from pipeline.processes import node_check
@@ -44,10 +45,10 @@ BY_SIGNAL = 128  # a shell's and srun's status is so much more than the signal's
 
 @dataclass
 class Asked:
-    """By which signals this job was asked to end, and to whom they are passed on."""
+    """By which signals this job was asked to end, and to which processes of this node they are passed on."""
 
     by: list[int] = field(default_factory=list)
-    pass_on: Callable[[int], None] = lambda number: None
+    children: list[local.RunProcess] = field(default_factory=list)
 
 
 @dataclass
@@ -80,7 +81,8 @@ def asked_to_end(place: Place) -> Iterator[Asked]:
 
     def handle(number: int, frame: FrameType | None) -> None:
         asked.by.append(number)
-        asked.pass_on(number)
+        for child in asked.children:
+            child.send(signal.Signals(number))
         if number == signal.SIGTERM and preempted(place, ended=True):
             requeue(place)  # it is refused where Slurm does that by itself
 
