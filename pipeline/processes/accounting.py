@@ -57,9 +57,9 @@ def read(text: str) -> dict[str, AccountedJob]:
         if len(values) < len(COLUMNS.split(",")) or not values["State"]:
             continue  # no line of ours
         id, _, step = values["JobID"].partition(".")
-        tres = dict(part.partition("=")[::2] for part in values.get("AllocTRES", "").split(",") if part)
+        tres = dict(part.partition("=")[::2] for part in values["AllocTRES"].split(",") if part)
         before = found.get(id)
-        memory, joules = _bytes(values.get("MaxRSS", "")), _number(values.get("ConsumedEnergyRaw", ""))
+        memory, joules = int(_number(values["MaxRSS"])), _number(values["ConsumedEnergyRaw"])
         joules = joules if joules < MOST else 0.0
         if step and before:
             found[id] = replace(before, memory=max(before.memory, memory), joules=max(before.joules, joules))
@@ -73,16 +73,12 @@ def read(text: str) -> dict[str, AccountedJob]:
                 60 * int(_number(values["TimelimitRaw"])),
                 max(int(_number(tres.get("gres/gpu", ""))), before.gpus if before else 0),
                 max(memory, before.memory if before else 0),
-                _bytes(tres.get("mem", "")),
+                int(_number(tres.get("mem", ""))),
                 joules + (before.joules if before else 0.0),
             )
     return found
 
 
 def _number(text: str) -> float:
-    return number(text, 0, math.inf) if re.fullmatch(r"\d+(\.\d+)?", text) else 0.0
-
-
-def _bytes(text: str) -> int:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)", text)
-    return int(number(match[1], 0, math.inf) * UNITS[match[2]]) if match else 0
+    return number(match[1], 0, math.inf) * UNITS[match[2]] if match else 0.0
