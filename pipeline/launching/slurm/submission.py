@@ -130,11 +130,14 @@ def on_one_kind(runs: list[PlannedRun], directory: Path) -> list[PlannedRun]:
     site = runs[0].config.cluster
     if site.mixed or "," not in site.partition:
         return runs
-    name = f"{title(runs)}-"
-    earlier = [one for one in launches.read_all(directory) if one.directory.name.startswith(name)]
-    before = next((one.partition for one in reversed(earlier) if one.partition), "")
-    chosen = preflight.one_partition(runs[0].config, before)
-    why = "as earlier runs of the table" if chosen == before else "where they would start first"
+    names, table = site.partition.strip("[]").split(","), f"{title(runs)}-"
+    earlier = [one for one in launches.read_all(directory) if one.directory.name.startswith(table)]
+    chosen = next((one.partition for one in reversed(earlier) if one.partition in names), "")
+    why = "as earlier runs of the table"
+    if not chosen:
+        starts = {name: preflight.expected_start(runs[0].config, name) for name in names}
+        chosen = min(names, key=lambda name: (not starts[name], starts[name]))
+        why = "where they would start first"
     print(f"partition {chosen}, {why}; cluster.mixed=true lets runs of a table use several", file=sys.stderr)
     site = replace(site, partition=chosen)
     return [replace(run, config=replace(run.config, cluster=site)) for run in runs]
