@@ -118,7 +118,11 @@ def jobs(runs: Path, ids: Iterable[str], listed: Mapping[str, Job]) -> dict[str,
     states |= listed
     chosen = {}
     for id, noted in known.items():
-        found = [states[job] for job, *who in noted if job in states and _is(states[job], *who)]
+        found = [
+            one
+            for job, name, cluster in noted
+            if (one := states.get(job)) and one.name == name and cluster in ("", one.cluster)
+        ]
         if found:  # Slurm numbers its jobs in their order
             mine = tuple(used[one.id] for one in found if one.id in used)
             chosen[id] = replace(max(found, key=_newest), used=mine)
@@ -141,7 +145,3 @@ def run_of(job: Job, runs: Path) -> str:
         return ""
     [run] = planned([RequestedRun(config)], making=False)
     return run.id if Path(config.paths.runs).absolute() == runs.absolute() else ""
-
-
-def _is(job: Job, name: str, cluster: str) -> bool:
-    return job.name == name and (job.cluster == cluster or not cluster)

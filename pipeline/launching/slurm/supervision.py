@@ -157,10 +157,8 @@ def _note_killed(directory: Path, step: RankStep, status: int) -> None:
     begun = [one for one in attempts.attempts(directory) if one.number >= step.first]
     if attempts.ending(directory, step.first) or not begun or (status <= BY_SIGNAL and how not in BY_NODE):
         return
-    log, state = (
-        attempts.AttemptLog(directory, begun[-1].number, begun[-1].micro_batch),
-        states.read(directory),
-    )
+    log = attempts.AttemptLog(directory, begun[-1].number, begun[-1].micro_batch)
+    state = states.read(directory)
     log.step = state.step if state and state.attempt == log.number else begun[-1].step
     where = f"on {node}: {how}" if node else f"by signal {status - BY_SIGNAL}"
     log.fail(f"killed {where}", MemoryError() if how == OUT_OF_MEMORY else None)
