@@ -8,7 +8,6 @@ as its multiply-adds at a share of the device's peak, and the traffic of a TNT's
 import dataclasses
 import hashlib
 import json
-import os
 import re
 import subprocess
 import sys
@@ -26,7 +25,6 @@ from pipeline.config.run import RunConfig
 from pipeline.config.science import TIMM, ModelConfig, TimmConfig, network_kind
 from pipeline.config.typed import build
 from pipeline.errors import UserError, command
-from pipeline.files import PACKAGE
 from pipeline.processes.device import cores, gpus, processor
 from pipeline.processes.pace import GPUS, TRAINING, known_gpu
 from pipeline.runs.records import Record
@@ -186,9 +184,8 @@ def _counted(model: dict[str, Any]) -> tuple[int, int]:
     def count() -> dict[str, int]:
         if find_spec("torch") is None:
             raise NotCounted(f"{name} cannot be counted without torch; action=calibrate measures its speed")
-        path = os.pathsep.join([str(PACKAGE.parent), os.environ.get("PYTHONPATH", "")])
         command = [sys.executable, "-m", __name__, json.dumps({"name": name} | settings)]
-        done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": path})
+        done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             raise UserError(done.stderr.strip().splitlines()[-1].removeprefix("error: "))
         made: dict[str, int] = json_of(done.stdout, "the count", {"params": int, "macs": int})
