@@ -119,7 +119,12 @@ def supervise(runs: Sequence[PlannedRun], start: Start, asked: Asked, place: Pla
         time.sleep(LOOK_EVERY)
     if elsewhere:
         return submit_again([*waiting, *elsewhere], place, "its nodes fail")
-    return queue_again(waiting, place) if waiting else worst
+    if not waiting:
+        return worst
+    if refused := requeue(place):
+        return submit_again(waiting, place, refused)
+    print(f"job {place.job} is queued again", flush=True)
+    return 0
 
 
 def _goes_on(run: PlannedRun, step: RankStep, place: Place) -> bool:
@@ -164,15 +169,8 @@ def _note_killed(directory: Path, step: RankStep, status: int) -> None:
     log.fail(f"killed {where}", MemoryError() if how == OUT_OF_MEMORY else None)
 
 
-def queue_again(runs: Sequence[PlannedRun], place: Place) -> int:
-    """The same job; where Slurm refuses that, a new one that starts after it."""
-    if not (refused := requeue(place)):
-        print(f"job {place.job} is queued again", flush=True)
-        return 0
-    return submit_again(runs, place, refused)
-
-
 def submit_again(runs: Sequence[PlannedRun], place: Place, refused: str) -> int:
+    """A new job, which starts after this one."""
     try:
         jobs = [one.job for one in submission.submit(runs, behind=place.job) if one.new]
     except WorkFailed as error:
