@@ -61,8 +61,6 @@ from pipeline.launching.slurm.queue import Outlook
 from pipeline.launching.status import RunStatus, check_access, statuses
 from pipeline.launching.view.looks import AT_WORK, Looks
 from pipeline.runs import answers
-from pipeline.runs.directory import run_directory
-from pipeline.runs.records import record_path
 from pipeline.terminal import can_redraw, confirmed, live_table, show_table
 
 WATCH_EVERY = 2.0  # seconds
@@ -189,8 +187,8 @@ def set_aside(earlier: Sequence[tuple[PlannedRun, RunStatus]]) -> None:
     """Put records and directories where they do not count, so that the runs begin again."""
     for run, at in earlier:
         print(f"{overview.state_line(at)}; it begins anew", file=sys.stderr)
-        move_aside(run_directory(run.config, run.id))
-        move_aside(record_path(run.config.paths.records, run.id))
+        move_aside(run.directory)
+        move_aside(run.record)
         move_aside(answers.path_of(run.config.paths.records, run.id))
 
 

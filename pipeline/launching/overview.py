@@ -24,7 +24,7 @@ from pipeline.launching.local import LocalRuns, name
 from pipeline.launching.plan import PlannedRun
 from pipeline.launching.slurm import launches, preflight
 from pipeline.launching.status import RunStatus, counted, status_of
-from pipeline.runs.directory import LOG, OUTPUT, run_directory
+from pipeline.runs.directory import LOG, OUTPUT
 from pipeline.runs.log import tail
 from pipeline.runs.usage import Usage
 from pipeline.terminal import can_redraw, clock, live_table
@@ -272,9 +272,8 @@ def logs(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
     """The log files of each run and their last lines; the newest file last."""
     shown = []
     for run in runs:
-        directory = run_directory(run.config, run.id)
-        printed = [directory / OUTPUT, *launches.outputs(directory.parent, run.id), directory / LOG]
-        files = [path for path in printed if run.id and path.exists()]
+        printed = [run.directory / OUTPUT, *launches.outputs(run.directory.parent, run.id)]
+        files = [path for path in (*printed, run.directory / LOG) if run.id and path.exists()]
         shown.append({"run": run.id, "cells": run.labels, "files": [str(path) for path in files]})
         if not request.json:
             print(f"{name(run)}{'' if files else ': nothing yet'}")

@@ -23,7 +23,6 @@ from pipeline.launching.plan import PlannedRun
 from pipeline.launching.slurm import commands, preflight, resources, submission
 from pipeline.launching.status import status_of
 from pipeline.runs import attempts
-from pipeline.runs.directory import run_directory
 from pipeline.runs.log import metrics
 
 FOLDER = ".rehearsals"  # among the runs
@@ -81,7 +80,7 @@ class SlurmCopy:
     def end(self) -> None:
         submission.cancel(self._runs, [self.run.id])
         deadline = time.monotonic() + PATIENCE
-        while attempts.holder(run_directory(self.run.config, self.run.id)):
+        while attempts.holder(self.run.directory):
             if time.monotonic() > deadline:
                 raise WorkFailed(f"job {self._job} does not end; scancel {self._job}")
             time.sleep(LOOK_EVERY)
@@ -170,9 +169,9 @@ def _reached(run: PlannedRun) -> int:
 
 
 def _losses(run: PlannedRun) -> dict[int, tuple[float, float]]:
-    rows = metrics(run_directory(run.config, run.id))
+    rows = metrics(run.directory)
     return {row["step"]: (row["loss"], row["grad_norm"]) for row in rows if "grad_norm" in row}
 
 
 def _starts(run: PlannedRun) -> list[attempts.Attempt]:
-    return attempts.attempts(run_directory(run.config, run.id))
+    return attempts.attempts(run.directory)

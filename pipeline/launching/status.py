@@ -24,7 +24,7 @@ from pipeline.launching.slurm import launches
 from pipeline.launching.slurm.commands import Job
 from pipeline.runs import attempts, records
 from pipeline.runs import state as states
-from pipeline.runs.directory import LOG, OUTPUT, run_directory
+from pipeline.runs.directory import LOG, OUTPUT
 from pipeline.runs.log import printed_error, tail
 from pipeline.runs.usage import Usage, told
 
@@ -60,7 +60,7 @@ class RunStatus:
 
 def check_access(runs: Iterable[PlannedRun], writing: bool = True) -> None:
     """Refuse runs of somebody else, which are their owner's alone, and `writing` where nobody can."""
-    directories = [run_directory(run.config, run.id) for run in runs]
+    directories = [run.directory for run in runs]
     folders = [folder for one in directories for folder in (one.parent, one.parent / launches.FOLDER)]
     for place in dict.fromkeys([*folders, *directories]):
         wanted = os.R_OK | os.X_OK | (os.W_OK if writing else 0)
@@ -88,9 +88,9 @@ def status_of(run: PlannedRun, job: Job | None = None, asked: bool = True) -> Ru
 def _status_of(run: PlannedRun, job: Job | None, asked: bool) -> RunStatus:
     if not run.id:
         return RunStatus("", run.labels, "no data", error=run.obstacle)
-    if records.exists(run.config.paths.records, run.id):
+    if run.record.is_file():
         return _finished(run)
-    directory = run_directory(run.config, run.id)
+    directory = run.directory
     holder, starts = attempts.holder(directory), len(attempts.attempts(directory))
     state, where, error = "missing", "", ""
     if holder or (job and job.live):
@@ -131,7 +131,7 @@ def _printed_by(directory: Path, told: str) -> str:
 
 
 def _finished(run: PlannedRun) -> RunStatus:
-    record = records.read(records.record_path(run.config.paths.records, run.id))
+    record = records.read(run.record)
     return RunStatus(
         run.id,
         run.labels,

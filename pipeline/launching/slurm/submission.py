@@ -17,7 +17,7 @@ from pipeline.launching.plan import PlannedRun
 from pipeline.launching.slurm import commands, launches, nodes, notices, preflight, queue, resources
 from pipeline.launching.slurm.launches import Launch
 from pipeline.launching.slurm.queue import Queue
-from pipeline.runs import attempts, records
+from pipeline.runs import attempts
 from pipeline.runs.directory import write_config
 from tnt.own.files import find, is_own
 from tnt.untrusted.reading import MOST_OPTION, whole_number
@@ -67,11 +67,7 @@ def submit(
             holder = attempts.holder(directory / id)
             if id not in at_work and holder and holder.job != ending.get(id):
                 at_work[id] = ""
-        missing = [
-            run
-            for run in runs
-            if run.id not in at_work and not records.exists(run.config.paths.records, run.id)
-        ]
+        missing = [run for run in runs if run.id not in at_work and not run.record.is_file()]
         jobs = dict(at_work)
         if missing:
             settings = preflight.check(missing)

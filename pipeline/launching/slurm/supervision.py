@@ -28,10 +28,9 @@ from pipeline.launching.plan import PlannedRun, RequestedRun, planned
 from pipeline.launching.slurm import containers, nodes, resources, submission
 from pipeline.processes import node_check
 from pipeline.processes.place import SUPERVISED, Place, find_place, preempted, requeue
-from pipeline.runs import attempts, records
+from pipeline.runs import attempts
 from pipeline.runs import state as states
 from pipeline.runs.attempts import AGAIN, INPUT, MEMORY, STOPPED
-from pipeline.runs.directory import run_directory
 
 LOOK_EVERY = 0.2  # seconds between two looks at the processes
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
@@ -102,12 +101,12 @@ def supervise(runs: Sequence[PlannedRun], start: Start, asked: Asked, place: Pla
         for run in runs:
             if run.id not in active or (status := active[run.id].poll()) is None:
                 continue
-            step, directory = active.pop(run.id), run_directory(run.config, run.id)
+            step = active.pop(run.id)
             status = BY_SIGNAL - status if status < 0 else status
             if status == AGAIN or (not status and _goes_on(run, step, place)):
                 waiting.append(run)
                 continue
-            again, why = judge(directory, step, status) if status and not asked.by else (False, "")
+            again, why = judge(run.directory, step, status) if status and not asked.by else (False, "")
             if why:
                 print(f"run {run.id}: {why}", flush=True)
             if not again:
@@ -129,9 +128,9 @@ def supervise(runs: Sequence[PlannedRun], start: Start, asked: Asked, place: Pla
 
 def _goes_on(run: PlannedRun, step: RankStep, place: Place) -> bool:
     """Whether a run whose ranks have ended well is to be continued by the next start of the job."""
-    if records.exists(run.config.paths.records, run.id):
+    if run.record.is_file():
         return False
-    end = attempts.ending(run_directory(run.config, run.id), step.first)
+    end = attempts.ending(run.directory, step.first)
     stopped = end is not None and end.end == STOPPED
     return not stopped or (end is not None and end.again) or preempted(place)
 
@@ -178,8 +177,7 @@ def submit_again(runs: Sequence[PlannedRun], place: Place, refused: str) -> int:
     print(f"job {place.job} could not be requeued: {refused}; submitted: {', '.join(jobs) or 'nothing'}")
     if not jobs:
         for run in runs:
-            directory = run_directory(run.config, run.id)
-            log = attempts.AttemptLog(directory, attempts.next_number(directory) - 1)
+            log = attempts.AttemptLog(run.directory, attempts.next_number(run.directory) - 1)
             log.fail(f"job {place.job} could not be requeued: {refused}")
     return 0 if jobs else 1
 
@@ -213,7 +211,7 @@ def sound(run: PlannedRun, place: Place) -> bool:
 
 def ranks(run: PlannedRun, program: Sequence[str], output: str = "") -> RankStep:
     """One process of the run on each of its places."""
-    number = attempts.next_number(run_directory(run.config, run.id))
+    number = attempts.next_number(run.directory)
     words = _srun(run, program, output)
     step = RankStep(subprocess.Popen(words, env=_environment(run), stderr=subprocess.PIPE), number)
     step.reader = threading.Thread(target=_read, args=(step,), daemon=True)

@@ -14,7 +14,7 @@ from pipeline.launching.slurm import queue
 from pipeline.launching.slurm.queue import Outlook
 from pipeline.launching.status import RunStatus, statuses
 from pipeline.runs.curves import accuracies, binned, losses
-from pipeline.runs.directory import METRICS, TIMING, run_directory
+from pipeline.runs.directory import METRICS, TIMING
 from pipeline.runs.log import metrics, spent
 
 ASK_EVERY = 30.0  # seconds between two questions to the scheduler
@@ -37,8 +37,7 @@ class Looks:
         costs = costs_of(self._runs, found, self._outlook().used)
         said = overview.for_programs(self._runs, found, costs)
         for value, run, at in zip(said["runs"], self._runs, found, strict=True):
-            directory = run_directory(run.config, run.id)
-            hours, curves = _read(directory, _version(directory)) if run.id else (None, {})
+            hours, curves = _read(run.directory, _version(run.directory)) if run.id else (None, {})
             hours = hours if at.device_hours is None else at.device_hours
             value |= {"name": overview.cells(run), "device_hours": hours, "curves": curves}
         return said | {"seconds_left": overview.left_of_all(found), "time": time.time()}
