@@ -70,13 +70,15 @@ def _slurm(env: Mapping[str, str]) -> Place:
     world = _number(env, "SLURM_STEP_NUM_TASKS" if "SLURM_STEP_NUM_TASKS" in env else "SLURM_NTASKS")
     nodes = env.get("SLURM_STEP_NODELIST") or env.get("SLURM_JOB_NODELIST") or ""
     restarts = env.get("SLURM_RESTART_COUNT", "0")
+    # The same port on every rank, another for every job and every attempt at it.
+    start = zlib.crc32(f"{env['SLURM_JOB_ID']}.{env['SLURM_STEP_ID']}.{restarts}".encode())
     return Place(
         "slurm",
         _number(env, "SLURM_PROCID"),
         world,
         _number(env, "SLURM_LOCALID"),
         env.get("MASTER_ADDR") or _reachable(first_node(nodes), env.get("SLURM_LAUNCH_NODE_IPADDR", "")),
-        _number(env, "MASTER_PORT", "0") or _port(f"{env['SLURM_JOB_ID']}.{env['SLURM_STEP_ID']}.{restarts}"),
+        _number(env, "MASTER_PORT", "0") or PORTS[start % len(PORTS)],
         **_job(env),
     )
 
@@ -108,11 +110,6 @@ def cores_of_process(environ: Mapping[str, str] | None = None) -> int:
 
 def _number(env: Mapping[str, str], name: str, without: str = "") -> int:
     return whole_number(env.get(name, without), 0, MOST_OPTION, f"{name} in the environment")
-
-
-def _port(name: str) -> int:
-    """The same on every rank, another for every job and every attempt at it."""
-    return PORTS[zlib.crc32(name.encode()) % len(PORTS)]
 
 
 def first_node(nodes: str) -> str:

@@ -184,13 +184,13 @@ def submit_again(runs: Sequence[PlannedRun], place: Place, refused: str) -> int:
 
 def watched(run: PlannedRun, program: Sequence[str], asked: Asked, place: Place, output: str = "") -> int:
     """Train a run by srun, to its end; the status. `output`: Slurm's pattern of its ranks' files."""
-    if not sound(run, place):
+    if not sound(run):
         return submit_again([run], place, "a node is not sound")
     with nodes.keeper(run.config):
         return supervise([run], lambda run: ranks(run, program, output), asked, place)
 
 
-def sound(run: PlannedRun, place: Place) -> bool:
+def sound(run: PlannedRun) -> bool:
     """Whether the job has nodes enough that pass a check, where one is wanted; the others are left out."""
     config = run.config
     runs = Path(config.paths.runs)
