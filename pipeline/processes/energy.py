@@ -4,10 +4,10 @@ import functools
 from typing import Any
 
 
-def joules() -> float | None:
-    """Since the driver was loaded; a difference of two is what was drawn in between."""
-    found = _counter()
-    return found() if found else None
+def joules() -> dict[str, float]:
+    """Since the driver was loaded, as `joules`; a difference of two is what was drawn in between."""
+    counter = _counter()
+    return {"joules": counter()} if counter else {}
 
 
 @functools.cache
