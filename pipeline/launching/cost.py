@@ -46,9 +46,8 @@ class Cost:
         found = self.device_hours
         return None if found is None else (found / self.factor, found * self.factor)
 
-    @classmethod
-    def none(cls, why: str) -> "Cost":
-        return cls(0, 0.0, 0.0, 0, 0, 1.0, 1, True, why)
+
+DONE = Cost(0, 0.0, 0.0, 0, 0, 1.0, 1, known=True, basis="done")
 
 
 def cost(
@@ -105,8 +104,7 @@ def costs_of(
         devices = resources.allocation(run.config).world if slurm else run.config.cluster.gpus or 1
         device = kind if slurm and resources.on_gpus(run.config) else local_device(run.config)
         share = run.config.cluster.pack if slurm and resources.on_gpus(run.config) else 1
-        done = at.state == "done"
-        costs.append(Cost.none("done") if done else cost(run, known, device, devices, told, share))
+        costs.append(DONE if at.state == "done" else cost(run, known, device, devices, told, share))
     return costs
 
 

@@ -45,6 +45,7 @@ CURES = {
 }
 ELSEWHERE = "go to a login node, or use cluster=local"
 JOB = re.compile(r"\d+(_\d+)?")
+FIELD = re.compile(r"(?:^|\s)([A-Z][\w:/]*)=(.*?)(?=\s+[A-Z][\w:/]*=|\s*$)")  # of scontrol --oneliner
 # The command may hold any character, so it comes last.
 COLUMNS = ("JobArrayID", "State", "EndTime", "StartTime", "Cluster", "Name", "Reason", "Command")
 
@@ -133,12 +134,7 @@ def site() -> tuple[dict[str, str], list[dict[str, str]]]:
     settings = {name.strip(): value.strip() for name, equals, value in pairs if equals}
     if "ClusterName" not in settings:  # it ends well, whatever the controller said
         raise WorkFailed(f"scontrol: {last_line(said) or 'no answer'}; ask again later")
-    return settings, [fields(line) for line in said.splitlines() if "PartitionName=" in line]
-
-
-def fields(line: str) -> dict[str, str]:
-    """A line of `scontrol --oneliner show …`."""
-    return dict(re.findall(r"(?:^|\s)([A-Z][\w:/]*)=(.*?)(?=\s+[A-Z][\w:/]*=|\s*$)", line))
+    return settings, [dict(FIELD.findall(line)) for line in said.splitlines() if "PartitionName=" in line]
 
 
 def ask(*command: str, said: str | None = None, complaints: bool = False) -> str:
