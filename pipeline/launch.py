@@ -100,11 +100,11 @@ def requested_runs(request: LaunchRequest) -> list[RequestedRun]:
 def plan(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
     slurm = queue.outlook(runs)
     found = statuses(runs, slurm.jobs)
-    costs = costs_of(runs, found, slurm.used, request.images_per_second)
+    costs = costs_of(found, slurm.used, request.images_per_second)
     if request.json:
-        print(json.dumps(overview.for_programs(runs, found, costs)))
+        print(json.dumps(overview.for_programs(found, costs)))
     else:
-        show_table(*overview.plan_table(runs, found, costs, request.when and slurm.used))
+        show_table(*overview.plan_table(found, costs, request.when and slurm.used))
         if request.ablation and not request.until and any(run.config.scale == "paper" for run in runs):
             print(*power.lines(spec.load(request.ablation), len(request.seeds) or 1, request.power), sep="\n")
     check_budget(request.max_gpu_hours, costs)
@@ -126,7 +126,7 @@ def status(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
             if request.json:
                 print(json.dumps(looks.for_programs(found)), flush=True)
             else:
-                draw(*overview.status_table(runs, found))
+                draw(*overview.status_table(found))
             if not request.watch or not any(at.state in AT_WORK for at in found):
                 break
             time.sleep(WATCH_EVERY)
@@ -140,20 +140,19 @@ def start(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
     """`submit` starts what is not done, `retry` what broke."""
     slurm = queue.outlook(runs, needed=True)
     found = statuses(runs, slurm.jobs)
-    ended = ("done", "stopped", "broken")
-    earlier = [(run, at) for run, at in zip(runs, found, strict=True) if at.state in ended]
+    earlier = [at for at in found if at.state in ("done", "stopped", "broken")]
     if request.fresh:
         found = [begun_anew(at) for at in found]
-    without = [run for run, at in zip(runs, found, strict=True) if at.state == "no data"]
+    without = [at.run for at in found if at.state == "no data"]
     for reason in dict.fromkeys(run.obstacle for run in without):
         stuck = ", ".join(overview.cells(run) for run in without if run.obstacle == reason)
         print(f"{stuck}: {reason}", file=sys.stderr)
     if len(without) == len(runs):
         raise UserError("none of these runs has its data; nothing was started")
     states = ("broken",) if request.action == "retry" else (*AT_WORK, "stopped", "broken", "missing")
-    chosen = [(run, at) for run, at in zip(runs, found, strict=True) if at.state in states]
-    todo = [run for run, _ in chosen]
-    costs = costs_of(todo, [at for _, at in chosen], slurm.used, request.images_per_second)
+    chosen = [at for at in found if at.state in states]
+    todo = [at.run for at in chosen]
+    costs = costs_of(chosen, slurm.used, request.images_per_second)
     check_budget(request.max_gpu_hours, costs)
     if not request.yes and not agreed(costs, request.confirm_above):
         print("nothing was started", file=sys.stderr)
@@ -161,7 +160,7 @@ def start(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
     if request.fresh:
         set_aside(earlier)
     elif slurm.used and not request.json:  # on this machine the status says so
-        for line in (overview.state_line(at) for _, at in earlier if at.state == "done"):
+        for line in (overview.state_line(at) for at in earlier if at.state == "done"):
             print(line, file=sys.stderr)
     if slurm.used and not todo and not request.json:
         print(f"nothing to {request.action}: {overview.summary(found)}")
@@ -180,16 +179,16 @@ def agreed(costs: Sequence[Cost], without_asking: float) -> bool:
 def begun_anew(at: RunStatus) -> RunStatus:
     if at.state in AT_WORK:
         raise UserError(f"fresh=true: {overview.state_line(at)}; action=cancel ends it")
-    return at if at.state == "no data" else RunStatus(at.id, at.labels, "missing")
+    return at if at.state == "no data" else RunStatus(at.run, "missing")
 
 
-def set_aside(earlier: Sequence[tuple[PlannedRun, RunStatus]]) -> None:
+def set_aside(earlier: Sequence[RunStatus]) -> None:
     """Put records and directories where they do not count, so that the runs begin again."""
-    for run, at in earlier:
+    for at in earlier:
         print(f"{overview.state_line(at)}; it begins anew", file=sys.stderr)
-        move_aside(run.directory)
-        move_aside(run.record)
-        move_aside(answers.path_of(run.config.paths.records, run.id))
+        move_aside(at.run.directory)
+        move_aside(at.run.record)
+        move_aside(answers.path_of(at.run.config.paths.records, at.run.id))
 
 
 def run_here(request: LaunchRequest, runs: Sequence[PlannedRun], todo: Sequence[PlannedRun]) -> int:
@@ -240,8 +239,8 @@ def cancel(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
     if not alive:
         print("none of these runs is at work")
         return 0
-    folder, ids = Path(runs[0].config.paths.runs), [at.id for at in alive]
-    said = [f"{', '.join(at.labels)} ({at.id}): {at.state}, {at.where}" for at in alive]
+    folder, ids = Path(runs[0].config.paths.runs), [at.run.id for at in alive]
+    said = [f"{', '.join(at.run.labels)} ({at.run.id}): {at.state}, {at.where}" for at in alive]
     print(*said, *launches.beside(folder, ids), sep="\n")
     if not request.yes and not confirmed(f"end {len(alive)} runs?"):
         print("nothing was done")

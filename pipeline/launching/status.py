@@ -42,8 +42,7 @@ ENDS = {
 
 @dataclass(frozen=True)
 class RunStatus:
-    id: str
-    labels: tuple[str, ...]
+    run: PlannedRun
     state: str
     step: int = 0
     steps: int | None = None
@@ -82,12 +81,12 @@ def status_of(run: PlannedRun, job: Job | None = None, asked: bool = True) -> Ru
     try:
         return _status_of(run, job, asked)
     except (UserError, OSError) as error:
-        return RunStatus(run.id, run.labels, "broken", error=str(error))
+        return RunStatus(run, "broken", error=str(error))
 
 
 def _status_of(run: PlannedRun, job: Job | None, asked: bool) -> RunStatus:
     if not run.id:
-        return RunStatus("", run.labels, "no data", error=run.obstacle)
+        return RunStatus(run, "no data", error=run.obstacle)
     if run.record.is_file():
         return _finished(run)
     directory = run.directory
@@ -105,7 +104,7 @@ def _status_of(run: PlannedRun, job: Job | None, asked: bool) -> RunStatus:
         come.pop("seconds_left", None)
     jobs = job.used if job else ()
     took = told(run.config, jobs, sharing=run.config.cluster.pack) if jobs else None
-    return RunStatus(run.id, run.labels, state, attempts=starts, where=where, error=error, usage=took, **come)
+    return RunStatus(run, state, attempts=starts, where=where, error=error, usage=took, **come)
 
 
 def _ended(directory: Path, job: Job | None) -> tuple[str, str]:
@@ -133,8 +132,7 @@ def _printed_by(directory: Path, told: str) -> str:
 def _finished(run: PlannedRun) -> RunStatus:
     record = records.read(run.record)
     return RunStatus(
-        run.id,
-        run.labels,
+        run,
         "done",
         step=record.steps,
         steps=record.steps,

@@ -34,12 +34,13 @@ class Looks:
 
     def for_programs(self, found: Sequence[RunStatus]) -> dict[str, Any]:
         """What `action=status json=true` prints, and the page shows."""
-        costs = costs_of(self._runs, found, self._outlook().used)
-        said = overview.for_programs(self._runs, found, costs)
-        for value, run, at in zip(said["runs"], self._runs, found, strict=True):
-            hours, curves = _read(run.directory, _version(run.directory)) if run.id else (None, {})
+        costs = costs_of(found, self._outlook().used)
+        said = overview.for_programs(found, costs)
+        for value, at in zip(said["runs"], found, strict=True):
+            folder = at.run.directory
+            hours, curves = _read(folder, _version(folder)) if at.run.id else (None, {})
             hours = hours if at.device_hours is None else at.device_hours
-            value |= {"name": overview.cells(run), "device_hours": hours, "curves": curves}
+            value |= {"name": overview.cells(at.run), "device_hours": hours, "curves": curves}
         return said | {"seconds_left": overview.left_of_all(found), "time": time.time()}
 
     def _outlook(self) -> Outlook:
