@@ -170,7 +170,6 @@ def start(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
 
 
 def agreed(costs: Sequence[Cost], without_asking: float) -> bool:
-    """Ask before much is spent."""
     ranges = [one.hours for one in costs if one.hours]
     least, most = sum(low for low, _ in ranges), sum(high for _, high in ranges)
     return most <= without_asking or confirmed(f"start {least:,.0f} to {most:,.0f} device-hours?")

@@ -78,7 +78,6 @@ def run_here(runs: Sequence[PlannedRun], seconds: float) -> None:
 
 
 def measurements(paths: Paths) -> list[Measurement]:
-    """The rates that were measured so far."""
     found = []
     for path in (Path(paths.runs) / FOLDER).glob("*/rate-*.json"):
         try:

@@ -148,7 +148,6 @@ def _finished(run: PlannedRun) -> RunStatus:
 
 
 def _progress(config: RunConfig, directory: Path) -> dict[str, Any]:
-    """How far it has come, as it said last."""
     state = states.read(directory)
     if state is None:
         return {}

@@ -1,6 +1,7 @@
 """What the GPU of this process has drawn, by NVIDIA's own counter; it takes the package nvidia-ml-py."""
 
 import functools
+from importlib.util import find_spec
 from typing import Any
 
 
@@ -14,12 +15,10 @@ def joules() -> dict[str, float]:
 def _counter() -> Any:
     import torch
 
-    if not torch.cuda.is_available():
+    if not torch.cuda.is_available() or find_spec("pynvml") is None:
         return None
-    try:
-        import pynvml
-    except ModuleNotFoundError:
-        return None
+    import pynvml
+
     try:
         pynvml.nvmlInit()
         uuid = f"GPU-{torch.cuda.get_device_properties().uuid}"

@@ -44,7 +44,6 @@ def failing(runs: Path) -> dict[str, list[str]]:
 
 
 def said(runs: Path) -> list[str]:
-    """What is told of nodes that are left out."""
     path = runs / launches.FOLDER / NODES
     return [
         f"{node} has failed {len(why)} times ({why[-1]}) and is left out; {path} lists it"
