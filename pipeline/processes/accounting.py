@@ -11,7 +11,6 @@ from tnt.untrusted.reading import number
 
 COLUMNS = "JobID,State,Reason,Cluster,JobName,ElapsedRaw,TimelimitRaw,AllocTRES,MaxRSS,ConsumedEnergyRaw"
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-JOB = re.compile(r"\d+(_\d+)?")
 MOST = 1e15  # joules: Slurm says more where a node's counter is none
 
 
@@ -37,7 +36,7 @@ class AccountedJob:
 
 def ask(ids: Iterable[str], timeout: float) -> dict[str, AccountedJob]:
     """By id; nothing of jobs that are not known there, or where nobody answers."""
-    wanted = sorted(filter(JOB.fullmatch, ids))
+    wanted = sorted(filter(scheduler.JOB.fullmatch, ids))
     if not wanted:
         return {}
     words = ("--duplicates", "--noheader", "--parsable2", f"--format={COLUMNS}", f"--jobs={','.join(wanted)}")

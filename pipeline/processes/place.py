@@ -18,7 +18,6 @@ from tnt.untrusted.reading import MOST_OPTION, whole_number
 
 # Below the range from which the kernel deals out ports of outgoing connections (32768 on Linux).
 PORTS = range(20000, 32000)
-JOB = r"\d+(_\d+)?"
 SUPERVISED = "TNT_SUPERVISED"  # how many runs of its job a process watches: it has the job queued again
 
 
@@ -132,7 +131,7 @@ def requeue(place: Place) -> str:
     """Ask Slurm to start this job again; "" where it will, else why it will not."""
     if place.supervised:
         return ""
-    if not re.fullmatch(JOB, place.job):
+    if not scheduler.JOB.fullmatch(place.job):
         return f"{place.job!r} is no job of Slurm"
     try:
         done = scheduler.run("scontrol", "requeue", place.job)
@@ -145,7 +144,7 @@ def preempted(place: Place, ended: bool = False) -> bool:
     """Whether Slurm wants this job's nodes for another one. It starts the job again by itself only if that is
     still there when its time of grace is over: one that ends before counts as completed. `ended`: it is over.
     """
-    if not re.fullmatch(JOB, place.job):
+    if not scheduler.JOB.fullmatch(place.job):
         return False
     try:
         said = scheduler.run("scontrol", "--oneliner", "show", "job", place.job).stdout

@@ -15,6 +15,7 @@ OPTIONS = re.compile(
     r"(SLURMD?|SBATCH|SALLOC|SRUN|SQUEUE|SACCT|SCANCEL|SCONTROL|SINFO|SUBMITIT|TORCHELASTIC|MASTER)_"
     r"|(RANK|WORLD_SIZE|LOCAL_RANK)$"
 )
+JOB = re.compile(r"\d+(_\d+)?")  # as its commands name one
 
 
 def options_set() -> list[str]:

@@ -44,7 +44,6 @@ CURES = {
     "dependencyneversatisfied": "it waits for ever; cancel it, and launch again",
 }
 ELSEWHERE = "go to a login node, or use cluster=local"
-JOB = re.compile(r"\d+(_\d+)?")
 FIELD = re.compile(r"(?:^|\s)([A-Z][\w:/]*)=(.*?)(?=\s+[A-Z][\w:/]*=|\s*$)")  # of scontrol --oneliner
 # The command may hold any character, so it comes last.
 COLUMNS = ("JobArrayID", "State", "EndTime", "StartTime", "Cluster", "Name", "Reason", "Command")
@@ -161,6 +160,6 @@ def ask(*command: str, said: str | None = None, complaints: bool = False) -> str
 
 
 def _checked(id: str) -> str:
-    if not JOB.fullmatch(id):
+    if not scheduler.JOB.fullmatch(id):
         raise WorkFailed(f"{id!r} is no job id of Slurm")
     return id

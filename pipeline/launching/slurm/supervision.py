@@ -131,8 +131,7 @@ def _goes_on(run: PlannedRun, step: RankStep, place: Place) -> bool:
     if run.record.is_file():
         return False
     end = attempts.ending(run.directory, step.first)
-    stopped = end is not None and end.end == STOPPED
-    return not stopped or (end is not None and end.again) or preempted(place)
+    return end is None or end.end != STOPPED or end.again or preempted(place)
 
 
 def judge(directory: Path, step: RankStep, status: int) -> tuple[bool, str]:
