@@ -1,8 +1,7 @@
 """Trains runs on this machine, several at a time, each in a process of its own (or one for each GPU).
 
 A run that another process trains is not started but waited for; a run that others start from comes before
-them. After a kill the same call continues every run from its last checkpoint. A failed run does not stop the
-others.
+them. After a kill the same call continues each from its last checkpoint. A failed one does not stop others.
 """
 
 import os

@@ -169,9 +169,7 @@ def _values_of_words(network: TNTConfig | PyramidConfig) -> int:
 
 
 def _counted(model: dict[str, Any]) -> tuple[int, int]:
-    """Of a network of others. Where `tnt/` keeps none, it is made and counted by a process that loads torch;
-    these counts are kept too.
-    """
+    """Of a network of others: what `tnt/` keeps, else what a process that loads torch has counted once."""
     name, settings = model["name"], {key: model[key] for key in model if key not in ("name", "source")}
     if is_own(name) and _source(name) != model["source"]:
         raise NotCounted(f"the file of {name} is not that which the run was made with")

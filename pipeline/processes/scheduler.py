@@ -1,8 +1,7 @@
 """Slurm's commands, called so that nothing but their arguments decides what they do.
 
 They take options from the environment as well: SBATCH_PARTITION beats a line of the script, SQUEUE_USERS
-hides jobs, and inside a job SLURM_JOB_ID names the one that is meant. No command called from here sees any
-of these.
+hides jobs, and inside a job SLURM_JOB_ID names the one that is meant. No command from here sees any of these.
 """
 
 import os

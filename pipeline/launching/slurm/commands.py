@@ -119,8 +119,7 @@ def signal(id: str, name: str) -> None:
 
 
 def hosts() -> tuple[str, list[str]]:
-    """Where the batch script of this job is, and the nodes that it has now: lost ones are gone, if it
-    goes on without them."""
+    """Where this job's batch script is, and the nodes that it has now: one that is lost is none of them."""
     said = ask("squeue", "--noheader", "--format=%B %N", f"--jobs={os.environ['SLURM_JOB_ID']}").split()
     return (said[0], ask("scontrol", "show", "hostnames", said[1]).split()) if len(said) == 2 else ("", [])
 

@@ -1,7 +1,6 @@
 """Messages to whoever submitted runs: that one failed, and that all of an array have ended.
 
-An address may hold a password: it is kept in the launch's own file, and stands in no config, record, log or
-message.
+An address may hold a password: it stands in a file of the launch, and in no config, record, log or message.
 """
 
 import contextlib
