@@ -71,22 +71,26 @@ class TrainingBatches(AbstractContextManager):
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on at a state; nothing is replayed. Another order or other data are refused by name."""
 
+    # What a loader answers that replaces damaged samples by itself, and neither counts nor numbers them.
+
     @property
-    @abstractmethod
     def fresh(self) -> int:
         """How many damaged samples this rank has met that the ranks have not agreed upon."""
+        return 0
 
-    @abstractmethod
     def agree(self, ranks: Collectives) -> None:
         """Called by all ranks where one of them has met some: afterwards they know the same ones."""
 
-    @abstractmethod
     def damaged(self) -> int:
         """How many damaged samples the ranks have agreed upon."""
+        return 0
 
-    @abstractmethod
     def names(self, batch: MicroBatch) -> list[str]:
         """The first samples of the batch, as far as they can be named."""
+        return []
+
+    def __exit__(self, *_: object) -> None:
+        """An epoch's processes end with its iterator."""
 
     def _counted(self, batches: Iterable[MicroBatch]) -> Iterator[MicroBatch]:
         """Each batch; (epoch, step) is that after it once it is the last of its step."""

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.data.augmentation.settings import Augmentation
-from pipeline.data.loading.batch import Collectives, MicroBatch, TrainingBatches
+from pipeline.data.loading.batch import MicroBatch, TrainingBatches
 from pipeline.data.loading.sampler import Sampling
 from pipeline.data.loading.stream_worker import Stream, StreamWorker, begin_worker, dataset_of
 from pipeline.data.shards.manifest import Manifest, manifest_path
@@ -132,22 +132,6 @@ class StreamLoader(TrainingBatches):
         if state["step"]:
             raise _mid_epoch(state["epoch"], state["step"])
         self.epoch = state["epoch"]
-
-    @property
-    def fresh(self) -> int:
-        return 0  # each worker replaces the images that it cannot decode
-
-    def agree(self, ranks: Collectives) -> None:
-        """There is nothing to agree upon."""
-
-    def damaged(self) -> int:
-        return 0  # they are logged, not counted
-
-    def names(self, batch: MicroBatch) -> list[str]:
-        return []  # streamed samples have no numbers by which to name them
-
-    def __exit__(self, *_: object) -> None:
-        """An epoch's processes end with its iterator."""
 
 
 def _mid_epoch(epoch: int, step: int) -> UserError:
