@@ -83,28 +83,28 @@ def scan(read: ReadAt, start: int, end: int, archive: str, *, old: bool = False)
             if renamed is not None:
                 raise ArchiveDamage(archive, position, "the archive ends between a long name and its member")
             return _check_end(read, position, end, archive)
-        header = _parse(block, position, archive, old)
-        size = header.size if resized is None else resized
+        name, size, kind = _parse(block, position, archive, old)
+        size = size if resized is None else resized
         payload, after = position + BLOCK, position + BLOCK + size
         following = payload + padded(size)
         if following > end:
-            missing = f"member {_text(header.name)} of {size} bytes runs past the end (cut off?)"
+            missing = f"member {_text(name)} of {size} bytes runs past the end (cut off?)"
             raise ArchiveDamage(archive, position, missing)
         if not _empty(buffer.take(after, following - after)):
-            raise ArchiveDamage(archive, after, f"the padding after {_text(header.name)} is not empty")
-        if header.kind in (b"0", b"\0", b"7"):
-            yield Member(renamed or header.name, payload, size)
+            raise ArchiveDamage(archive, after, f"the padding after {_text(name)} is not empty")
+        if kind in (b"0", b"\0", b"7"):
+            yield Member(renamed or name, payload, size)
             renamed = resized = None
-        elif header.kind in (b"x", b"L") and size > LONGEST_EXTENSION:
+        elif kind in (b"x", b"L") and size > LONGEST_EXTENSION:
             raise ArchiveDamage(archive, position, f"an extended header of {size:,} bytes")
-        elif header.kind == b"x":
+        elif kind == b"x":
             records = _pax_records(buffer.take(payload, size), payload, archive)
             renamed = records.get(b"path", renamed or b"")
             resized = whole_number(records[b"size"], 0, LARGEST) if b"size" in records else None
-        elif header.kind == b"L":
+        elif kind == b"L":
             renamed = buffer.take(payload, size).split(b"\0")[0]
-        elif header.kind not in (b"5", b"g"):
-            what = f"{_text(header.name)} is no regular file (type {_text(header.kind)})"
+        elif kind not in (b"5", b"g"):
+            what = f"{_text(name)} is no regular file (type {_text(kind)})"
             raise ArchiveDamage(archive, position, what)
         position = following
 
@@ -123,13 +123,8 @@ class _ReadBuffer:
         return self.data[offset - self.start : offset - self.start + count]
 
 
-class _Header(NamedTuple):
-    name: bytes
-    size: int
-    kind: bytes
-
-
-def _parse(block: bytes, position: int, archive: str, old: bool) -> _Header:
+def _parse(block: bytes, position: int, archive: str, old: bool) -> tuple[bytes, int, bytes]:
+    """A member's name, size and type."""
     stored = block[148:156]
     if not (OLD_CHECKSUM if old else CHECKSUM).fullmatch(stored):
         raise ArchiveDamage(archive, position, "no tar header: its checksum field is malformed")
@@ -147,7 +142,7 @@ def _parse(block: bytes, position: int, archive: str, old: bool) -> _Header:
         size = int(digits.strip(b"\0 "), 8)  # type: ignore[text-number]
     else:
         raise ArchiveDamage(archive, position, f"the size of {_text(name)} is malformed")
-    return _Header(name, size, block[156:157])
+    return name, size, block[156:157]
 
 
 def _pax_records(data: bytes, offset: int, archive: str) -> dict[bytes, bytes]:
