@@ -8,23 +8,17 @@ import itertools
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 
 from pipeline.data.loading.buffers import Buffers
 from pipeline.data.loading.damage import DamagedSamples, Finding
-from pipeline.data.loading.rendering import IMAGE, Rendered, Task, describe, runs
+from pipeline.data.loading.pool import InlineQueue, ProcessPool
+from pipeline.data.loading.rendering import IMAGE, Task, describe, runs
 from pipeline.data.loading.sampler import substitute
 from pipeline.data.shards.manifest import Manifest
 
 MOST_VIEWS = 40_000 // IMAGE.itemsize  # of a task, so that it fits into a message
-
-
-class TaskQueue(Protocol):
-    def submit(self, task: Task) -> None: ...
-    def collect(self) -> Rendered: ...
-    def close(self) -> None: ...
 
 
 @dataclass(eq=False)
@@ -47,7 +41,7 @@ class Assembler:
     def __init__(
         self,
         manifest: Manifest,
-        tasks: TaskQueue,
+        tasks: InlineQueue | ProcessPool,
         buffers: Buffers,
         damage: DamagedSamples,
         seed: int,

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.data.augmentation.settings import Augmentation
-from pipeline.data.loading.assembly import Assembler, Order, TaskQueue
+from pipeline.data.loading.assembly import Assembler, Order
 from pipeline.data.loading.batch import Collectives, MicroBatch, TrainingBatches
 from pipeline.data.loading.buffers import Buffers
 from pipeline.data.loading.damage import NONE, DamagedSamples, Limits
@@ -81,7 +81,7 @@ class _IndexedLoader(AbstractContextManager):
         rendering = Rendering(root, names, augmentation, seed, evaluation, loading.pauses)
         workers = loading.processes()
         self._buffers = Buffers(loading.batches if workers else 1, (batch, *rendering.image_shape), workers)
-        self._tasks: TaskQueue
+        self._tasks: InlineQueue | ProcessPool
         if workers:
             self._tasks = ProcessPool(rendering, self._buffers, manifest.name, loading.timeout)
         else:
