@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -163,20 +163,19 @@ def journal_path(work: Path, shard: str) -> Path:
 def _exclusive(work: Path) -> Iterator[None]:
     """Allow one command at a time; the lock ends with this process and is not inherited by its workers."""
     work.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(locked(work / "lock"))
-        except LockedElsewhere:
-            raise UserError(
-                f"another command is writing to {work.parent}; wait until it has finished, or stop it"
-            ) from None
-        _remove_partial(work)  # left by a command that was killed
-        try:
-            yield
-        finally:
-            _remove_partial(work)  # left by workers that were stopped
-            if not any(path.name != "lock" for path in work.iterdir()):
-                shutil.rmtree(work)
+    try:
+        with locked(work / "lock"):
+            _remove_partial(work)  # left by a command that was killed
+            try:
+                yield
+            finally:
+                _remove_partial(work)  # left by workers that were stopped
+                if not any(path.name != "lock" for path in work.iterdir()):
+                    shutil.rmtree(work)
+    except LockedElsewhere:
+        raise UserError(
+            f"another command is writing to {work.parent}; wait until it has finished, or stop it"
+        ) from None
 
 
 def _remove_partial(work: Path) -> None:
