@@ -164,14 +164,6 @@ class Manifest:
     def _columns(self) -> dict[str, np.ndarray]:
         return {name: getattr(self, name) for name in ("key", *COLUMNS)}
 
-    def _columns_hash(self) -> str:
-        digest = hashlib.sha256()
-        no_rows = dict(zip(RESTART_ROWS, (np.zeros(len(self) + 1, "<i8"), np.zeros(0, "<u4")), strict=True))
-        for name, column in (self._columns() | (self.restart_rows or no_rows)).items():
-            digest.update(f"{name} {column.dtype.str} {column.shape}\n".encode())
-            digest.update(column.data.cast("B") if column.size else b"")
-        return digest.hexdigest()
-
     def _header(self) -> dict[str, Any]:
         return {
             "format": FORMAT,
@@ -182,7 +174,12 @@ class Manifest:
         }
 
     def _fingerprint(self) -> str:
-        content = self._header() | {"columns": self._columns_hash()}
+        digest = hashlib.sha256()
+        no_rows = dict(zip(RESTART_ROWS, (np.zeros(len(self) + 1, "<i8"), np.zeros(0, "<u4")), strict=True))
+        for name, column in (self._columns() | (self.restart_rows or no_rows)).items():
+            digest.update(f"{name} {column.dtype.str} {column.shape}\n".encode())
+            digest.update(column.data.cast("B") if column.size else b"")
+        content = self._header() | {"columns": digest.hexdigest()}
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
