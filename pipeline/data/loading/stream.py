@@ -2,8 +2,8 @@
 
 Each shard is read from its beginning to its end, so it may be a URL. The costs: the order of the samples
 depends on the number of ranks and workers, a run cannot be resumed within an epoch, and bytes are not checked
-against hashes. webdataset ends a shard at a damaged tar header without an error; the number of samples, if it
-is known, shows that. An image gets the same draws and pixels as from the indexed reader.
+against hashes. webdataset ends a shard at a damaged tar header without an error; the number of samples shows
+that. An image gets the same draws and pixels as from the indexed reader.
 """
 
 import copy
@@ -37,15 +37,15 @@ def stream_of(root: Path | str, split: str) -> Stream:
     if manifest_path(root, split).exists():
         manifest = Manifest.read(root, split)
         urls = tuple(str(manifest.path(index)) for index in range(len(manifest.shards)))
-        return Stream(urls, tuple(shard.samples for shard in manifest.shards), len(manifest))
+        return Stream(urls, tuple(shard.samples for shard in manifest.shards))
     info = read_info(root).get("splits", {}).get(split)
     if info is None:
         raise UserError(
-            f"{root} has neither {split}.manifest.json nor a split {split!r} in _info.json; give the shards' "
-            f"URLs and their number of samples, or index them: `python pipeline/shards.py index {root}`"
+            f"{root} has neither {split}.manifest.json nor a split {split!r} in _info.json; index them: "
+            f"`python pipeline/shards.py index {root}`"
         )
     urls = tuple(str(root / name) for name in info["filenames"])
-    return Stream(urls, tuple(info["shard_lengths"]), info["num_samples"])
+    return Stream(urls, tuple(info["shard_lengths"]))
 
 
 class StreamLoader(TrainingBatches):

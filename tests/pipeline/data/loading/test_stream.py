@@ -140,7 +140,7 @@ def test_a_state_of_other_shards_or_of_the_indexed_reader_is_refused(stream):
 def test_urls_that_could_run_something_are_refused(url, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="unknown kind of shard URL"):
-        Stream((url,), None, 1000)
+        Stream((url,), (1000,))
     assert not (tmp_path / "canary").exists()
 
 
@@ -186,10 +186,10 @@ def test_an_image_that_cannot_be_decoded_is_named_and_replaced_and_many_stop_the
 
 def test_a_sample_without_label_or_image_is_the_users_error(tmp_path):
     with tarfile.open(tmp_path / "x.tar", "w") as tar:
-        for name in ("a.txt", "a.cls"):
+        for name in (f"{sample}.{end}" for sample in range(192) for end in ("txt", "cls")):
             tar.addfile(tarfile.TarInfo(name))
-    with pytest.raises(UserError, match=r"'a' of .*x.tar has no image"):
-        rank_batches(Stream((str(tmp_path / "x.tar"),), None, 192), 0, 1, 0)
+    with pytest.raises(UserError, match=r"'\d+' of .*x.tar has no image"):
+        rank_batches(Stream((str(tmp_path / "x.tar"),), (192,)), 0, 1, 0)
 
 
 def test_a_set_without_counts_is_refused_with_what_would_help(digits, tmp_path):
