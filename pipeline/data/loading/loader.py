@@ -1,11 +1,4 @@
-"""Batches for the trainer: in order, exact to the sample, the same for any number of workers and ranks.
-
-with TrainLoader(manifest, sampling, augmentation, rank=rank, world=world) as loader:
-    loader.load_state(checkpoint["data"])
-    while loader.epoch < epochs:
-        for batch in loader:  # to the end of the epoch
-            ...
-"""
+"""Batches for the trainer: in order, exact to the sample, the same for any number of workers and ranks."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -89,12 +82,9 @@ class _IndexedLoader(AbstractContextManager):
         per_task = max(MIN_VIEWS, -(-batch // (2 * max(1, workers))))
         self._assembler = Assembler(manifest, self._tasks, self._buffers, self.damage, seed, per_task)
 
-    def close(self) -> None:
+    def __exit__(self, *_: object) -> None:
         self._tasks.close()
         self._buffers.close()
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def names(self, batch: MicroBatch) -> list[str]:
         """Of the first ten samples."""

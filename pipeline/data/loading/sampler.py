@@ -125,10 +125,7 @@ class TrainOrder:
 
     def views(self, epoch: int, step: int, first: int = 0, count: int | None = None) -> Views:
         """`count` views of the step from slot `first` on; without a count the whole global batch."""
-        if not 0 <= step < self.steps_per_epoch or epoch < 0:
-            raise UserError(
-                f"there is no step {step} in epoch {epoch}: an epoch has {self.steps_per_epoch} steps"
-            )
+        assert 0 <= step < self.steps_per_epoch, f"there is no step {step} of {self.steps_per_epoch}"
         slot = np.arange(first, self.sampling.global_batch if count is None else first + count)
         images = self._order(epoch)
         if self.sampling.order == "global":
