@@ -20,15 +20,13 @@ class MicroBatch:
     """One micro-batch. `images` is shared memory: it holds until the next batch is asked for."""
 
     images: "Tensor"  # uint8 [B, H, W, C]
-    labels: "Tensor"  # int64 [B]
-    weight: "Tensor"  # float32 [B]: 0 = padding, in evaluation only
-    sample: np.ndarray  # int64 [B], rows of the manifest; −1 = padding
+    labels: "Tensor"  # int64 [B]; of padding any
+    sample: np.ndarray  # int64 [B], rows of the manifest; −1 = padding, in evaluation only
     position: np.ndarray  # int64 [B], names the view in the epoch; keys its draws
     slot: np.ndarray  # int64 [B], index in the global batch
     epoch: int
     step: int
-    micro: int  # which of the step's micro-batches of this rank
-    last: bool  # of the step
+    last: bool  # of this rank's micro-batches of the step
     fresh: tuple[Finding, ...]  # damaged samples that the ranks have to agree upon
 
 

@@ -97,18 +97,15 @@ class _IndexedLoader(AbstractContextManager):
             fresh = self.damage.hand_over(order.findings)
             if agree and fresh:
                 self.damage.agree([fresh])
-            padding = order.sample < 0
-            labels = np.where(padding, 0, self.manifest.label[order.sample])
+            labels = self.manifest.label[order.sample].astype(np.int64)
             yield MicroBatch(
                 images=torch.from_numpy(images),
-                labels=torch.from_numpy(labels.astype(np.int64)),
-                weight=torch.from_numpy((~padding).astype(np.float32)),
+                labels=torch.from_numpy(labels),
                 sample=order.sample,
                 position=order.position,
                 slot=order.slot,
                 epoch=order.epoch,
                 step=order.step,
-                micro=order.micro,
                 last=order.micro == micros - 1,
                 fresh=fresh,
             )
@@ -185,7 +182,7 @@ class TrainLoader(_IndexedLoader, TrainingBatches):
 
 
 class EvaluationLoader(_IndexedLoader):
-    """Iterating gives every sample of the split once over all ranks; padding, at the end, has weight 0.
+    """Iterating gives every sample of the split once over all ranks; padding, at the end, is sample −1.
 
     No sample may be missing: a single rank raises at the first that cannot be used. Several ranks agree as in
     training, with the same end for all of them.

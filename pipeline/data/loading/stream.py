@@ -102,13 +102,11 @@ class StreamLoader(TrainingBatches):
             yield MicroBatch(
                 images=torch.as_tensor(images),
                 labels=torch.as_tensor(labels),
-                weight=torch.ones(len(labels)),
                 sample=np.full(len(labels), -1),
                 position=np.asarray(position),
                 slot=np.asarray(position) % self.sampling.global_batch,
                 epoch=epoch,
                 step=step,
-                micro=micro,
                 last=micro == self.micro_batches - 1,
                 fresh=(),
             )

@@ -100,7 +100,12 @@ def test_the_same_ranks_and_workers_see_the_same_pixels_and_epochs_differ(stream
 
 def test_micro_batches_cut_the_steps_of_a_rank(stream):
     batches = rank_batches(stream, 1, 2, 0, micro_batch=32)
-    assert [(batch.step, batch.micro) for batch in batches[:4]] == [(0, 0), (0, 1), (0, 2), (1, 0)]
+    assert [(batch.step, batch.last) for batch in batches[:4]] == [
+        (0, False),
+        (0, False),
+        (0, True),
+        (1, False),
+    ]
     assert batches[1].slot.tolist() == list(range(96 + 32, 96 + 64))
 
 
