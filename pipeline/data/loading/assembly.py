@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pipeline.data.loading.buffers import Buffers
-from pipeline.data.loading.damage import DamagedSamples, Finding
+from pipeline.data.loading.damage import DamagedSamples, Findings
 from pipeline.data.loading.pool import InlineQueue, ProcessPool
 from pipeline.data.loading.rendering import IMAGE, Task, describe, runs
 from pipeline.data.loading.sampler import substitute
@@ -31,7 +31,7 @@ class Order:
     sample: np.ndarray  # int64 [B]; the last may be −1: their places stay empty
     position: np.ndarray  # int64 [B]
     slot: np.ndarray  # int64 [B], index in the global batch
-    findings: list[Finding] = field(default_factory=list)
+    findings: Findings = field(default_factory=dict)
     buffer: int = -1
     open_tasks: int = 0
     attempts: dict[int, int] = field(default_factory=dict)  # place → candidates tried
@@ -103,9 +103,8 @@ class Assembler:
         order = self._open[done.ticket]
         order.open_tasks -= 1
         for failure in done.failures:
-            finding = Finding(failure.sample, failure.reason)
-            self._damage.note(finding)
-            order.findings.append(finding)
+            self._damage.note(failure.sample)
+            order.findings[failure.sample] = failure.reason
             if self._damage.hopeless(order.findings):
                 continue  # the step at which this batch is handed over is the last
             for place in failure.places:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from pipeline.data.loading.damage import Finding
+from pipeline.data.loading.damage import Findings
 from pipeline.data.loading.sampler import Sampling, steps_per_epoch
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class MicroBatch:
     epoch: int
     step: int
     last: bool  # of this rank's micro-batches of the step
-    fresh: tuple[Finding, ...]  # damaged samples that the ranks have to agree upon
+    fresh: Findings  # damaged samples that the ranks have to agree upon
 
 
 class Collectives(Protocol):

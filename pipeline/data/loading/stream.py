@@ -108,7 +108,7 @@ class StreamLoader(TrainingBatches):
                 epoch=epoch,
                 step=step,
                 last=micro == self.micro_batches - 1,
-                fresh=(),
+                fresh={},
             )
 
     def state(self) -> dict[str, Any]:
