@@ -30,7 +30,6 @@ class Order:
     micro: int
     sample: np.ndarray  # int64 [B]; the last may be −1: their places stay empty
     position: np.ndarray  # int64 [B]
-    slot: np.ndarray  # int64 [B], index in the global batch
     findings: Findings = field(default_factory=dict)
     buffer: int = -1
     open_tasks: int = 0

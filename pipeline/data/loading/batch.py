@@ -23,7 +23,6 @@ class MicroBatch:
     labels: "Tensor"  # int64 [B]; of padding any
     sample: np.ndarray  # int64 [B], rows of the manifest; −1 = padding, in evaluation only
     position: np.ndarray  # int64 [B], names the view in the epoch; keys its draws
-    slot: np.ndarray  # int64 [B], index in the global batch
     epoch: int
     step: int
     last: bool  # of this rank's micro-batches of the step

@@ -103,7 +103,6 @@ class _IndexedLoader(AbstractContextManager):
                 labels=torch.from_numpy(labels),
                 sample=order.sample,
                 position=order.position,
-                slot=order.slot,
                 epoch=order.epoch,
                 step=order.step,
                 last=order.micro == micros - 1,
@@ -178,7 +177,7 @@ class TrainLoader(_IndexedLoader, TrainingBatches):
             for micro in range(self.micro_batches):
                 place = (self.rank * self.micro_batches + micro) * self.micro_batch
                 part = self._order.views(epoch, step, place, self.micro_batch)
-                yield Order(epoch, step, micro, part.sample, part.position, part.slot)
+                yield Order(epoch, step, micro, part.sample, part.position)
 
 
 class EvaluationLoader(_IndexedLoader):
@@ -215,10 +214,9 @@ class EvaluationLoader(_IndexedLoader):
             self.damage.agree(ranks.gather(batch.fresh))
 
     def _orders(self) -> Iterator[Order]:
-        slot = self.rank * self.batch + np.arange(self.batch)
         for step in range(self.steps):
-            place = step * self.world * self.batch + slot
-            yield Order(0, step, 0, np.where(place < len(self.manifest), place, -1), place, slot)
+            place = (step * self.world + self.rank) * self.batch + np.arange(self.batch)
+            yield Order(0, step, 0, np.where(place < len(self.manifest), place, -1), place)
 
 
 def _data(manifest: Manifest) -> dict[str, Any]:

@@ -94,8 +94,7 @@ class Views:
     """Consecutive views of one step: which sample each shows, and the position that names it in the epoch."""
 
     sample: np.ndarray  # int64 [N], rows of the manifest
-    position: np.ndarray  # int64 [N], step · global batch + slot
-    slot: np.ndarray  # int64 [N], index in the global batch
+    position: np.ndarray  # int64 [N], step · global batch + index in the global batch
 
 
 def steps_per_epoch(samples: int, sampling: Sampling) -> int:
@@ -127,17 +126,17 @@ class TrainOrder:
         """`count` views of the step from slot `first` on; without a count the whole global batch."""
         assert 0 <= step < self.steps_per_epoch, f"there is no step {step} of {self.steps_per_epoch}"
         slot = np.arange(first, self.sampling.global_batch if count is None else first + count)
+        position = step * self.sampling.global_batch + slot
         images = self._order(epoch)
         if self.sampling.order == "global":
-            view = step * self.sampling.global_batch + slot
-            sample = images[view // self.sampling.repeats]
+            sample = images[position // self.sampling.repeats]
         else:
             each = self.sampling.global_batch // self.sampling.lanes
             lane, place = slot // each, slot % each
             sample = images.reshape(self.sampling.lanes, -1)[
                 lane, (step * each + place) // self.sampling.repeats
             ]
-        return Views(sample.astype(np.int64), step * self.sampling.global_batch + slot, slot)
+        return Views(sample.astype(np.int64), position)
 
     def _images(self, epoch: int) -> np.ndarray:
         if self.sampling.order == "lane":

@@ -104,7 +104,6 @@ class StreamLoader(TrainingBatches):
                 labels=torch.as_tensor(labels),
                 sample=np.full(len(labels), -1),
                 position=np.asarray(position),
-                slot=np.asarray(position) % self.sampling.global_batch,
                 epoch=epoch,
                 step=step,
                 last=micro == self.micro_batches - 1,

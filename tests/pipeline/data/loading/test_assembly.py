@@ -44,7 +44,7 @@ class Shuffled:
 def orders(order, epoch=0):
     for step in range(order.steps_per_epoch):
         views = order.views(epoch, step)
-        yield Order(epoch, step, 0, views.sample, views.position, views.slot)
+        yield Order(epoch, step, 0, views.sample, views.position)
 
 
 def assembler(manifest, bad=(), slots=4, views_per_task=10, limits=None):
@@ -105,7 +105,7 @@ def test_places_without_a_sample_are_empty_and_cost_nothing():
     manifest = made_up(1920)
     assembling, queue = assembler(manifest, slots=1)
     sample = np.where(np.arange(192) < 5, np.arange(192) + 7, -1)
-    both = [Order(0, 0, 0, np.arange(192), sample, sample), Order(0, 1, 0, sample, sample, sample)]
+    both = [Order(0, 0, 0, np.arange(192), sample), Order(0, 1, 0, sample, sample)]
     for batch, images in assembling.assemble(iter(both)):
         assert bool(images[5:].any()) == (batch.step == 0)
         assert images[:5].any()

@@ -40,13 +40,13 @@ def test_a_damaged_sample_is_replaced_by_the_same_substitute_wherever_it_stands(
     order = TrainOrder(digits, SAMPLING)
     for epoch, step in gold:
         views = order.views(epoch, step)
-        for sample, position, slot in zip(views.sample, views.position, views.slot.tolist(), strict=True):
+        for sample, position in zip(views.sample, views.position.tolist(), strict=True):
             if sample in bad:
-                candidates = (substitute(5, epoch, int(position), n, len(digits)) for n in range(9))
+                candidates = (substitute(5, epoch, position, n, len(digits)) for n in range(9))
                 key = digits.key[next(one for one in candidates if one not in bad)]
-                assert found[epoch, step][slot][0] == key
+                assert found[epoch, step][position][0] == key
             else:
-                assert found[epoch, step][slot] == gold[epoch, step][slot]
+                assert found[epoch, step][position] == gold[epoch, step][position]
     assert sorted(sample for sample, _ in state["damaged"]) == bad
     assert sum("is not used" in record.getMessage() for record in caplog.records) == 3
     fast = Loading(workers=2, batches=3, pauses=())

@@ -106,7 +106,7 @@ def test_micro_batches_cut_the_steps_of_a_rank(stream):
         (0, True),
         (1, False),
     ]
-    assert batches[1].slot.tolist() == list(range(96 + 32, 96 + 64))
+    assert batches[1].position.tolist() == list(range(96 + 32, 96 + 64))
 
 
 def test_what_it_cannot_promise_is_said_once(stream, caplog):
