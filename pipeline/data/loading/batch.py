@@ -1,15 +1,16 @@
 """A micro-batch, and what the trainer may ask of the loader that hands it over."""
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pipeline.data.loading.damage import Findings
 from pipeline.data.loading.sampler import Sampling, steps_per_epoch
+from pipeline.processes.ranks import Ranks
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,15 +28,6 @@ class MicroBatch:
     step: int
     last: bool  # of this rank's micro-batches of the step
     fresh: Findings  # damaged samples that the ranks have to agree upon
-
-
-class Collectives(Protocol):
-    """What a loader needs of the processes of a run, to agree with their loaders."""
-
-    world: int
-
-    def sum(self, values: Sequence[float]) -> list[float]: ...
-    def gather(self, value: Any) -> list[Any]: ...
 
 
 class TrainingBatches(AbstractContextManager):
@@ -75,7 +67,7 @@ class TrainingBatches(AbstractContextManager):
         """How many damaged samples this rank has met that the ranks have not agreed upon."""
         return 0
 
-    def agree(self, ranks: Collectives) -> None:
+    def agree(self, ranks: Ranks) -> None:
         """Called by all ranks where one of them has met some: afterwards they know the same ones."""
 
     def damaged(self) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 
 from pipeline.data.augmentation.settings import Augmentation
 from pipeline.data.loading.assembly import Assembler, Order
-from pipeline.data.loading.batch import Collectives, MicroBatch, TrainingBatches
+from pipeline.data.loading.batch import MicroBatch, TrainingBatches
 from pipeline.data.loading.buffers import Buffers
 from pipeline.data.loading.damage import NONE, DamagedSamples, Limits
 from pipeline.data.loading.pool import InlineQueue, ProcessPool
@@ -20,6 +20,7 @@ from pipeline.data.shards.manifest import Manifest
 from pipeline.data.shards.reader import PAUSES
 from pipeline.errors import Range, UserError, WorkFailed, check_ranges, some
 from pipeline.processes.place import cores_of_process
+from pipeline.processes.ranks import Ranks
 
 STATE_FORMAT = 1
 MOST_WORKERS = 16  # by the cores; they feed a GPU at 7,500 images/s, and each has buffers of its own
@@ -141,7 +142,7 @@ class TrainLoader(_IndexedLoader, TrainingBatches):
     def fresh(self) -> int:
         return len(self.damage.fresh)
 
-    def agree(self, ranks: Collectives) -> None:
+    def agree(self, ranks: Ranks) -> None:
         """Every rank learns what the others found; all of them raise together where that is too much."""
         self.damage.agree(ranks.gather(self.damage.fresh))
 
@@ -208,7 +209,7 @@ class EvaluationLoader(_IndexedLoader):
     def __iter__(self) -> Iterator[MicroBatch]:
         return self._batches(self._orders(), 1, agree=self.world == 1)
 
-    def agree(self, batch: MicroBatch, ranks: Collectives) -> None:
+    def agree(self, batch: MicroBatch, ranks: Ranks) -> None:
         """For each batch, by all ranks: all of them raise together where one could not read its own."""
         if ranks.world > 1 and ranks.sum([float(len(batch.fresh))])[0]:
             self.damage.agree(ranks.gather(batch.fresh))
