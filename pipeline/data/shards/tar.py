@@ -6,6 +6,7 @@ members and the end-of-archive blocks are checked, and an error gives the offset
 """
 
 import hashlib
+import itertools
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -274,20 +275,18 @@ def tar_samples(members: Iterable[Member], archive: str) -> Iterator[TarSample]:
 
     Files without an extension and webdataset's `__…__` files are ignored.
     """
-    sample: TarSample | None = None
-    for member in members:
-        directory, slash, base = member.name.rpartition(b"/")
-        stem, dot, extension = base.partition(b".")
-        if not dot or not stem or (base.startswith(b"__") and base.endswith(b"__")):
-            continue
-        key = directory + slash + stem
-        if sample is None or sample.key != key:
-            if sample is not None:
-                yield sample
-            sample = TarSample(key)
-        name = extension.decode("ascii", "replace").lower()
-        if name in sample.parts:
-            raise ArchiveDamage(archive, member.offset, f"sample {key!r} has two members .{name},")
-        sample.parts[name] = member
-    if sample is not None:
+
+    def named() -> Iterator[tuple[bytes, str, Member]]:
+        for member in members:
+            directory, slash, base = member.name.rpartition(b"/")
+            stem, dot, extension = base.partition(b".")
+            if dot and stem and not (base.startswith(b"__") and base.endswith(b"__")):
+                yield directory + slash + stem, extension.decode("ascii", "replace").lower(), member
+
+    for key, parts in itertools.groupby(named(), key=lambda one: one[0]):
+        sample = TarSample(key)
+        for _, extension, member in parts:
+            if extension in sample.parts:
+                raise ArchiveDamage(archive, member.offset, f"sample {key!r} has two members .{extension},")
+            sample.parts[extension] = member
         yield sample
