@@ -66,16 +66,15 @@ class PackingPlan:
 
 @dataclass
 class Outcome:
-    manifests: dict[str, Manifest]
+    manifests: dict[str, Manifest] = field(default_factory=dict)
     complete_before: bool = False  # the set was complete already
     flawed: Notes = field(default_factory=dict)  # kept, though the strict decoder refuses them
     skipped: Notes = field(default_factory=dict)  # damaged and left out
     turned: int = 0  # images with an EXIF rotation, which is not applied
 
     @classmethod
-    def of(cls, manifests: dict[str, Manifest], shards: Sequence[ShardRows]) -> Self:
+    def of(cls, shards: Sequence[ShardRows]) -> Self:
         return cls(
-            manifests,
             flawed={key: why for rows in shards for key, why in rows.flawed.items()},
             skipped={key: why for rows in shards for key, why in rows.skipped.items()},
             turned=sum(rows.turned for rows in shards),
@@ -92,11 +91,11 @@ def build(source: Source, plan: PackingPlan, out: Path, workers: int, skip_damag
         write = _ShardWriter(source, plan.id, out, work)
         with progress(plan.samples, f"packing {source.name}") as advance:
             shards: list[ShardRows] = run_forked(write, plan.shards, workers, advance)
-        damaged = {key: why for rows in shards for key, why in rows.skipped.items()}
-        if damaged and not skip_damaged:
-            raise _refusal(damaged, work)
-        manifests = _publish(out, work, plan, source.classes, shards)
-    return Outcome.of(manifests, shards)
+        outcome = Outcome.of(shards)
+        if outcome.skipped and not skip_damaged:
+            raise _refusal(outcome.skipped, work)
+        outcome.manifests = _publish(out, work, plan, source.classes, shards)
+    return outcome
 
 
 @dataclass(frozen=True, eq=False)
