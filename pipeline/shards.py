@@ -55,7 +55,7 @@ class Arguments(argparse.ArgumentParser):
         return self.parse_args(argv)
 
 
-def make(argv: Sequence[str]) -> int:
+def make(argv: Sequence[str]) -> None:
     arguments = Arguments("make", "KIND [SOURCE] OUT [options]")
     arguments.add_argument("kind")
     arguments.add_argument("paths", nargs="+", type=Path)
@@ -84,7 +84,6 @@ def make(argv: Sequence[str]) -> int:
     packing = Packing(options.seed, options.samples_per_shard, options.workers, options.skip_damaged)
     outcome = pack(source, options.paths[-1], packing)
     report(outcome, options.paths[-1], "packed")
-    return 0
 
 
 def read_source(options: argparse.Namespace) -> "Source":
@@ -105,7 +104,7 @@ def read_source(options: argparse.Namespace) -> "Source":
     return readers[options.kind](root)
 
 
-def index(argv: Sequence[str]) -> int:
+def index(argv: Sequence[str]) -> None:
     arguments = Arguments("index", "DIR [--workers N] [--skip-damaged]")
     arguments.add_argument("root", type=Path)
     arguments.add_argument("--workers", type=option(1), default=0)
@@ -115,7 +114,6 @@ def index(argv: Sequence[str]) -> int:
 
     outcome = index_set(options.root, options.workers, options.skip_damaged)
     report(outcome, options.root, "indexed")
-    return 0
 
 
 def verify(argv: Sequence[str]) -> int:
@@ -136,7 +134,7 @@ def verify(argv: Sequence[str]) -> int:
     return 0
 
 
-def info(argv: Sequence[str]) -> int:
+def info(argv: Sequence[str]) -> None:
     arguments = Arguments("info", "DIR [--sheet FILE.png]")
     arguments.add_argument("root", type=Path)
     arguments.add_argument("--sheet", type=Path)
@@ -149,7 +147,6 @@ def info(argv: Sequence[str]) -> int:
     if options.sheet:
         contact_sheet(manifests, options.sheet)
         print(f"\ncontact sheet: {shown(options.sheet)}")
-    return 0
 
 
 def report(outcome: "Outcome", out: Path, done: str) -> None:
@@ -171,10 +168,10 @@ def name_files(notes: Mapping[str, str], what: str) -> None:
     print(some([shown(f"  {key}: {why}") for key, why in notes.items()], "\n", NAMED))
 
 
-COMMANDS = {one.__name__: one for one in (make, index, verify, info)}
+COMMANDS = {"make": make, "index": index, "verify": verify, "info": info}
 
 
-def main(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str]) -> int | None:
     if not argv or argv[0] in ("-h", "--help"):
         print(__doc__)
         return 0

@@ -118,9 +118,8 @@ def _boxes(
     target = (share[0] + (share[1] - share[0]) * u[:, 0 : 2 * TRIES : 2]) * area
     low, high = math.log(ratio[0]), math.log(ratio[1])
     aspect = np.exp(low + (high - low) * u[:, 1 : 2 * TRIES : 2])
-    return np.rint(np.sqrt(target * aspect)).astype(np.int64), np.rint(np.sqrt(target / aspect)).astype(
-        np.int64
-    )
+    first, second = np.rint(np.sqrt([target * aspect, target / aspect])).astype(np.int64)
+    return first, second
 
 
 def _crops(aug: Augmentation, width: np.ndarray, height: np.ndarray, u: np.ndarray) -> np.ndarray:
