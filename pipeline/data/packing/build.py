@@ -23,7 +23,7 @@ from pipeline.data.packing.sources.source import Source
 from pipeline.data.shards.manifest import Manifest
 from pipeline.data.shards.tar import ArchiveWriter
 from pipeline.data.shards.timm_info import read_info, write_info
-from pipeline.errors import UserError, WorkFailed
+from pipeline.errors import UserError, WorkFailed, counted
 from pipeline.files import (
     PARTIAL,
     LockedElsewhere,
@@ -111,9 +111,6 @@ class _ShardWriter:
         if (rows := self.finished(planned)) is not None:
             advance(len(planned.samples))
             return rows
-        return self.write(planned, advance)
-
-    def write(self, planned: PlannedShard, advance: Advance) -> ShardRows:
         collector = RowCollector()
         with published(self.work / planned.name) as file:
             archive = ArchiveWriter(file)
@@ -220,9 +217,8 @@ def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
 
 def _check_space(out: Path, work: Path, plan: PackingPlan) -> None:
     there = sum(path.stat().st_size for folder in (out, work) for path in folder.glob("*.tar"))
-    free = shutil.disk_usage(out).free
-    if plan.bytes - there > free:
-        more = plan.bytes - there
+    free, more = shutil.disk_usage(out).free, plan.bytes - there
+    if more > free:
         raise UserError(f"{out} has {free:,} bytes free; the set needs up to {more:,} more")
 
 
@@ -230,9 +226,10 @@ def _refusal(notes: Notes, work: Path) -> WorkFailed:
     path = work / "damaged.txt"
     publish_bytes(path, "".join(f"{key}\t{why}\n" for key, why in notes.items()).encode())
     more = f"; all of them are in {path}" if len(notes) > NAMED else ""
-    files = f"{len(notes):,} damaged {'file' if len(notes) == 1 else 'files'}"
-    cure = "Replace them, or leave them out with --skip-damaged"
-    return WorkFailed(f"{files}, nothing is published: {listed(notes)}{more}. {cure}")
+    return WorkFailed(
+        f"{counted(len(notes), 'damaged file')}, nothing is published: {listed(notes)}{more}. "
+        "Replace them, or leave them out with --skip-damaged"
+    )
 
 
 def _publish(
