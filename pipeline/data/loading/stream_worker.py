@@ -183,8 +183,7 @@ def _stored(sample: dict[str, Any]) -> Sample:
     if not sample["cls"].strip().isdigit():
         raise UserError(f"{name} has the label {sample['cls'][:20]!r}; it must be a number of decimal digits")
     try:
-        found = identify(payload)
-        image = StoredImage(payload, found.kind, found.width, found.height)
+        image = identify(payload)
     except DecodeError:
         image = StoredImage(payload, ImageKind.OTHER, 1, 1)  # decoding refuses it by name
     return image, int(sample["cls"]), name

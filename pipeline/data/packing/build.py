@@ -140,7 +140,7 @@ class _ShardWriter:
         extension = b".png" if image.kind == ImageKind.PNG else b".jpg"
         offset = archive.add(key + extension, payload)
         archive.add(key + b".cls", b"%d" % label)
-        collector.add(key, label, offset, payload, image)
+        collector.add(key, label, offset, image)
 
     def finished(self, planned: PlannedShard) -> ShardRows | None:
         rows = ShardRows.read(journal_path(self.work, planned.name), self.plan_id)

@@ -110,8 +110,8 @@ def _thumbnail(manifest: Manifest, files: ShardFiles, sample: int) -> "Picture":
     from PIL import Image
 
     where = [int(getattr(manifest, name)[sample]) for name in ("shard", "offset", "length", "xxh3")]
-    form = [int(getattr(manifest, name)[sample]) for name in ("kind", "width", "height")]
-    image = Image.fromarray(decode(StoredImage(files.read(*where), *form)))
+    kind, width, height = (int(getattr(manifest, name)[sample]) for name in ("kind", "width", "height"))
+    image = Image.fromarray(decode(StoredImage(files.read(*where), kind, width, height)))
     scale = CELL / max(image.size)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     return image.resize(size, Image.Resampling.BICUBIC)

@@ -92,7 +92,7 @@ def index_tar(path: Path, advance: Advance) -> ShardRows:
                 if image.size > MOST_BYTES:
                     raise DecodeError(f"it has {image.size:,} bytes; at most {MOST_BYTES:,} are read")
                 payload = read(image.offset, image.size)
-                collector.add(sample.key, label, image.offset, payload, inspect_image(payload))
+                collector.add(sample.key, label, image.offset, inspect_image(payload))
             except DecodeError as error:
                 collector.skipped[f"{path.name}: {sample.key.decode(errors='replace')}"] = str(error)
         return collector.finish(path.name, size, sha256_of(file))
