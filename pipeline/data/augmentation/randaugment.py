@@ -17,6 +17,7 @@ from pipeline.data.images.resample import BARELY, weigh_rows, weights
 
 Pixels = np.ndarray
 Fill = tuple[int, int, int]
+Geometric = Callable[[Pixels, float, Fill, bool], Pixels]
 LEVELS = np.arange(256)
 LUMA = np.array([[19595, 38470, 7471]], np.float32) / 65536  # Pillow's
 EDGE = 3
@@ -66,7 +67,8 @@ def _auto_contrast(pixels: Pixels, _: float) -> Pixels:
 
 def _equalize(pixels: Pixels, _: float) -> Pixels:
     table = np.empty((256, 3), np.uint8)
-    for channel, histogram in enumerate(_histograms(pixels)):
+    for channel in range(3):
+        histogram = cv2.calcHist([pixels], [channel], None, [256], [0, 256]).ravel().astype(np.int64)
         used = histogram[histogram > 0]
         step = int(used.sum() - used[-1]) // 255
         if len(used) <= 1 or not step:
@@ -123,11 +125,6 @@ def _sharpness(pixels: Pixels, factor: float) -> Pixels:
 
 def _look_up(pixels: Pixels, table: np.ndarray) -> Pixels:
     return cv2.LUT(pixels, table.astype(np.uint8).reshape(1, 256, -1))
-
-
-def _histograms(pixels: Pixels) -> list[np.ndarray]:
-    counts = [cv2.calcHist([pixels], [channel], None, [256], [0, 256]) for channel in (0, 1, 2)]
-    return [count.ravel().astype(np.int64) for count in counts]
 
 
 def _luma(pixels: Pixels) -> Pixels:
@@ -188,10 +185,6 @@ def _shear_x(pixels: Pixels, slope: float, fill: Fill, linear: bool) -> Pixels:
     return _filled(moved, (column < low) | (column >= high), fill)
 
 
-def _shear_y(pixels: Pixels, slope: float, fill: Fill, linear: bool) -> Pixels:
-    return cv2.transpose(_shear_x(cv2.transpose(pixels), slope, fill, linear))
-
-
 def _translate_x(pixels: Pixels, share: float, fill: Fill, linear: bool) -> Pixels:
     columns = pixels.shape[1]
     shift = share * columns
@@ -207,8 +200,13 @@ def _translate_x(pixels: Pixels, share: float, fill: Fill, linear: bool) -> Pixe
     return out
 
 
-def _translate_y(pixels: Pixels, share: float, fill: Fill, linear: bool) -> Pixels:
-    return cv2.transpose(_translate_x(cv2.transpose(pixels), share, fill, linear))
+def _by_columns(operation: Geometric) -> Geometric:
+    """The same along the other axis."""
+
+    def turned(pixels: Pixels, amount: float, fill: Fill, linear: bool) -> Pixels:
+        return cv2.transpose(operation(cv2.transpose(pixels), amount, fill, linear))
+
+    return turned
 
 
 def _filled(pixels: Pixels, outside: np.ndarray, fill: Fill) -> Pixels:
@@ -236,10 +234,10 @@ TONAL: dict[str, Callable[[Pixels, float], Pixels]] = {
     "Brightness": _brightness,
     "Sharpness": _sharpness,
 }
-GEOMETRIC: dict[str, Callable[[Pixels, float, Fill, bool], Pixels]] = {
+GEOMETRIC: dict[str, Geometric] = {
     "Rotate": _rotate,
     "ShearX": _shear_x,
-    "ShearY": _shear_y,
+    "ShearY": _by_columns(_shear_x),
     "TranslateXRel": _translate_x,
-    "TranslateYRel": _translate_y,
+    "TranslateYRel": _by_columns(_translate_x),
 }
