@@ -31,10 +31,6 @@ class Limits:
 NONE = Limits(0.0, 0.0)  # evaluation: one missing image makes another test set
 
 
-class DamageLimit(WorkFailed):
-    """More samples are damaged than training may replace."""
-
-
 class DamagedSamples:
     """What all ranks agreed cannot be used, and what this one has found since."""
 
@@ -70,7 +66,7 @@ class DamagedSamples:
             self.known[sample] = union[sample]
             log.warning("%s is not used: %s", self._manifest.name(sample), union[sample])
         if excess := self._excess(self.known):
-            raise DamageLimit(excess)
+            raise WorkFailed(excess)
 
     def state(self) -> list[list[Any]]:
         return [[sample, reason] for sample, reason in self.known.items()]

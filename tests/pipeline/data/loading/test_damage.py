@@ -4,7 +4,8 @@ import logging
 
 import pytest
 
-from pipeline.data.loading.damage import NONE, DamagedSamples, DamageLimit, Limits
+from pipeline.data.loading.damage import NONE, DamagedSamples, Limits
+from pipeline.errors import WorkFailed
 from tests.pipeline.data.loading.test_sampler import made_up
 
 FIVE = Limits(total=5e-3, shard=0.03)  # 5 of 1000 samples, 3 of a shard's 100
@@ -25,7 +26,7 @@ def test_the_total_limit_stops_and_names_what_to_replace():
     damage = DamagedSamples(made_up(1000), FIVE)
     damage.agree([{100 * n: "is gone"} for n in range(5)])
     with pytest.raises(
-        DamageLimit, match=r"6 of 1000 samples .* limit is 5 .*'00000900' of x-0009.tar: is gone"
+        WorkFailed, match=r"6 of 1000 samples .* limit is 5 .*'00000900' of x-0009.tar: is gone"
     ):
         damage.agree([{900: "is gone"}])
 
@@ -33,7 +34,7 @@ def test_the_total_limit_stops_and_names_what_to_replace():
 def test_the_limit_of_a_shard_stops_before_the_total():
     damage = DamagedSamples(made_up(1000), FIVE)
     damage.agree([{n: "is gone"} for n in range(3)])
-    with pytest.raises(DamageLimit, match=r"4 of 100 samples of x-0000.tar .* limit is 3"):
+    with pytest.raises(WorkFailed, match=r"4 of 100 samples of x-0000.tar .* limit is 3"):
         damage.agree([{3: "is gone"}])
 
 
@@ -43,7 +44,7 @@ def test_ranks_that_found_different_samples_decide_alike():
     for own in range(6):
         damage = DamagedSamples(made_up(1000), FIVE)
         damage.hand_over(reports[own])
-        with pytest.raises(DamageLimit) as raised:
+        with pytest.raises(WorkFailed, match="limit is") as raised:
             damage.agree(reports)
         said.append(str(raised.value))
     assert len(set(said)) == 1
@@ -52,9 +53,9 @@ def test_ranks_that_found_different_samples_decide_alike():
 def test_a_small_set_may_lose_one_sample_and_evaluation_none():
     damage = DamagedSamples(made_up(1000), Limits())
     damage.agree([{1: "x"}])
-    with pytest.raises(DamageLimit):
+    with pytest.raises(WorkFailed, match="limit is 1"):
         damage.agree([{999: "x"}])
-    with pytest.raises(DamageLimit, match="limit is 0"):
+    with pytest.raises(WorkFailed, match="limit is 0"):
         DamagedSamples(made_up(1000), NONE).agree([{1: "x"}])
 
 

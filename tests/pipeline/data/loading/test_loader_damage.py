@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from pipeline.data.loading.damage import DamageLimit, Limits
+from pipeline.data.loading.damage import Limits
 from pipeline.data.loading.loader import EvaluationLoader, Loading, TrainLoader
 from pipeline.data.loading.sampler import Sampling, TrainOrder, substitute
 from pipeline.data.shards.manifest import Manifest
+from pipeline.errors import WorkFailed
 from tests.pipeline.packed import SMALL, copied, digests, overwrite
 
 SAMPLING = Sampling(seed=5, global_batch=192, repeats=3)
@@ -90,7 +91,7 @@ def test_a_shard_full_of_another_ones_data_stops_the_run(digits, tmp_path):
     spare.path(3).write_bytes(data.ljust(spare.shards[3].bytes, b"\0"))
     with (
         TrainLoader(spare, SAMPLING, SMALL, loading=Loading(workers=2, batches=2, pauses=())) as loader,
-        pytest.raises(DamageLimit, match=f"{spare.shards[3].name} is damaged"),
+        pytest.raises(WorkFailed, match=f"{spare.shards[3].name} is damaged"),
     ):
         digests(loader)
 
@@ -107,7 +108,7 @@ def test_ranks_that_agree_on_damage_stop_at_the_same_step(digits, tmp_path):
             for loader in loaders:
                 try:
                     loader.damage.agree([batch.fresh for batch in batches])
-                except DamageLimit as error:
+                except WorkFailed as error:
                     stopped.append((step, str(error)))
         if stopped:
             break
@@ -120,6 +121,6 @@ def test_evaluation_tolerates_no_damage(digits, tmp_path):
     spare = damaged(Manifest.read(digits.root, "validation"), tmp_path / "copy", [200])
     with (
         EvaluationLoader(spare, SMALL, batch=64, loading=HERE) as loader,
-        pytest.raises(DamageLimit, match=f"limit is 0 .*{spare.shards[spare.shard[200]].name}"),
+        pytest.raises(WorkFailed, match=f"limit is 0 .*{spare.shards[spare.shard[200]].name}"),
     ):
         digests(loader)
