@@ -15,7 +15,7 @@ KIND is one of
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -155,17 +155,15 @@ def report(outcome: "Outcome", out: Path, done: str) -> None:
         return
     for split, manifest in outcome.manifests.items():
         print(f"{done} {len(manifest):,} {shown(split)} images in {counted(len(manifest.shards), 'shard')}")
-    if outcome.skipped:
-        name_files(outcome.skipped, "damaged and left out")
-    if outcome.flawed:
-        name_files(outcome.flawed, "kept, though the JPEG decoder warns of them (Pillow reads them)")
+    for notes, what in (
+        (outcome.skipped, "damaged and left out"),
+        (outcome.flawed, "kept, though the JPEG decoder warns of them (Pillow reads them)"),
+    ):
+        if notes:
+            print(f"{len(notes):,} images {what}:")
+            print(some([shown(f"  {key}: {why}") for key, why in notes.items()], "\n", NAMED))
     if outcome.turned:
         print(f"{outcome.turned:,} images have an EXIF rotation, which is not applied, as in timm's training")
-
-
-def name_files(notes: Mapping[str, str], what: str) -> None:
-    print(f"{len(notes):,} images {what}:")
-    print(some([shown(f"  {key}: {why}") for key, why in notes.items()], "\n", NAMED))
 
 
 COMMANDS = {"make": make, "index": index, "verify": verify, "info": info}

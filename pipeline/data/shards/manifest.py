@@ -236,20 +236,16 @@ def _damaged(path: Path, why: str) -> WorkFailed:
     return WorkFailed(f"{path} is damaged ({why}); build it again: {rebuild}")
 
 
-def _missing(root: Path, split: str) -> UserError:
-    what = f"{manifest_path(root, split).name} is missing" if root.is_dir() else "there is no such directory"
-    return UserError(
-        f"no {split} shards at {root} ({what}): build them with `python pipeline/shards.py make`, index tars "
-        f"that exist with `python pipeline/shards.py index {root}`, or run without data: scale=demo"
-    )
-
-
 def _read_header(root: Path, split: str) -> dict[str, Any]:
     path = manifest_path(root, split)
     try:
         header: dict[str, Any] = read_json(path, dict)
     except FileNotFoundError:
-        raise _missing(root, split) from None
+        what = f"{path.name} is missing" if root.is_dir() else "there is no such directory"
+        raise UserError(
+            f"no {split} shards at {root} ({what}): build them with `python pipeline/shards.py make`, index "
+            f"tars that exist with `python pipeline/shards.py index {root}`, or run without data: scale=demo"
+        ) from None
     except BadFile as error:
         raise _damaged(path, str(error)) from error
     if (header.get("format"), header.get("split")) != (FORMAT, split):
