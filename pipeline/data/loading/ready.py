@@ -1,7 +1,7 @@
 """Micro-batches of images and soft targets on the device, made ready beside the step that it computes."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pipeline.data.augmentation.batch import finish_train
 from pipeline.data.augmentation.settings import Augmentation
-from pipeline.data.loading.batch import MicroBatch
+from pipeline.data.loading.batch import MicroBatch, TrainingBatches
 from pipeline.data.randomness import Purpose, words
 
 
@@ -25,7 +25,7 @@ class ReadyBatch:
 
 
 def ready(
-    loader: Iterable[MicroBatch], aug: Augmentation, classes: int, seed: int, device: torch.device
+    loader: TrainingBatches, aug: Augmentation, classes: int, seed: int, device: torch.device
 ) -> Iterator[ReadyBatch]:
     """A GPU copies and finishes a batch on a stream of its own, from pinned memory: while the step before is
     still computed there, and nobody waits."""
@@ -48,7 +48,7 @@ def ready(
                 epoch=batch.epoch,
                 step=batch.step,
                 position=batch.position,
-                slot=batch.slot,
+                slot=batch.position - batch.step * loader.sampling.global_batch,
             )
         if stream:
             computing = torch.cuda.current_stream(device)
