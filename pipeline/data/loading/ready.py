@@ -48,7 +48,7 @@ def ready(
                 epoch=batch.epoch,
                 step=batch.step,
                 position=batch.position,
-                slot=batch.position - batch.step * loader.sampling.global_batch,
+                slot=batch.position % loader.sampling.global_batch,
             )
         if stream:
             computing = torch.cuda.current_stream(device)
