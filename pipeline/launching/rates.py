@@ -207,9 +207,8 @@ def main(argv: Sequence[str]) -> int:
 
     settings = json_of(argv[0], "the settings", {"name": str})
     name = settings.pop("name")
-    params, macs, _ = models.count(
-        ModelConfig(name, build(network_kind({"name": name, **settings}), settings, "model"))
-    )
+    network = build(network_kind({"name": name, **settings}), settings, "model")
+    params, macs, _ = models.count(ModelConfig(name, network))
     print(json.dumps({"params": params, "macs": macs}))
     return 0
 

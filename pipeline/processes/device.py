@@ -63,8 +63,6 @@ def find_device(name: str, place: Place, threads: int = 0, deterministic: bool =
     if threads:
         torch.set_num_threads(threads)
     keep_memory(ALL)
-    if name not in ("auto", "cpu", "cuda"):
-        raise UserError(f"device is {name!r}; it must be auto, cpu or cuda")
     if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
     if not torch.cuda.is_available():

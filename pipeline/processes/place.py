@@ -33,8 +33,7 @@ class Place:
     job_name: str = ""
     cluster: str = ""  # whose job it is
     restarts: int = 0  # how often the scheduler has started this job again
-    sharing: int = 1  # runs of this job
-    supervised: bool = False  # by a process that has the job queued again where that is wanted
+    supervised: int = 0  # so many runs of its job, by a process that has it queued again where that is wanted
 
     def __post_init__(self) -> None:
         if not 0 <= self.rank < self.world:
@@ -93,8 +92,7 @@ def _job(env: Mapping[str, str]) -> dict[str, Any]:
         "job_name": env.get("SLURM_JOB_NAME", ""),
         "cluster": env.get("SLURM_CLUSTER_NAME", ""),
         "restarts": _number(env, "SLURM_RESTART_COUNT", "0"),
-        "sharing": _number(env, SUPERVISED, "1"),
-        "supervised": SUPERVISED in env,
+        "supervised": _number(env, SUPERVISED, "0"),
     }
 
 

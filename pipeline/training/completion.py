@@ -80,7 +80,7 @@ def complete(
         first_step=_first_step(directory),
         answers_sha256=sha256(answers_path),
         right=answers.as_text(answers.right(trainer.answers[kind])),
-        usage=usage(config, directory, device, find_place().sharing),
+        usage=usage(config, directory, device, find_place().supervised or 1),
     )
     path = records.publish(record, config.paths.records)
     packages_path = records.packages_path(config.paths.records, layout)

@@ -64,10 +64,8 @@ def batch(
         ],
         additional_parameters=options,
     )
-    return (
-        executor,
-        f"exec sh {resources.RANK} -m pipeline.launching.slurm.job {shlex.quote(str(launch.directory))}",
-    )
+    words = f"-m pipeline.launching.slurm.job {shlex.quote(str(launch.directory))}"
+    return executor, f"exec sh {resources.RANK} {words}"
 
 
 def cells(runs: Sequence[PlannedRun]) -> str:

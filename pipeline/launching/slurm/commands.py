@@ -1,7 +1,6 @@
 """Slurm's own commands: list jobs, cancel and signal them; without torch.
 
-A controller that is restarting or busy is asked again for a while. Accounting (`sacct`) is used where a site
-has it, but not needed: the files of a run also show how it ended.
+A controller that is restarting or busy is asked again for a while.
 """
 
 import functools

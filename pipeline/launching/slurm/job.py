@@ -40,13 +40,12 @@ def main(argv: Sequence[str]) -> int:
     if len(argv) != 1 or not task:
         raise UserError("this is started by the jobs of launch.py; `pipeline/train.py` starts a run")
     launch = launches.read(Path(argv[0]))
+    name = launch.directory.name
     if launch.settle(array) != array:
-        print(f"{launch.directory.name} was given up, or is job {launch.job}: job {array} does nothing")
+        print(f"{name} was given up, or is job {launch.job}: job {array} does nothing")
         return 0
     if launch.starts and place.restarts >= launch.starts:
-        print(
-            f"{launch.directory.name} was to start {launch.starts} times, which it has; this one does nothing"
-        )
+        print(f"{name} was to start {launch.starts} times, which it has; this one does nothing")
         return 0
     status, ids = 1, launch.runs_of(whole_number(task, 0, MOST_OPTION, "SLURM_ARRAY_TASK_ID"))
     try:

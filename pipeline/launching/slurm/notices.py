@@ -4,7 +4,6 @@ An address may hold a password: it stands in a file of the launch, and in no con
 """
 
 import contextlib
-import os
 import sys
 from collections.abc import Sequence
 
@@ -35,8 +34,8 @@ def check(address: str) -> None:
 
 def keep(launch: Launch, address: str) -> None:
     path = launch.directory / ADDRESS
-    with open(path, "w", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
-        file.write(address)
+    path.touch(mode=0o600)
+    path.write_text(address)
 
 
 def events(launch: Launch, id: str, status: int) -> list[tuple[str, str]]:

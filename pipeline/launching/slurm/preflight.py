@@ -54,9 +54,8 @@ def check(runs: Sequence[PlannedRun]) -> dict[str, str]:
         problems += beyond(config, partitions) + beyond_qos(config, settings)
     problems += [said for run in runs for said in without_origin(run)]
     datas = [run.config.data for run in runs]
-    for root, split in sorted(
-        {(data.root, name) for data in datas for name in (data.train, data.validation)}
-    ):
+    splits = {(data.root, name) for data in datas for name in (data.train, data.validation)}
+    for root, split in sorted(splits):
         problems += incomplete(root, split)
     paths = [run.config.paths for run in runs]
     for path in sorted({Path(path).absolute() for one in paths for path in (one.runs, one.records)}):
@@ -73,10 +72,8 @@ def check(runs: Sequence[PlannedRun]) -> dict[str, str]:
 
 def remarks(settings: dict[str, str]) -> list[str]:
     """How preemption ends runs on this cluster, and what of the environment has no part in them."""
-    unused = [name for name in scheduler.options_set() if name.startswith("SBATCH_")]
-    said = (
-        [f"{', '.join(unused)}: not used; a profile says such things, see slurm/README.md"] if unused else []
-    )
+    unused = ", ".join(name for name in scheduler.options_set() if name.startswith("SBATCH_"))
+    said = [f"{unused}: not used; a profile says such things, see slurm/README.md"] if unused else []
     mode = settings.get("PreemptMode", "OFF")
     if mode == "OFF":
         return [*said, "preemption: none on this cluster"]

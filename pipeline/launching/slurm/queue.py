@@ -75,9 +75,8 @@ def outlook(runs: Sequence[PlannedRun], needed: bool = False, age: float = 0.0) 
             raise
         print(f"warning: {error}", file=sys.stderr)
         return Outlook(wanted != "local", None, None)
-    return Outlook(
-        wanted != "local", queue, jobs(directory, [run.id for run in runs if run.id], queue.listed)
-    )
+    known = jobs(directory, [run.id for run in runs if run.id], queue.listed)
+    return Outlook(wanted != "local", queue, known)
 
 
 def adopt(runs: Path, listed: Mapping[str, Job]) -> list[str]:
@@ -110,9 +109,8 @@ def jobs(runs: Path, ids: Iterable[str], listed: Mapping[str, Job]) -> dict[str,
     for job in listed.values():
         if job.live and (id := run_of(job, runs)) in known:
             known[id].add((job.id, job.name, job.cluster))
-    begun = {
-        job for noted in known.values() for job, *_ in noted if job not in listed or not listed[job].waiting
-    }
+    waiting = {id for id, job in listed.items() if job.waiting}
+    begun = {job for noted in known.values() for job, *_ in noted} - waiting
     used = accounting.ask(begun, commands.PATIENCE)
     states = {id: Job(id, one.state, one.reason, one.name, one.cluster) for id, one in used.items()}
     states |= listed

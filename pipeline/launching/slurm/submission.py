@@ -1,7 +1,6 @@
 """Submits runs to Slurm as array jobs, each run once, however often and from wherever it is asked.
 
-submitit writes the batch script and calls sbatch (`arrays.py`). A task finds its run by its number in the
-array (`launches.py`), continues from what is in the run's directory, and ends as any run does.
+submitit writes the batch script and calls sbatch (`arrays.py`); `job.py` is what each task of an array does.
 """
 
 import re

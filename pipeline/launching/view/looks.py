@@ -56,9 +56,7 @@ def _version(directory: Path) -> tuple[tuple[float, int], ...]:
 
 
 @functools.lru_cache(maxsize=1024)
-def _read(
-    directory: Path, version: tuple[tuple[float, int], ...]
-) -> tuple[float | None, dict[str, tuple[tuple[float, float], ...]]]:
+def _read(directory: Path, version: tuple[tuple[float, int], ...]) -> tuple[float, dict[str, Any]]:
     """Device-hours; and the curves as epoch and value, thinned."""
     rows = metrics(directory)
     curves = {"loss": binned(losses(rows), POINTS), "top1": binned(accuracies(rows), POINTS)}
