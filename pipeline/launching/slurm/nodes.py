@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pipeline.config.run import RunConfig
 from pipeline.errors import WorkFailed, command
-from pipeline.files import append_row, rows
+from pipeline.files import append_row, rows, umask_for
 from pipeline.launching.slurm import commands, launches, resources
 from pipeline.processes.place import find_place, requeue
 from tnt.untrusted.reading import MOST_OPTION, other_than, whole_number
@@ -27,7 +27,7 @@ DAYS = 14  # what was longer ago does not count
 
 
 def note(runs: Path, node: str, why: str, times: int = 1) -> None:
-    (runs / launches.FOLDER).mkdir(parents=True, exist_ok=True)
+    (runs / launches.FOLDER).mkdir(parents=True, exist_ok=True, mode=0o777 & ~umask_for(runs))
     row = {"node": node, "time": round(time.time()), "why": why}
     for _ in range(times):  # a check that fails counts as often as it takes
         append_row(runs / launches.FOLDER / NODES, row)
