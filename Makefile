@@ -42,7 +42,7 @@ demo: .venv/demo  ## an ablation on scikit-learn's digits, from shards to a tabl
 PROCESSES = $(shell n=$$(($$(getconf _NPROCESSORS_ONLN) + 1)); echo $$((n < 8 ? n : 8)))
 PYTEST = $(BIN)/pytest --numprocesses $(PROCESSES) --dist loadgroup
 
-test: setup lint  ## ruff, mypy and all tests
+test: setup  ## all tests, among them ruff and mypy
 	$(PYTEST)
 
 test-fast: setup  ## the tests that take no more than a few seconds each, and need neither Slurm nor a browser

@@ -89,9 +89,7 @@ def operation_stages(images: list[StoredImage]) -> dict[str, tuple[Stage, Stage]
         def one(i: int) -> ViewDraws:
             argument = np.array([[_signed(name, arguments.get(name, 0.0), i)]])
             cubic = np.zeros((1, 2), bool)
-            return ViewDraws(
-                np.zeros(1), np.zeros((1, 4)), np.zeros(1), np.array([[number]]), argument, cubic
-            )
+            return ViewDraws(np.zeros((1, 4)), np.zeros(1), np.array([[number]]), argument, cubic)
 
         return lambda i: oracle.augmented(view, one(i), 0, AUG)
 

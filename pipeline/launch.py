@@ -50,17 +50,17 @@ from ablations.reporting.judging import power
 from pipeline.config.overrides import compose, groups_help
 from pipeline.errors import UserError, command
 from pipeline.files import move_aside
-from pipeline.launching import local, overview
+from pipeline.launching import calibration, local, overview, rehearsal
 from pipeline.launching.arguments import LaunchRequest, again, parse
+from pipeline.launching.cleaning import clean
 from pipeline.launching.cost import Cost, check_budget, costs_of
 from pipeline.launching.plan import PlannedRun, RequestedRun, planned
-from pipeline.launching.slurm import commands, launches, queue
+from pipeline.launching.slurm import commands, launches, preflight, queue, submission
+from pipeline.launching.slurm.doctor import doctor
 from pipeline.launching.slurm.queue import Outlook
 from pipeline.launching.status import RunStatus, check_access, statuses
 from pipeline.launching.view.looks import AT_WORK, Looks
 from pipeline.runs import answers
-from pipeline.runs.directory import run_directory
-from pipeline.runs.records import record_path
 from pipeline.terminal import can_redraw, confirmed, live_table, show_table
 
 WATCH_EVERY = 2.0  # seconds
@@ -100,11 +100,11 @@ def requested_runs(request: LaunchRequest) -> list[RequestedRun]:
 def plan(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
     slurm = queue.outlook(runs)
     found = statuses(runs, slurm.jobs)
-    costs = costs_of(runs, found, slurm.used, request.images_per_second)
+    costs = costs_of(found, slurm.used, request.images_per_second)
     if request.json:
-        print(json.dumps(overview.for_programs(runs, found, costs)))
+        print(json.dumps(overview.for_programs(found, costs)))
     else:
-        show_table(*overview.plan_table(runs, found, costs, request.when and slurm.used))
+        show_table(*overview.plan_table(found, costs, request.when and slurm.used))
         if request.ablation and not request.until and any(run.config.scale == "paper" for run in runs):
             print(*power.lines(spec.load(request.ablation), len(request.seeds) or 1, request.power), sep="\n")
     check_budget(request.max_gpu_hours, costs)
@@ -126,7 +126,7 @@ def status(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
             if request.json:
                 print(json.dumps(looks.for_programs(found)), flush=True)
             else:
-                draw(*overview.status_table(runs, found))
+                draw(*overview.status_table(found))
             if not request.watch or not any(at.state in AT_WORK for at in found):
                 break
             time.sleep(WATCH_EVERY)
@@ -140,20 +140,19 @@ def start(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
     """`submit` starts what is not done, `retry` what broke."""
     slurm = queue.outlook(runs, needed=True)
     found = statuses(runs, slurm.jobs)
-    ended = ("done", "stopped", "broken")
-    earlier = [(run, at) for run, at in zip(runs, found, strict=True) if at.state in ended]
+    earlier = [at for at in found if at.state in ("done", "stopped", "broken")]
     if request.fresh:
         found = [begun_anew(at) for at in found]
-    without = [run for run, at in zip(runs, found, strict=True) if at.state == "no data"]
+    without = [at.run for at in found if at.state == "no data"]
     for reason in dict.fromkeys(run.obstacle for run in without):
         stuck = ", ".join(overview.cells(run) for run in without if run.obstacle == reason)
         print(f"{stuck}: {reason}", file=sys.stderr)
     if len(without) == len(runs):
         raise UserError("none of these runs has its data; nothing was started")
     states = ("broken",) if request.action == "retry" else (*AT_WORK, "stopped", "broken", "missing")
-    chosen = [(run, at) for run, at in zip(runs, found, strict=True) if at.state in states]
-    todo = [run for run, _ in chosen]
-    costs = costs_of(todo, [at for _, at in chosen], slurm.used, request.images_per_second)
+    chosen = [at for at in found if at.state in states]
+    todo = [at.run for at in chosen]
+    costs = costs_of(chosen, slurm.used, request.images_per_second)
     check_budget(request.max_gpu_hours, costs)
     if not request.yes and not agreed(costs, request.confirm_above):
         print("nothing was started", file=sys.stderr)
@@ -161,7 +160,7 @@ def start(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
     if request.fresh:
         set_aside(earlier)
     elif slurm.used and not request.json:  # on this machine the status says so
-        for line in (overview.state_line(at) for _, at in earlier if at.state == "done"):
+        for line in (overview.state_line(at) for at in earlier if at.state == "done"):
             print(line, file=sys.stderr)
     if slurm.used and not todo and not request.json:
         print(f"nothing to {request.action}: {overview.summary(found)}")
@@ -171,7 +170,6 @@ def start(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
 
 
 def agreed(costs: Sequence[Cost], without_asking: float) -> bool:
-    """Ask before much is spent."""
     ranges = [one.hours for one in costs if one.hours]
     least, most = sum(low for low, _ in ranges), sum(high for _, high in ranges)
     return most <= without_asking or confirmed(f"start {least:,.0f} to {most:,.0f} device-hours?")
@@ -180,16 +178,16 @@ def agreed(costs: Sequence[Cost], without_asking: float) -> bool:
 def begun_anew(at: RunStatus) -> RunStatus:
     if at.state in AT_WORK:
         raise UserError(f"fresh=true: {overview.state_line(at)}; action=cancel ends it")
-    return at if at.state == "no data" else RunStatus(at.id, at.labels, "missing")
+    return at if at.state == "no data" else RunStatus(at.run, "missing")
 
 
-def set_aside(earlier: Sequence[tuple[PlannedRun, RunStatus]]) -> None:
+def set_aside(earlier: Sequence[RunStatus]) -> None:
     """Put records and directories where they do not count, so that the runs begin again."""
-    for run, at in earlier:
+    for at in earlier:
         print(f"{overview.state_line(at)}; it begins anew", file=sys.stderr)
-        move_aside(run_directory(run.config, run.id))
-        move_aside(record_path(run.config.paths.records, run.id))
-        move_aside(answers.path_of(run.config.paths.records, run.id))
+        move_aside(at.run.directory)
+        move_aside(at.run.record)
+        move_aside(answers.path_of(at.run.config.paths.records, at.run.id))
 
 
 def run_here(request: LaunchRequest, runs: Sequence[PlannedRun], todo: Sequence[PlannedRun]) -> int:
@@ -217,8 +215,6 @@ def run_here(request: LaunchRequest, runs: Sequence[PlannedRun], todo: Sequence[
 
 def submit(request: LaunchRequest, todo: Sequence[PlannedRun], slurm: Outlook) -> int:
     """As jobs: to their ends, or to be calibrated."""
-    from pipeline.launching.slurm import preflight, submission
-
     calibrated = request.action == "calibrate"
     seconds, who = (request.seconds, "") if calibrated else (0.0, request.notify)
     submitted = submission.submit(todo, slurm.queue, calibration=seconds, notify=who)
@@ -242,14 +238,12 @@ def cancel(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
     if not alive:
         print("none of these runs is at work")
         return 0
-    folder, ids = Path(runs[0].config.paths.runs), [at.id for at in alive]
-    said = [f"{', '.join(at.labels)} ({at.id}): {at.state}, {at.where}" for at in alive]
+    folder, ids = Path(runs[0].config.paths.runs), [at.run.id for at in alive]
+    said = [f"{', '.join(at.run.labels)} ({at.run.id}): {at.state}, {at.where}" for at in alive]
     print(*said, *launches.beside(folder, ids), sep="\n")
     if not request.yes and not confirmed(f"end {len(alive)} runs?"):
         print("nothing was done")
         return 1
-    from pipeline.launching.slurm import submission
-
     ended = submission.cancel(folder, ids, slurm.queue) if slurm.queue else []
     ended += [who for id in ids if (who := local.ask_to_end(folder / id))]
     print("\n".join(f"asked to end: {who}" for who in ended) or "none of them can be reached from here")
@@ -257,8 +251,6 @@ def cancel(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
 
 
 def rehearse(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
-    from pipeline.launching import rehearsal
-
     ready = [run for run in runs if run.id and not run.after]
     if not ready:
         raise UserError("none of these runs can be rehearsed: " + "; ".join(run.obstacle for run in runs))
@@ -270,8 +262,6 @@ def rehearse(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
 
 def calibrate(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
     """Train each kind of run among these for a while, here or as jobs, and keep the rate."""
-    from pipeline.launching import calibration
-
     ready = [run for run in runs if run.id]
     if not ready:
         raise UserError("none of these runs has its data: " + "; ".join({run.obstacle for run in runs}))
@@ -281,18 +271,6 @@ def calibrate(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
         return submit(request, todo, slurm)
     calibration.run_here(todo, request.seconds)
     return 0
-
-
-def clean(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
-    from pipeline.launching import cleaning
-
-    return cleaning.clean(request, runs)
-
-
-def doctor(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
-    from pipeline.launching.slurm import doctor
-
-    return doctor.report(request, runs[0].config)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ KIND is one of
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -55,7 +55,7 @@ class Arguments(argparse.ArgumentParser):
         return self.parse_args(argv)
 
 
-def make(argv: Sequence[str]) -> int:
+def make(argv: Sequence[str]) -> None:
     arguments = Arguments("make", "KIND [SOURCE] OUT [options]")
     arguments.add_argument("kind")
     arguments.add_argument("paths", nargs="+", type=Path)
@@ -84,7 +84,6 @@ def make(argv: Sequence[str]) -> int:
     packing = Packing(options.seed, options.samples_per_shard, options.workers, options.skip_damaged)
     outcome = pack(source, options.paths[-1], packing)
     report(outcome, options.paths[-1], "packed")
-    return 0
 
 
 def read_source(options: argparse.Namespace) -> "Source":
@@ -105,7 +104,7 @@ def read_source(options: argparse.Namespace) -> "Source":
     return readers[options.kind](root)
 
 
-def index(argv: Sequence[str]) -> int:
+def index(argv: Sequence[str]) -> None:
     arguments = Arguments("index", "DIR [--workers N] [--skip-damaged]")
     arguments.add_argument("root", type=Path)
     arguments.add_argument("--workers", type=option(1), default=0)
@@ -115,7 +114,6 @@ def index(argv: Sequence[str]) -> int:
 
     outcome = index_set(options.root, options.workers, options.skip_damaged)
     report(outcome, options.root, "indexed")
-    return 0
 
 
 def verify(argv: Sequence[str]) -> int:
@@ -136,7 +134,7 @@ def verify(argv: Sequence[str]) -> int:
     return 0
 
 
-def info(argv: Sequence[str]) -> int:
+def info(argv: Sequence[str]) -> None:
     arguments = Arguments("info", "DIR [--sheet FILE.png]")
     arguments.add_argument("root", type=Path)
     arguments.add_argument("--sheet", type=Path)
@@ -149,7 +147,6 @@ def info(argv: Sequence[str]) -> int:
     if options.sheet:
         contact_sheet(manifests, options.sheet)
         print(f"\ncontact sheet: {shown(options.sheet)}")
-    return 0
 
 
 def report(outcome: "Outcome", out: Path, done: str) -> None:
@@ -158,23 +155,21 @@ def report(outcome: "Outcome", out: Path, done: str) -> None:
         return
     for split, manifest in outcome.manifests.items():
         print(f"{done} {len(manifest):,} {shown(split)} images in {counted(len(manifest.shards), 'shard')}")
-    if outcome.skipped:
-        name_files(outcome.skipped, "damaged and left out")
-    if outcome.flawed:
-        name_files(outcome.flawed, "kept, though the JPEG decoder warns of them (Pillow reads them)")
+    for notes, what in (
+        (outcome.skipped, "damaged and left out"),
+        (outcome.flawed, "kept, though the JPEG decoder warns of them (Pillow reads them)"),
+    ):
+        if notes:
+            print(f"{len(notes):,} images {what}:")
+            print(some([shown(f"  {key}: {why}") for key, why in notes.items()], "\n", NAMED))
     if outcome.turned:
         print(f"{outcome.turned:,} images have an EXIF rotation, which is not applied, as in timm's training")
 
 
-def name_files(notes: Mapping[str, str], what: str) -> None:
-    print(f"{len(notes):,} images {what}:")
-    print(some([shown(f"  {key}: {why}") for key, why in notes.items()], "\n", NAMED))
+COMMANDS = {"make": make, "index": index, "verify": verify, "info": info}
 
 
-COMMANDS = {one.__name__: one for one in (make, index, verify, info)}
-
-
-def main(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str]) -> int | None:
     if not argv or argv[0] in ("-h", "--help"):
         print(__doc__)
         return 0

@@ -4,7 +4,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Literal, TextIO
 
 from pipeline.errors import UserError
@@ -136,14 +136,9 @@ def show_table(
         console.print(f"\n{_lines(below)}", markup=False, highlight=False, soft_wrap=True)
 
 
-@contextmanager
-def live_table(stream: TextIO | None = None) -> Iterator["LiveTable"]:
+def live_table(stream: TextIO | None = None) -> closing["LiveTable"]:
     """Redrawn in place; on standard error unless another terminal is given."""
-    table = LiveTable(_console(stream or sys.stderr))
-    try:
-        yield table
-    finally:
-        table.close()
+    return closing(LiveTable(_console(stream or sys.stderr)))
 
 
 class LiveTable:
@@ -201,9 +196,7 @@ def _columns(stream: TextIO) -> int:
         return UNWRAPPED
 
 
-def _table(
-    head: Sequence[str], rows: Sequence[Sequence[str]], width: int = UNWRAPPED, spare: Sequence[str] = ()
-) -> "Table":
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], width: int, spare: Sequence[str]) -> "Table":
     from rich import box
     from rich.cells import cell_len
     from rich.table import Table

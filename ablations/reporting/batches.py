@@ -145,8 +145,8 @@ def affordable(
         (pair.hope, at, pair) for at, state in enumerate(states) for pair in state.pairs if pair.look
     ]:
         todo = [run for state in states for run in state.batch() if run.id not in done]
-        missing = [RunStatus(run.id, run.labels, "missing") for run in todo]
-        costs = costs_of(todo, missing, queue.outlook(todo).used, request.images_per_second) if todo else []
+        missing = [RunStatus(run, "missing") for run in todo]
+        costs = costs_of(missing, queue.outlook(todo).used, request.images_per_second) if todo else []
         if sum(high for _, high in filter(None, (one.hours for one in costs))) <= most:
             break
         _, at, least = min(going, key=lambda each: each[:2])

@@ -123,9 +123,8 @@ def parse(argv: Sequence[str]) -> LaunchRequest:
         raise UserError(f"power= goes with seeds={AUTO}")
     if price := own.pop("cost.per_gpu_hour", ""):  # which a site's profile may have as well
         overrides.append(f"cluster.per_gpu_hour={price}")
-    names = {name: value for name, value in own.items() if not name.startswith("cost.")}
-    rates = {name.removeprefix("cost."): own[name] for name in own.keys() - names.keys()}
-    request = LaunchRequest(overrides=tuple(overrides), **names, **rates)
+    fields = {name.removeprefix("cost."): value for name, value in own.items()}
+    request = LaunchRequest(overrides=tuple(overrides), **fields)
     if request.action not in ACTIONS:
         raise unknown_name("action", request.action, ACTIONS)
     if request.seeds and any(text.startswith("seed=") for text in overrides):

@@ -71,14 +71,13 @@ def run_here(runs: Sequence[PlannedRun], seconds: float) -> None:
             status = child.process.wait()
         finally:
             child.send(signal.SIGTERM)
-        directory = run_directory(run.config, run.id)
+        output = run.directory / OUTPUT
         if status:
-            raise WorkFailed(f"{local.name(run)}: {printed_error(directory)}; see {directory / OUTPUT}")
-        print(*tail(directory / OUTPUT, 1))
+            raise WorkFailed(f"{local.name(run)}: {printed_error(run.directory)}; see {output}")
+        print(*tail(output, 1))
 
 
 def measurements(paths: Paths) -> list[Measurement]:
-    """The rates that were measured so far."""
     found = []
     for path in (Path(paths.runs) / FOLDER).glob("*/rate-*.json"):
         try:

@@ -46,9 +46,8 @@ class Cost:
         found = self.device_hours
         return None if found is None else (found / self.factor, found * self.factor)
 
-    @classmethod
-    def none(cls, why: str) -> "Cost":
-        return cls(0, 0.0, 0.0, 0, 0, 1.0, 1, True, why)
+
+DONE = Cost(0, 0.0, 0.0, 0, 0, 1.0, 1, known=True, basis="done")
 
 
 def cost(
@@ -88,25 +87,21 @@ def cost(
 
 
 def costs_of(
-    runs: Sequence[PlannedRun],
-    found: Sequence[RunStatus],
-    slurm: bool,
-    told: float | None = None,
-    kind: str = "",
+    found: Sequence[RunStatus], slurm: bool, told: float | None = None, kind: str = ""
 ) -> list[Cost]:
     """The cost of each run, on GPUs of a kind if one is given; nothing for one that is done."""
     known: list[Measurement] = []
-    for paths in dict.fromkeys(run.config.paths for run in runs):
+    for paths in dict.fromkeys(at.run.config.paths for at in found):
         recorded, problems = records.read_all(paths.records)
         print(*problems, sep="\n", end="\n" if problems else "", file=sys.stderr)
         known += [*map(Measurement.of, recorded), *calibration.measurements(paths)]
     costs = []
-    for run, at in zip(runs, found, strict=True):
-        devices = resources.allocation(run.config).world if slurm else run.config.cluster.gpus or 1
-        device = kind if slurm and resources.on_gpus(run.config) else local_device(run.config)
-        share = run.config.cluster.pack if slurm and resources.on_gpus(run.config) else 1
-        done = at.state == "done"
-        costs.append(Cost.none("done") if done else cost(run, known, device, devices, told, share))
+    for at in found:
+        config = at.run.config
+        devices = resources.allocation(config).world if slurm else config.cluster.gpus or 1
+        device = kind if slurm and resources.on_gpus(config) else local_device(config)
+        share = config.cluster.pack if slurm and resources.on_gpus(config) else 1
+        costs.append(DONE if at.state == "done" else cost(at.run, known, device, devices, told, share))
     return costs
 
 

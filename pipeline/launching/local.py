@@ -1,8 +1,7 @@
 """Trains runs on this machine, several at a time, each in a process of its own (or one for each GPU).
 
 A run that another process trains is not started but waited for; a run that others start from comes before
-them. After a kill the same call continues every run from its last checkpoint. A failed run does not stop the
-others.
+them. After a kill the same call continues each from its last checkpoint. A failed one does not stop others.
 """
 
 import os
@@ -24,7 +23,7 @@ from pipeline.launching.plan import PlannedRun
 from pipeline.processes import scheduler
 from pipeline.processes.device import cores, gpus
 from pipeline.runs import attempts, records
-from pipeline.runs.directory import OUTPUT, run_directory, write_config
+from pipeline.runs.directory import OUTPUT, write_config
 from pipeline.runs.log import printed_error
 
 PROGRAM = PACKAGE / "train.py"
@@ -101,9 +100,7 @@ def train(
                     work.active[run.id] = child = start(run, space, slot)
                     if work.stopping:  # asked in this moment
                         child.send(signal.SIGTERM)
-                    tell(
-                        f"{name(run)} starts; {run_directory(run.config, run.id) / OUTPUT} has what it prints"
-                    )
+                    tell(f"{name(run)} starts; {run.directory / OUTPUT} has what it prints")
             waiting = [run for run in waiting if run.id not in work.active]
             waiting += _collect(runs, work, tell)
             show(work)
@@ -160,14 +157,14 @@ def start(
 
 def _settled(run: PlannedRun, work: LocalRuns, tell: Callable[[str], None]) -> bool:
     """Whether a waiting run is done or can never start; a process elsewhere that trains it is noted."""
-    if records.exists(run.config.paths.records, run.id):
+    if run.record.is_file():
         work.elsewhere.discard(run.id)
         work.done.add(run.id)
         return True
     if run.after in work.failed:
         work.failed[run.id] = f"waits for run {run.after}, which has failed"
         return True
-    holder = attempts.holder(run_directory(run.config, run.id))
+    holder = attempts.holder(run.directory)
     if holder and run.id not in work.elsewhere:
         tell(f"{name(run)} is being trained by {holder}; waiting for that process")
         work.elsewhere.add(run.id)
@@ -188,15 +185,14 @@ def _collect(runs: Sequence[PlannedRun], work: LocalRuns, tell: Callable[[str], 
         if run.id not in work.active or (status := work.active[run.id].process.poll()) is None:
             continue
         attempt = work.active.pop(run.id).attempt
-        directory = run_directory(run.config, run.id)
-        if records.exists(run.config.paths.records, run.id):
+        if run.record.is_file():
             work.done.add(run.id)
-            record = records.read(records.record_path(run.config.paths.records, run.id))
+            record = records.read(run.record)
             tell(f"{name(run)} is done: top-1 {record.best.top1:.2f} %")
-        elif work.stopping or attempts.holder(directory):
+        elif work.stopping or attempts.holder(run.directory):
             again.append(run)
         else:
-            work.failed[run.id] = _why(status, directory, attempt)
+            work.failed[run.id] = _why(status, run.directory, attempt)
             tell(f"{name(run)} failed: {work.failed[run.id]}")
     return again
 

@@ -22,9 +22,9 @@ from pipeline.launching.arguments import LaunchRequest
 from pipeline.launching.cost import Cost, costs_of
 from pipeline.launching.local import LocalRuns, name
 from pipeline.launching.plan import PlannedRun
-from pipeline.launching.slurm import launches
+from pipeline.launching.slurm import launches, preflight
 from pipeline.launching.status import RunStatus, counted, status_of
-from pipeline.runs.directory import LOG, OUTPUT, run_directory
+from pipeline.runs.directory import LOG, OUTPUT
 from pipeline.runs.log import tail
 from pipeline.runs.usage import Usage
 from pipeline.terminal import can_redraw, clock, live_table
@@ -49,15 +49,13 @@ Show = Callable[[LocalRuns], None]
 Table = tuple[Sequence[str], list[list[str]], str, Sequence[str]]
 
 
-def plan_table(
-    runs: Sequence[PlannedRun], found: Sequence[RunStatus], costs: Sequence[Cost], when: bool = False
-) -> Table:
+def plan_table(found: Sequence[RunStatus], costs: Sequence[Cost], when: bool = False) -> Table:
     """`when`: with what Slurm says of their start."""
     rows = [
         {
-            "run": run.id or "?",
-            "cells": cells(run),
-            "seed": str(run.config.seed),
+            "run": at.run.id or "?",
+            "cells": cells(at.run),
+            "seed": str(at.run.config.seed),
             "state": at.state,
             "images": "" if cost.images is None else f"{cost.images:,}",
             "device-hours": hours(cost.hours),
@@ -65,19 +63,20 @@ def plan_table(
             "disk": size(cost.disk),
             "known from": cost.basis if at.state == "no data" else at.error or at.where or cost.basis,
         }
-        for run, at, cost in zip(runs, found, costs, strict=True)
+        for at, cost in zip(found, costs, strict=True)
     ]
     known = [cost.hours for cost in costs if cost.hours is not None]
     more = f" and {len(costs) - len(known)} not known" if len(known) < len(costs) else ""
     total = hours((sum(low for low, _ in known), sum(high for _, high in known)))
-    wanted, free = sum(cost.disk for cost in costs), free_space(Path(runs[0].config.paths.runs))
+    configs = [at.run.config for at in found]
+    wanted, free = sum(cost.disk for cost in costs), free_space(Path(configs[0].paths.runs))
     disk = size(wanted) or "no"
     short = f", where {size(free)} are free" if wanted > free else ""
     below = f"{total} device-hours{more} and {disk} disk to go{short}; {summary(found)}"
     below += _priced((cost.kwh for cost in costs), (cost.money for cost in costs), "a data sheet")
-    for root in dict.fromkeys(run.config.data.root for run in runs if dataset.to_be_made(run.config.data)):
+    for root in dict.fromkeys(config.data.root for config in configs if dataset.to_be_made(config.data)):
         below += f"\n{root} is not there yet: whatever starts the first run makes it"
-    below += "".join(f"\n{line}" for line in (expected(runs, found) if when else ()))
+    below += "".join(f"\n{line}" for line in (expected(found) if when else ()))
     bases = {row["known from"] for row in rows}
     if len(bases) == 1:  # said once
         below += "".join(f"\nknown from: {basis}" for basis in bases if basis)
@@ -97,12 +96,10 @@ def _priced(kwh: Iterable[float | None], money: Iterable[float | None], source: 
     return f"\n{', '.join(said)}" if said else ""
 
 
-def expected(runs: Sequence[PlannedRun], found: Sequence[RunStatus]) -> Iterator[str]:
+def expected(found: Sequence[RunStatus]) -> Iterator[str]:
     """For each partition that the first of them may be in, when it would start, and what all would take."""
-    from pipeline.launching.slurm import preflight
-
-    for partition, kind, start in preflight.outlook(runs[0].config):
-        ranges = [one.hours for one in costs_of(runs, found, True, kind=kind) if one.hours]
+    for partition, kind, start in preflight.outlook(found[0].run.config):
+        ranges = [one.hours for one in costs_of(found, True, kind=kind) if one.hours]
         total = hours((sum(low for low, _ in ranges), sum(high for _, high in ranges)))
         gpu = f", {total} device-hours on {kind}" if kind else ""
         yield f"partition {partition or 'by default'}: would start {start or 'nobody knows when'}{gpu}"
@@ -114,28 +111,28 @@ def free_space(folder: Path) -> int:
     return shutil.disk_usage(next(path for path in (place, *place.parents) if path.exists())).free
 
 
-def status_table(runs: Sequence[PlannedRun], found: Sequence[RunStatus]) -> Table:
+def status_table(found: Sequence[RunStatus]) -> Table:
     """Of many runs, those of which there is something to see."""
-    quiet = ("done", "pending", "missing") if len(runs) > MANY else ()
-    shown = [(run, at) for run, at in zip(runs, found, strict=True) if at.state not in quiet]
+    quiet = ("done", "pending", "missing") if len(found) > MANY else ()
+    shown = [at for at in found if at.state not in quiet]
     below = summary(found) + _of_all(found)
     if used := [at.usage for at in found if at.usage]:
         below += f"\nused so far: {sum(one.gpu_hours for one in used):,.3g} device-hours"
         sources = " and ".join(sorted({one.energy_by for one in used if one.energy_by}))
         below += _priced((one.kwh for one in used), (one.cost for one in used), sources)
-    if len(shown) < len(runs):
-        below += f"\nonly those that run, or do not go on, are shown; json=true has all {len(runs)}"
-    below += "".join(f"\n{name(run)}: {at.error}" for run, at in shown if at.error and at.state != "no data")
-    rows = [_status_row(run, at) for run, at in shown]
+    if len(shown) < len(found):
+        below += f"\nonly those that run, or do not go on, are shown; json=true has all {len(found)}"
+    below += "".join(f"\n{name(at.run)}: {at.error}" for at in shown if at.error and at.state != "no data")
+    rows = [_status_row(at) for at in shown]
     for row in rows if not any(row["used"] for row in rows) else ():
         del row["used"]
     return _table(rows, below)
 
 
-def _status_row(run: PlannedRun, at: RunStatus) -> dict[str, str]:
+def _status_row(at: RunStatus) -> dict[str, str]:
     return {
-        "run": run.id or "?",
-        "cells": cells(run) + (f" seed {run.config.seed}" if run.config.seed else ""),
+        "run": at.run.id or "?",
+        "cells": cells(at.run) + (f" seed {at.run.config.seed}" if at.run.config.seed else ""),
         "state": at.state,
         "step": "" if not at.steps else f"{at.step:,} of {at.steps:,}",
         "%": "" if not at.steps else f"{100 * at.step // at.steps}",
@@ -186,21 +183,21 @@ def summary(found: Sequence[RunStatus]) -> str:
     return "\n".join([", ".join(f"{count} {state}" for state, count in counted(found).items()), *obstacles])
 
 
-def for_programs(
-    runs: Sequence[PlannedRun], found: Sequence[RunStatus], costs: Sequence[Cost] = ()
-) -> dict[str, Any]:
+def for_programs(found: Sequence[RunStatus], costs: Sequence[Cost]) -> dict[str, Any]:
     values = []
-    for index, (run, at) in enumerate(zip(runs, found, strict=True)):
-        value = {"seed": run.config.seed, "after": run.after, **dataclasses.asdict(at)}
-        if costs:
-            value["cost"] = dataclasses.asdict(costs[index])
+    for at, cost in zip(found, costs, strict=True):
+        run = at.run
+        about = {"seed": run.config.seed, "after": run.after, "id": run.id, "labels": run.labels}
+        usage = at.usage and dataclasses.asdict(at.usage)
+        value = about | vars(at) | {"usage": usage, "cost": dataclasses.asdict(cost)}
+        del value["run"]
         values.append(value)
     return {"runs": values, "counts": counted(found)}
 
 
 def state_line(at: RunStatus) -> str:
     """As: inner_heads/4 (6e6bbc9f1629) is done: node17, 2026-11-21."""
-    return f"{', '.join(at.labels) or 'run'} ({at.id}) is {at.state}{at.where and f': {at.where}'}"
+    return f"{', '.join(at.run.labels) or 'run'} ({at.run.id}) is {at.state}{at.where and f': {at.where}'}"
 
 
 def cells(run: PlannedRun) -> str:
@@ -245,7 +242,7 @@ def watched(runs: Sequence[PlannedRun], seconds: float) -> Iterator[tuple[Tell, 
             shown = time.monotonic()
             going_on = [run for run in runs if run.id in work.active or run.id in work.elsewhere]
             found = [dataclasses.replace(status_of(run), state="running", error="") for run in going_on]
-            rows = [_status_row(run, at) for run, at in zip(going_on, found, strict=True)]
+            rows = [_status_row(at) for at in found]
             below = _counts(runs, work)
             below += _of_all(found, len(runs) - len(work.done) - len(work.failed) - len(found))
             if screen:
@@ -274,9 +271,8 @@ def logs(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
     """The log files of each run and their last lines; the newest file last."""
     shown = []
     for run in runs:
-        directory = run_directory(run.config, run.id)
-        printed = [directory / OUTPUT, *launches.outputs(directory.parent, run.id), directory / LOG]
-        files = [path for path in printed if run.id and path.exists()]
+        printed = [run.directory / OUTPUT, *launches.outputs(run.directory.parent, run.id)]
+        files = [path for path in (*printed, run.directory / LOG) if run.id and path.exists()]
         shown.append({"run": run.id, "cells": run.labels, "files": [str(path) for path in files]})
         if not request.json:
             print(f"{name(run)}{'' if files else ': nothing yet'}")

@@ -3,12 +3,15 @@
 import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from pipeline.config.identity import id_of, run_id, science
 from pipeline.config.machine import About
 from pipeline.config.run import RunConfig
 from pipeline.data import dataset
 from pipeline.errors import UserError
+from pipeline.runs.directory import run_directory
+from pipeline.runs.records import record_path
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,15 @@ class PlannedRun:
     labels: tuple[str, ...] = ()  # of the cells that it is for, as inner_heads/4
     after: str = ""  # the id of the run that it starts from
     obstacle: str = ""  # why it has no id
+
+    @property
+    def directory(self) -> Path:
+        return run_directory(self.config, self.id)
+
+    @property
+    def record(self) -> Path:
+        """The file of its record, which is there once it is done."""
+        return record_path(self.config.paths.records, self.id)
 
 
 def planned(requests: Iterable[RequestedRun], making: bool = True) -> list[PlannedRun]:

@@ -8,7 +8,6 @@ as its multiply-adds at a share of the device's peak, and the traffic of a TNT's
 import dataclasses
 import hashlib
 import json
-import os
 import re
 import subprocess
 import sys
@@ -25,7 +24,6 @@ from pipeline.config.run import RunConfig
 from pipeline.config.science import TIMM, ModelConfig, TimmConfig, kind_of, network_kind
 from pipeline.config.typed import build
 from pipeline.errors import UserError, command
-from pipeline.files import PACKAGE
 from pipeline.processes.device import cores, gpus, processor
 from pipeline.processes.pace import GPUS, TRAINING, known_gpu
 from pipeline.runs.records import Record
@@ -170,9 +168,7 @@ def _values_of_words(network: TNTConfig | PyramidConfig) -> int:
 
 
 def _counted(model: dict[str, Any]) -> tuple[int, int]:
-    """Of a network of others. Where `tnt/` keeps none, it is made and counted by a process that loads torch;
-    these counts are kept too.
-    """
+    """Of a network of others: what `tnt/` keeps, else what a process that loads torch has counted once."""
     name, settings = model["name"], {key: model[key] for key in model if key not in ("name", "source")}
     if is_own(name) and _source(name) != model["source"]:
         raise NotCounted(f"the file of {name} is not that which the run was made with")
@@ -185,9 +181,8 @@ def _counted(model: dict[str, Any]) -> tuple[int, int]:
     def count() -> dict[str, int]:
         if find_spec("torch") is None:
             raise NotCounted(f"{name} cannot be counted without torch; action=calibrate measures its speed")
-        path = os.pathsep.join([str(PACKAGE.parent), os.environ.get("PYTHONPATH", "")])
         command = [sys.executable, "-m", __name__, json.dumps({"name": name} | settings)]
-        done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": path})
+        done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             raise UserError(done.stderr.strip().splitlines()[-1].removeprefix("error: "))
         made: dict[str, int] = json_of(done.stdout, "the count", {"params": int, "macs": int})

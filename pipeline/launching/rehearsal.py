@@ -23,7 +23,6 @@ from pipeline.launching.plan import PlannedRun
 from pipeline.launching.slurm import commands, preflight, resources, submission
 from pipeline.launching.status import status_of
 from pipeline.runs import attempts
-from pipeline.runs.directory import run_directory
 from pipeline.runs.log import metrics
 
 FOLDER = ".rehearsals"  # among the runs
@@ -81,7 +80,7 @@ class SlurmCopy:
     def end(self) -> None:
         submission.cancel(self._runs, [self.run.id])
         deadline = time.monotonic() + PATIENCE
-        while attempts.holder(run_directory(self.run.config, self.run.id)):
+        while attempts.holder(self.run.directory):
             if time.monotonic() > deadline:
                 raise WorkFailed(f"job {self._job} does not end; scancel {self._job}")
             time.sleep(LOOK_EVERY)
@@ -90,23 +89,23 @@ class SlurmCopy:
 Copy = LocalCopy | SlurmCopy
 
 
-def rehearse(run: PlannedRun, start: type[Copy], steps: int = STEPS) -> str:
+def rehearse(run: PlannedRun, start: type[Copy]) -> str:
     """What was shown, in one line; a failure says what differs and keeps both copies."""
     folder = Path(run.config.paths.runs).absolute() / FOLDER / run.id
     shutil.rmtree(folder, ignore_errors=True)
     left_alone, disturbed = (_copied(run, folder / name) for name in ("left-alone", "interrupted"))
     with _started(start, disturbed) as (copy, until):
-        until(lambda: _reached(disturbed) >= steps, f"it did not reach step {steps}")
+        until(lambda: _reached(disturbed) >= STEPS, f"it did not reach step {STEPS}")
         copy.interrupt()
         until(lambda: len(_starts(disturbed)) > 1, "it was not started again after the signal")
         at = _starts(disturbed)[1].step
-        if at < steps:
-            raise WorkFailed(f"after the signal the run began again at step {at}, and had done {steps}")
-        until(lambda: _reached(disturbed) >= at + steps, f"it did not reach step {at + steps}")
+        if at < STEPS:
+            raise WorkFailed(f"after the signal the run began again at step {at}, and had done {STEPS}")
+        until(lambda: _reached(disturbed) >= at + STEPS, f"it did not reach step {at + STEPS}")
     with _started(start, left_alone) as (_, until):
-        until(lambda: _reached(left_alone) >= at + steps, f"it did not reach step {at + steps}")
+        until(lambda: _reached(left_alone) >= at + STEPS, f"it did not reach step {at + STEPS}")
     expected, found = _losses(left_alone), _losses(disturbed)
-    for step in range(1, at + steps + 1):
+    for step in range(1, at + STEPS + 1):
         if step not in found or expected[step] != found[step]:
             raise WorkFailed(
                 f"step {step} is {found.get(step)} in the interrupted run and {expected[step]} in the other, "
@@ -114,7 +113,7 @@ def rehearse(run: PlannedRun, start: type[Copy], steps: int = STEPS) -> str:
             )
     shutil.rmtree(folder)
     return (
-        f"run {run.id} was interrupted after step {at} and went on to step {at + steps}: loss and gradient "
+        f"run {run.id} was interrupted after step {at} and went on to step {at + STEPS}: loss and gradient "
         "norm of every step are those of a run left alone, to the last digit"
     )
 
@@ -170,9 +169,9 @@ def _reached(run: PlannedRun) -> int:
 
 
 def _losses(run: PlannedRun) -> dict[int, tuple[float, float]]:
-    rows = metrics(run_directory(run.config, run.id))
+    rows = metrics(run.directory)
     return {row["step"]: (row["loss"], row["grad_norm"]) for row in rows if "grad_norm" in row}
 
 
 def _starts(run: PlannedRun) -> list[attempts.Attempt]:
-    return attempts.attempts(run_directory(run.config, run.id))
+    return attempts.attempts(run.directory)

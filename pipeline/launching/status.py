@@ -24,7 +24,7 @@ from pipeline.launching.slurm import launches
 from pipeline.launching.slurm.commands import Job
 from pipeline.runs import attempts, records
 from pipeline.runs import state as states
-from pipeline.runs.directory import LOG, OUTPUT, run_directory
+from pipeline.runs.directory import LOG, OUTPUT
 from pipeline.runs.log import printed_error, tail
 from pipeline.runs.usage import Usage, told
 
@@ -42,8 +42,7 @@ ENDS = {
 
 @dataclass(frozen=True)
 class RunStatus:
-    id: str
-    labels: tuple[str, ...]
+    run: PlannedRun
     state: str
     step: int = 0
     steps: int | None = None
@@ -60,7 +59,7 @@ class RunStatus:
 
 def check_access(runs: Iterable[PlannedRun], writing: bool = True) -> None:
     """Refuse runs of somebody else, which are their owner's alone, and `writing` where nobody can."""
-    directories = [run_directory(run.config, run.id) for run in runs]
+    directories = [run.directory for run in runs]
     folders = [folder for one in directories for folder in (one.parent, one.parent / launches.FOLDER)]
     for place in dict.fromkeys([*folders, *directories]):
         wanted = os.R_OK | os.X_OK | (os.W_OK if writing else 0)
@@ -75,12 +74,22 @@ def check_access(runs: Iterable[PlannedRun], writing: bool = True) -> None:
 
 
 def status_of(run: PlannedRun, job: Job | None = None, asked: bool = True) -> RunStatus:
-    """`asked`: whether the scheduler was; where it does not answer, nobody knows of jobs that wait."""
+    """`asked`: whether the scheduler was; where it does not answer, nobody knows of jobs that wait.
+
+    A run whose files cannot be read takes nothing away from the others.
+    """
+    try:
+        return _status_of(run, job, asked)
+    except (UserError, OSError) as error:
+        return RunStatus(run, "broken", error=str(error))
+
+
+def _status_of(run: PlannedRun, job: Job | None, asked: bool) -> RunStatus:
     if not run.id:
-        return RunStatus("", run.labels, "no data", error=run.obstacle)
-    if records.exists(run.config.paths.records, run.id):
+        return RunStatus(run, "no data", error=run.obstacle)
+    if run.record.is_file():
         return _finished(run)
-    directory = run_directory(run.config, run.id)
+    directory = run.directory
     holder, starts = attempts.holder(directory), len(attempts.attempts(directory))
     state, where, error = "missing", "", ""
     if holder or (job and job.live):
@@ -95,7 +104,7 @@ def status_of(run: PlannedRun, job: Job | None = None, asked: bool = True) -> Ru
         come.pop("seconds_left", None)
     jobs = job.used if job else ()
     took = told(run.config, jobs, sharing=run.config.cluster.pack) if jobs else None
-    return RunStatus(run.id, run.labels, state, attempts=starts, where=where, error=error, usage=took, **come)
+    return RunStatus(run, state, attempts=starts, where=where, error=error, usage=took, **come)
 
 
 def _ended(directory: Path, job: Job | None) -> tuple[str, str]:
@@ -121,13 +130,9 @@ def _printed_by(directory: Path, told: str) -> str:
 
 
 def _finished(run: PlannedRun) -> RunStatus:
-    try:
-        record = records.read(records.record_path(run.config.paths.records, run.id))
-    except UserError as error:
-        return RunStatus(run.id, run.labels, "broken", error=str(error))
+    record = records.read(run.record)
     return RunStatus(
-        run.id,
-        run.labels,
+        run,
         "done",
         step=record.steps,
         steps=record.steps,
@@ -143,7 +148,6 @@ def _finished(run: PlannedRun) -> RunStatus:
 
 
 def _progress(config: RunConfig, directory: Path) -> dict[str, Any]:
-    """How far it has come, as it said last."""
     state = states.read(directory)
     if state is None:
         return {}
@@ -166,15 +170,7 @@ def counted(found: Iterable[RunStatus]) -> dict[str, int]:
 
 def statuses(runs: Iterable[PlannedRun], jobs: Mapping[str, Job] | None) -> list[RunStatus]:
     """`jobs`: None where the scheduler does not answer."""
-    return [_status_of(run, (jobs or {}).get(run.id), jobs is not None) for run in runs]
-
-
-def _status_of(run: PlannedRun, job: Job | None, answered: bool) -> RunStatus:
-    """A run whose files cannot be read takes nothing away from the others."""
-    try:
-        return status_of(run, job, answered)
-    except (UserError, OSError) as error:
-        return RunStatus(run.id, run.labels, "broken", error=str(error))
+    return [status_of(run, (jobs or {}).get(run.id), jobs is not None) for run in runs]
 
 
 def _printed(directory: Path) -> bool:

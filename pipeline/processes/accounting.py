@@ -11,7 +11,6 @@ from tnt.untrusted.reading import number
 
 COLUMNS = "JobID,State,Reason,Cluster,JobName,ElapsedRaw,TimelimitRaw,AllocTRES,MaxRSS,ConsumedEnergyRaw"
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-JOB = re.compile(r"\d+(_\d+)?")
 MOST = 1e15  # joules: Slurm says more where a node's counter is none
 
 
@@ -37,7 +36,7 @@ class AccountedJob:
 
 def ask(ids: Iterable[str], timeout: float) -> dict[str, AccountedJob]:
     """By id; nothing of jobs that are not known there, or where nobody answers."""
-    wanted = sorted(filter(JOB.fullmatch, ids))
+    wanted = sorted(filter(scheduler.JOB.fullmatch, ids))
     if not wanted:
         return {}
     words = ("--duplicates", "--noheader", "--parsable2", f"--format={COLUMNS}", f"--jobs={','.join(wanted)}")
@@ -57,9 +56,9 @@ def read(text: str) -> dict[str, AccountedJob]:
         if len(values) < len(COLUMNS.split(",")) or not values["State"]:
             continue  # no line of ours
         id, _, step = values["JobID"].partition(".")
-        tres = dict(part.partition("=")[::2] for part in values.get("AllocTRES", "").split(",") if part)
+        tres = dict(part.partition("=")[::2] for part in values["AllocTRES"].split(",") if part)
         before = found.get(id)
-        memory, joules = _bytes(values.get("MaxRSS", "")), _number(values.get("ConsumedEnergyRaw", ""))
+        memory, joules = int(_number(values["MaxRSS"])), _number(values["ConsumedEnergyRaw"])
         joules = joules if joules < MOST else 0.0
         if step and before:
             found[id] = replace(before, memory=max(before.memory, memory), joules=max(before.joules, joules))
@@ -73,16 +72,12 @@ def read(text: str) -> dict[str, AccountedJob]:
                 60 * int(_number(values["TimelimitRaw"])),
                 max(int(_number(tres.get("gres/gpu", ""))), before.gpus if before else 0),
                 max(memory, before.memory if before else 0),
-                _bytes(tres.get("mem", "")),
+                int(_number(tres.get("mem", ""))),
                 joules + (before.joules if before else 0.0),
             )
     return found
 
 
 def _number(text: str) -> float:
-    return number(text, 0, math.inf) if re.fullmatch(r"\d+(\.\d+)?", text) else 0.0
-
-
-def _bytes(text: str) -> int:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)", text)
-    return int(number(match[1], 0, math.inf) * UNITS[match[2]]) if match else 0
+    return number(match[1], 0, math.inf) * UNITS[match[2]] if match else 0.0

@@ -10,7 +10,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any, Self
 
 # What schedulers send before they kill (SIGUSR2 is submitit's default), and Ctrl-C.
@@ -38,9 +38,7 @@ class Interrupt:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.settle()
         for number, handler in self._before.items():
             signal.signal(number, handler)

@@ -47,8 +47,7 @@ def known_gpu(device: str) -> str:
 
 
 def limits(network: object, precision: str, macs: int | None, device: str, world: int) -> dict[str, float]:
-    """Images a second at which a share would be 1, by the share's name; none for other devices than known
-    GPUs, and in fp32.
+    """Images a second at which a share would be 1, by its name; none in fp32, and none but on known GPUs.
 
     `flop_utilisation` counts multiply-adds at the peak alone; for `roofline_share` the words of a TNT's inner
     blocks also pass through memory at its full speed.

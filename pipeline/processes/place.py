@@ -18,7 +18,6 @@ from tnt.untrusted.reading import MOST_OPTION, whole_number
 
 # Below the range from which the kernel deals out ports of outgoing connections (32768 on Linux).
 PORTS = range(20000, 32000)
-JOB = r"\d+(_\d+)?"
 SUPERVISED = "TNT_SUPERVISED"  # how many runs of its job a process watches: it has the job queued again
 
 
@@ -70,13 +69,15 @@ def _slurm(env: Mapping[str, str]) -> Place:
     world = _number(env, "SLURM_STEP_NUM_TASKS" if "SLURM_STEP_NUM_TASKS" in env else "SLURM_NTASKS")
     nodes = env.get("SLURM_STEP_NODELIST") or env.get("SLURM_JOB_NODELIST") or ""
     restarts = env.get("SLURM_RESTART_COUNT", "0")
+    # The same port on every rank, another for every job and every attempt at it.
+    start = zlib.crc32(f"{env['SLURM_JOB_ID']}.{env['SLURM_STEP_ID']}.{restarts}".encode())
     return Place(
         "slurm",
         _number(env, "SLURM_PROCID"),
         world,
         _number(env, "SLURM_LOCALID"),
         env.get("MASTER_ADDR") or _reachable(first_node(nodes), env.get("SLURM_LAUNCH_NODE_IPADDR", "")),
-        _number(env, "MASTER_PORT", "0") or _port(f"{env['SLURM_JOB_ID']}.{env['SLURM_STEP_ID']}.{restarts}"),
+        _number(env, "MASTER_PORT", "0") or PORTS[start % len(PORTS)],
         **_job(env),
     )
 
@@ -110,11 +111,6 @@ def _number(env: Mapping[str, str], name: str, without: str = "") -> int:
     return whole_number(env.get(name, without), 0, MOST_OPTION, f"{name} in the environment")
 
 
-def _port(name: str) -> int:
-    """The same on every rank, another for every job and every attempt at it."""
-    return PORTS[zlib.crc32(name.encode()) % len(PORTS)]
-
-
 def first_node(nodes: str) -> str:
     """The first host of Slurm's short form: gpu[07-09,12],login2 → gpu07"""
     match = re.match(r"([^,\[]*)(?:\[(\w+)[^]]*\])?([^,\[]*)", nodes)
@@ -135,7 +131,7 @@ def requeue(place: Place) -> str:
     """Ask Slurm to start this job again; "" where it will, else why it will not."""
     if place.supervised:
         return ""
-    if not re.fullmatch(JOB, place.job):
+    if not scheduler.JOB.fullmatch(place.job):
         return f"{place.job!r} is no job of Slurm"
     try:
         done = scheduler.run("scontrol", "requeue", place.job)
@@ -148,7 +144,7 @@ def preempted(place: Place, ended: bool = False) -> bool:
     """Whether Slurm wants this job's nodes for another one. It starts the job again by itself only if that is
     still there when its time of grace is over: one that ends before counts as completed. `ended`: it is over.
     """
-    if not re.fullmatch(JOB, place.job):
+    if not scheduler.JOB.fullmatch(place.job):
         return False
     try:
         said = scheduler.run("scontrol", "--oneliner", "show", "job", place.job).stdout

@@ -23,7 +23,6 @@ from pipeline.processes.place import Place
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
-    from torch.distributed import ProcessGroup
 
 T = TypeVar("T")
 
@@ -33,8 +32,12 @@ class Ranks:
 
     def __init__(self, place: Place, timeout: timedelta = timedelta()) -> None:
         self.place, self.rank, self.world = place, place.rank, place.world
-        # NCCL moves only what is on a GPU; what is said here is not.
-        self._group = _control_group(timeout) if self.world > 1 else None
+        self._group: Any = None
+        if self.world > 1:
+            import torch.distributed as dist
+
+            # NCCL moves only what is on a GPU; what is said here is not.
+            self._group = dist.new_group(backend="gloo", timeout=timeout)
 
     def gather(self, value: Any) -> list[Any]:
         """Every rank's value, by rank."""
@@ -120,31 +123,19 @@ class Ranks:
             tensor.copy_(mean.view_as(tensor))
 
     def wait_at_most(self, seconds: float) -> None:
-        """From here on, a collective of any process group that takes longer is an error."""
-        if self.world > 1:
-            _set_timeouts(timedelta(seconds=seconds))
+        """From here on, a collective of any process group, DeepSpeed's too, that takes longer is an error.
 
+        torch has no public list of them; `_world.pg_map` was read in torch 2.15. `set_timeout` is public in
+        torch 2.15; torch 2.11 has the same under a private name.
+        """
+        if self.world == 1:
+            return
+        import torch.distributed as dist
+        from torch.distributed import distributed_c10d as c10d
 
-def _control_group(timeout: timedelta) -> "ProcessGroup":
-    import torch.distributed as dist
-
-    group = dist.new_group(backend="gloo", timeout=timeout)
-    assert isinstance(group, dist.ProcessGroup)
-    return group
-
-
-def _set_timeouts(timeout: timedelta) -> None:
-    """Of all process groups of this process: ours, and those that DeepSpeed made.
-
-    torch has no public list of them; `_world.pg_map` was read in torch 2.15. `set_timeout` is public in torch
-    2.15; torch 2.11 has the same under a private name.
-    """
-    import torch.distributed as dist
-    from torch.distributed import distributed_c10d as c10d
-
-    change = dist.set_timeout if hasattr(dist, "set_timeout") else c10d._set_pg_timeout
-    for group in c10d._world.pg_map:
-        change(timeout, group)
+        change = dist.set_timeout if hasattr(dist, "set_timeout") else c10d._set_pg_timeout
+        for group in c10d._world.pg_map:
+            change(timedelta(seconds=seconds), group)
 
 
 @contextmanager
@@ -153,19 +144,15 @@ def peer_errors(world: int) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if world == 1 or not _misses_a_peer(error):
+        import torch.distributed as dist
+
+        # gloo has no error class of its own: its errors begin with the place in its source that raised them.
+        if world == 1 or not (isinstance(error, dist.DistError) or "/gloo/transport/" in str(error)):
             raise
         raise WorkFailed(
             "another process of this run is gone or does not answer; starting the run again continues it "
             f"({str(error).splitlines()[0]})"
         ) from error
-
-
-def _misses_a_peer(error: RuntimeError) -> bool:
-    """gloo has no error class of its own: its errors begin with the place in its source that raised them."""
-    import torch.distributed as dist
-
-    return isinstance(error, dist.DistError) or "/gloo/transport/" in str(error)
 
 
 @contextmanager
@@ -186,12 +173,8 @@ def joined(place: Place, device: "torch.device", timeout: float) -> Iterator[Ran
         MASTER_ADDR=place.master,
         MASTER_PORT=str(place.port),
     )
-    if place.world == 1:
-        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1, timeout=limit)
-    else:
-        dist.init_process_group(
-            backend, init_method="env://", rank=place.rank, world_size=place.world, timeout=limit
-        )
+    store = dist.HashStore() if place.world == 1 else None  # several meet by what the environment says
+    dist.init_process_group(backend, store=store, rank=place.rank, world_size=place.world, timeout=limit)
     try:
         with peer_errors(place.world):
             yield Ranks(place, limit)

@@ -1,8 +1,7 @@
 """Slurm's commands, called so that nothing but their arguments decides what they do.
 
 They take options from the environment as well: SBATCH_PARTITION beats a line of the script, SQUEUE_USERS
-hides jobs, and inside a job SLURM_JOB_ID names the one that is meant. No command called from here sees any
-of these.
+hides jobs, and inside a job SLURM_JOB_ID names the one that is meant. No command from here sees any of these.
 """
 
 import os
@@ -15,6 +14,7 @@ OPTIONS = re.compile(
     r"(SLURMD?|SBATCH|SALLOC|SRUN|SQUEUE|SACCT|SCANCEL|SCONTROL|SINFO|SUBMITIT|TORCHELASTIC|MASTER)_"
     r"|(RANK|WORLD_SIZE|LOCAL_RANK)$"
 )
+JOB = re.compile(r"\d+(_\d+)?")  # as its commands name one
 
 
 def options_set() -> list[str]:

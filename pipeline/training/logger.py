@@ -99,7 +99,7 @@ class RunLogger:
         self._files[TIMING] = LineFile(timing)
         self._at = step
         start = {"start": self._size.devices, "steps": self._size.steps, "images": self._size.images_per_step}
-        self._write(TIMING, {"step": step, "time": time.time(), **start, **_joules()})
+        self._write(TIMING, {"step": step, "time": time.time(), **start, **energy.joules()})
         self._trackers = open_trackers(self._config, self.directory, step, self._id, self._values)
         self._say_state()
         self._display = open_display(self._size.steps, step, self._config.seconds)
@@ -202,7 +202,7 @@ class RunLogger:
                     f"takes {slowest.ratio:.1f} times the ranks' median"
                 )
                 self._slowest = slowest.rank  # said once
-        self._write(TIMING, {"step": self._at, "time": time.time(), **row, **_joules()})
+        self._write(TIMING, {"step": self._at, "time": time.time(), **row, **energy.joules()})
         self._say_state(images_per_second=row["images_per_second"])
         self._track(self._at, row, "machine")
         self._interval = _Interval()
@@ -261,11 +261,6 @@ class _ToLog(logging.Handler):
 def _numbers(values: Mapping[str, float]) -> dict[str, float | None]:
     """JSON knows no NaN: what is not finite is null."""
     return {name: float(value) if math.isfinite(value) else None for name, value in values.items()}
-
-
-def _joules() -> dict[str, float]:
-    found = energy.joules()
-    return {} if found is None else {"joules": found}
 
 
 def _memory() -> float:

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from ablations.reporting.text.files import LATEX, _cell
-from pipeline.data.images.decode import ImageKind, Inspection
+from pipeline.data.images.decode import ImageKind, StoredImage
 from pipeline.data.packing.describe import describe
 from pipeline.data.packing.shard_rows import RowCollector, join_shards
 from pipeline.data.packing.sources.folder import unique_key
@@ -101,7 +101,7 @@ def as_csv(found, capsys) -> str:
 @given(name=NAMES)
 def test_the_description_of_a_set(name):
     rows = RowCollector()
-    rows.add(b"k", 0, 0, b"x", Inspection(ImageKind.JPEG, 1, 1))
+    rows.add(b"k", 0, 0, StoredImage(b"x", ImageKind.JPEG, 1, 1))
     manifest = join_shards("set", name, [name], [rows.finish("a.tar", 10, "")])
     assert harmless(describe([manifest]))
 

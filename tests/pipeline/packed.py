@@ -35,11 +35,11 @@ def overwrite(manifest, sample):
 
 
 def digests(loader, parts=None):
-    """{(epoch, step): {slot: (key, hash of the pixels)}} of what is left of the epoch."""
+    """{(epoch, step): {position: (key, hash of the pixels)}} of what is left of the epoch."""
     found = {} if parts is None else parts
     for batch in loader:
         step = found.setdefault((batch.epoch, batch.step), {})
-        for slot, sample, image in zip(batch.slot, batch.sample, batch.images.numpy(), strict=True):
+        for position, sample, image in zip(batch.position, batch.sample, batch.images.numpy(), strict=True):
             key = loader.manifest.key[sample] if sample >= 0 else b"padding"
-            step[int(slot)] = (key, hashlib.sha256(np.ascontiguousarray(image)).hexdigest())
+            step[int(position)] = (key, hashlib.sha256(np.ascontiguousarray(image)).hexdigest())
     return found

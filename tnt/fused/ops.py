@@ -1,10 +1,11 @@
-"""The kernels as operators of PyTorch, with their derivatives, so that torch.compile takes them as they are.
+"""The kernels as functions with derivatives; torch.compile takes them as operators of PyTorch.
 
 `dtype` is what operands of products are rounded to: autocast's, or that of the words.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -45,15 +46,44 @@ def inner(
 
     `weights` are the block's in the order of its parameters; `kept`: 2, n, the factors of drop path.
     """
-    return _inner(words.contiguous(), kept, list(weights), gain, bias, heads, dtype)
+    return _Inner.apply(words.contiguous(), kept, gain, bias, heads, dtype, *weights)
 
 
 def enrich(patches: Tensor, update: Tensor, gain: Tensor, bias: Tensor) -> Tensor:
     """B, 1+n, d and B, n, d → patches plus LayerNorm(update), the class token as it was"""
-    return _enrich(patches.contiguous(), update.contiguous(), gain, bias)
+    return _Enrich.apply(patches.contiguous(), update.contiguous(), gain, bias)
 
 
-@torch.library.custom_op("tnt::inner", mutates_args=())
+def _operator(name: str, shapes: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """An operator for torch.compile; else the function itself, as PyTorch's way to an operator takes the host
+    longer than all else that it does for a block. `shapes` makes what it returns, without values."""
+
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        operator = torch.library.custom_op(name, function, mutates_args=())
+        operator.register_fake(shapes)
+
+        @functools.wraps(function)
+        def call(*args: Any) -> Any:
+            return (operator if torch.compiler.is_compiling() else function)(*args)
+
+        return call
+
+    return register
+
+
+def _inner_shapes(
+    words: Tensor,
+    kept: Tensor | None,
+    weights: Sequence[Tensor],
+    gain: Tensor,
+    bias: Tensor,
+    heads: int,
+    dtype: torch.dtype,
+) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(words), torch.empty_like(words, dtype=dtype)
+
+
+@_operator("tnt::inner", _inner_shapes)
 def _inner(
     words: Tensor,
     kept: Tensor | None,
@@ -74,20 +104,12 @@ def _inner(
     return y, normed
 
 
-@_inner.register_fake
-def _inner_shapes(
-    words: Tensor,
-    kept: Tensor | None,
-    weights: Sequence[Tensor],
-    gain: Tensor,
-    bias: Tensor,
-    heads: int,
-    dtype: torch.dtype,
-) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(words), torch.empty_like(words, dtype=dtype)
+def _inner_backward_shapes(dy, words, kept, weights, heads, dtype):  # type: ignore[no-untyped-def]
+    sizes = sum(weight.numel() for weight in weights)
+    return torch.empty_like(words), words.new_empty(sizes, dtype=_accumulator(dtype))
 
 
-@torch.library.custom_op("tnt::inner_backward", mutates_args=())
+@_operator("tnt::inner_backward", _inner_backward_shapes)
 def _inner_backward(
     dy: Tensor, words: Tensor, kept: Tensor | None, weights: Sequence[Tensor], heads: int, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
@@ -105,13 +127,11 @@ def _inner_backward(
     return dx, sums.sum(0)
 
 
-@_inner_backward.register_fake
-def _(dy, words, kept, weights, heads, dtype):  # type: ignore[no-untyped-def]
-    sizes = sum(weight.numel() for weight in weights)
-    return torch.empty_like(words), words.new_empty(sizes, dtype=_accumulator(dtype))
+def _norm_backward_shapes(dy, x, other, gain, tokens):  # type: ignore[no-untyped-def]
+    return torch.empty_like(x), x.new_empty(2, gain.numel(), dtype=_accumulator(x.dtype))
 
 
-@torch.library.custom_op("tnt::row_norm_backward", mutates_args=())
+@_operator("tnt::row_norm_backward", _norm_backward_shapes)
 def _norm_backward(
     dy: Tensor, x: Tensor, other: Tensor | None, gain: Tensor, tokens: int
 ) -> tuple[Tensor, Tensor]:
@@ -130,12 +150,7 @@ def _norm_backward(
     return dx, sums.sum(0)
 
 
-@_norm_backward.register_fake
-def _(dy, x, other, gain, tokens):  # type: ignore[no-untyped-def]
-    return torch.empty_like(x), x.new_empty(2, gain.numel(), dtype=_accumulator(x.dtype))
-
-
-@torch.library.custom_op("tnt::enrich", mutates_args=())
+@_operator("tnt::enrich", lambda patches, update, gain, bias: torch.empty_like(patches))
 def _enrich(patches: Tensor, update: Tensor, gain: Tensor, bias: Tensor) -> Tensor:
     out = torch.empty_like(patches)
     with _on(patches):
@@ -143,53 +158,44 @@ def _enrich(patches: Tensor, update: Tensor, gain: Tensor, bias: Tensor) -> Tens
     return out
 
 
-@_enrich.register_fake
-def _(patches, update, gain, bias):  # type: ignore[no-untyped-def]
-    return torch.empty_like(patches)
+class _Inner(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, words, kept, gain, bias, heads, dtype, *weights):  # type: ignore[no-untyped-def]
+        y, normed = _inner(words, kept, weights, gain, bias, heads, dtype)
+        ctx.heads, ctx.dtype = heads, dtype
+        ctx.set_materialize_grads(False)  # nothing follows the last block's words
+        ctx.save_for_backward(words, kept, y, gain, *weights)
+        return y, normed
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor | None, d_normed: Tensor | None) -> tuple[Any, ...]:
+        words, kept, y, gain, *weights = ctx.saved_tensors
+        d_gain = d_bias = None
+        if d_normed is not None:
+            dy = dy.contiguous() if dy is not None else None
+            dy, (d_gain, d_bias) = _norm_backward(d_normed.contiguous(), y, dy, gain, 0)
+            d_gain, d_bias = d_gain.to(gain.dtype), d_bias.to(gain.dtype)
+        if dy is None:
+            return (None,) * (6 + len(weights))
+        dx, sums = _inner_backward(dy.contiguous(), words, kept, weights, ctx.heads, ctx.dtype)
+        parts = zip(sums.split([weight.numel() for weight in weights]), weights, strict=True)
+        gradients = [part.view_as(weight).to(weight.dtype) for part, weight in parts]
+        return dx, None, d_gain, d_bias, None, None, *gradients
 
 
-def _derivative_of(operator: Any, saved: Callable[..., None]) -> Callable[[Any], Any]:
-    def register(derivative: Any) -> Any:
-        operator.register_autograd(derivative, setup_context=saved)
-        return derivative
+class _Enrich(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, patches: Tensor, update: Tensor, gain: Tensor, bias: Tensor) -> Tensor:
+        ctx.tokens = patches.shape[1]
+        ctx.save_for_backward(update, gain)
+        return _enrich(patches, update, gain, bias)
 
-    return register
-
-
-def _inner_saved(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    words, kept, weights, gain, _, ctx.heads, ctx.dtype = inputs
-    ctx.set_materialize_grads(False)  # nothing follows the last block's words
-    ctx.save_for_backward(words, kept, output[0], gain, *weights)
-
-
-@_derivative_of(_inner, _inner_saved)
-def _inner_derivative(ctx: Any, dy: Tensor | None, d_normed: Tensor | None) -> tuple[Any, ...]:
-    words, kept, y, gain, *weights = ctx.saved_tensors
-    d_gain = d_bias = None
-    if d_normed is not None:
-        dy = dy.contiguous() if dy is not None else None
-        dy, (d_gain, d_bias) = _norm_backward(d_normed.contiguous(), y, dy, gain, 0)
-        d_gain, d_bias = d_gain.to(gain.dtype), d_bias.to(gain.dtype)
-    if dy is None:
-        return (None,) * 7
-    dx, sums = _inner_backward(dy.contiguous(), words, kept, weights, ctx.heads, ctx.dtype)
-    parts = sums.split([weight.numel() for weight in weights])
-    gradients = [part.view_as(weight).to(weight.dtype) for part, weight in zip(parts, weights, strict=True)]
-    return dx, None, gradients, d_gain, d_bias, None, None
-
-
-def _enrich_saved(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    patches, update, gain, _ = inputs
-    ctx.tokens = patches.shape[1]
-    ctx.save_for_backward(update, gain)
-
-
-@_derivative_of(_enrich, _enrich_saved)
-def _enrich_derivative(ctx: Any, dy: Tensor) -> tuple[Tensor, ...]:
-    update, gain = ctx.saved_tensors
-    dy = dy.contiguous()
-    dx, (d_gain, d_bias) = _norm_backward(dy, update, None, gain, ctx.tokens)
-    return dy, dx, d_gain.to(gain.dtype), d_bias.to(gain.dtype)
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, ...]:
+        update, gain = ctx.saved_tensors
+        dy = dy.contiguous()
+        dx, (d_gain, d_bias) = _norm_backward(dy, update, None, gain, ctx.tokens)
+        return dy, dx, d_gain.to(gain.dtype), d_bias.to(gain.dtype)
 
 
 def _norm(x: Tensor, added: Tensor | None, out: Tensor, gain: Tensor, bias: Tensor, tokens: int) -> None:

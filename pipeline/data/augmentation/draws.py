@@ -23,15 +23,11 @@ ERASE_RATIO = (0.3, 1 / 0.3)
 class ViewDraws:
     """One row per view."""
 
-    position: np.ndarray  # int64 [N]
     crop: np.ndarray  # int32 [N, 4]: top, left, height, width in the stored image
     flip: np.ndarray  # bool [N]
     operation: np.ndarray  # int8 [N, layers], index into policy.OPERATIONS or NOTHING
     argument: np.ndarray  # float64 [N, layers]
     linear: np.ndarray  # bool [N, 1 + layers]: interpolation of the crop and each operation; else cubic
-
-    def __len__(self) -> int:
-        return len(self.position)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +67,6 @@ def draw_views(
         table = uniforms(seed, Purpose.POLICY, epoch, positions, policy.layers * DRAWS_PER_LAYER)
         operation, argument = policy.draw(table)
     return ViewDraws(
-        position=positions,
         crop=_crops(aug, np.asarray(width, np.int64), np.asarray(height, np.int64), u),
         flip=u[:, -1] < aug.flip,
         operation=operation,
@@ -89,7 +84,6 @@ def draw_batch(
     batch is mixed exactly as it would be within the whole global batch.
     """
     positions, slots = np.asarray(positions, np.int64), np.asarray(slots, np.int64)
-    aug.check_batch("a part of the batch", len(slots))
     block = aug.pairing_block
     first = slots[::block]
     assert (first % block == 0).all(), "a part of the batch begins inside a pairing block"
@@ -124,9 +118,8 @@ def _boxes(
     target = (share[0] + (share[1] - share[0]) * u[:, 0 : 2 * TRIES : 2]) * area
     low, high = math.log(ratio[0]), math.log(ratio[1])
     aspect = np.exp(low + (high - low) * u[:, 1 : 2 * TRIES : 2])
-    return np.rint(np.sqrt(target * aspect)).astype(np.int64), np.rint(np.sqrt(target / aspect)).astype(
-        np.int64
-    )
+    first, second = np.rint(np.sqrt([target * aspect, target / aspect])).astype(np.int64)
+    return first, second
 
 
 def _crops(aug: Augmentation, width: np.ndarray, height: np.ndarray, u: np.ndarray) -> np.ndarray:

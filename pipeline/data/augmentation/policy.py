@@ -36,7 +36,7 @@ OPERATIONS = (
 NOTHING = -1  # no operation in this layer
 MAGNITUDES = 10.0
 DRAWS_PER_LAYER = 5
-RANGES = {"m": (0, 100), "n": (1, 15), "p": (0, 1), "mmax": (0, 100), "inc": (0, 1)}  # mstd may be infinite
+RANGES = {"m": (0, 100), "n": (1, 15), "p": (0, 1), "mstd": (0, math.inf), "mmax": (0, 100), "inc": (0, 1)}
 
 
 @dataclass(frozen=True)
@@ -62,11 +62,9 @@ class Policy:
             match = re.fullmatch(r"([a-z]+)(\d+(?:\.\d+)?|inf)", part)
             if not match:
                 raise UserError(f"randaugment {text!r}: {part!r} is not a name and a number, such as m9")
-            if match[1] not in ("m", "n", "p", "mstd", "mmax", "inc"):
-                raise unknown_name(
-                    f"part of randaugment {text!r}", match[1], ("m", "n", "p", "mstd", "mmax", "inc")
-                )
-            least, most = RANGES.get(match[1], (0, math.inf))
+            if match[1] not in RANGES:
+                raise unknown_name(f"part of randaugment {text!r}", match[1], RANGES)
+            least, most = RANGES[match[1]]
             where = f"randaugment {text!r}: {match[1]}"
             endless = match[2] == "inf" and most == math.inf
             values[match[1]] = most if endless else number(match[2], least, most, where)

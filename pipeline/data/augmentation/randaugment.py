@@ -13,10 +13,11 @@ import cv2
 import numpy as np
 
 from pipeline.data.augmentation.policy import NOTHING, OPERATIONS
-from pipeline.data.images.resample import BARELY, cubic_weights, linear_weights, truncated, weigh_rows
+from pipeline.data.images.resample import BARELY, weigh_rows, weights
 
 Pixels = np.ndarray
 Fill = tuple[int, int, int]
+Geometric = Callable[[Pixels, float, Fill, bool], Pixels]
 LEVELS = np.arange(256)
 LUMA = np.array([[19595, 38470, 7471]], np.float32) / 65536  # Pillow's
 EDGE = 3
@@ -66,7 +67,8 @@ def _auto_contrast(pixels: Pixels, _: float) -> Pixels:
 
 def _equalize(pixels: Pixels, _: float) -> Pixels:
     table = np.empty((256, 3), np.uint8)
-    for channel, histogram in enumerate(_histograms(pixels)):
+    for channel in range(3):
+        histogram = cv2.calcHist([pixels], [channel], None, [256], [0, 256]).ravel().astype(np.int64)
         used = histogram[histogram > 0]
         step = int(used.sum() - used[-1]) // 255
         if len(used) <= 1 or not step:
@@ -105,9 +107,9 @@ def _contrast(pixels: Pixels, factor: float) -> Pixels:
 
 
 def _blend_levels(level: int, factor: float) -> np.ndarray:
-    """`_blend` of one level with each of the 256, in float32 as Pillow does it."""
+    """`_blend` of one level with each of the 256, in float32 as Pillow does it: clipped, then cut off."""
     change = (LEVELS - level).astype(np.float32)
-    return truncated(np.float32(level) + np.float32(factor) * change)
+    return np.clip(np.float32(level) + np.float32(factor) * change, 0, 255).astype(np.uint8)
 
 
 def _color(pixels: Pixels, factor: float) -> Pixels:
@@ -123,11 +125,6 @@ def _sharpness(pixels: Pixels, factor: float) -> Pixels:
 
 def _look_up(pixels: Pixels, table: np.ndarray) -> Pixels:
     return cv2.LUT(pixels, table.astype(np.uint8).reshape(1, 256, -1))
-
-
-def _histograms(pixels: Pixels) -> list[np.ndarray]:
-    counts = [cv2.calcHist([pixels], [channel], None, [256], [0, 256]) for channel in (0, 1, 2)]
-    return [count.ravel().astype(np.int64) for count in counts]
 
 
 def _luma(pixels: Pixels) -> Pixels:
@@ -181,15 +178,11 @@ def _shear_x(pixels: Pixels, slope: float, fill: Fill, linear: bool) -> Pixels:
     for first, last in itertools.pairwise(breaks):
         start = reach + int(whole[first]) - 1
         neighbours[first:last] = padded[first:last, start : start + columns + 3]
-    sums = weigh_rows(neighbours, _weights(shift - whole, linear))
+    sums = weigh_rows(neighbours, weights(shift - whole, linear))
     moved = cv2.addWeighted(sums, 1, sums, 0, BARELY - 0.5, dtype=cv2.CV_8U).reshape(pixels.shape)
     column = np.arange(columns, dtype=np.int16)
     low, high = (np.ceil(edge - shift - 0.5).astype(np.int16)[:, None] for edge in (0, columns))
     return _filled(moved, (column < low) | (column >= high), fill)
-
-
-def _shear_y(pixels: Pixels, slope: float, fill: Fill, linear: bool) -> Pixels:
-    return cv2.transpose(_shear_x(cv2.transpose(pixels), slope, fill, linear))
 
 
 def _translate_x(pixels: Pixels, share: float, fill: Fill, linear: bool) -> Pixels:
@@ -199,20 +192,21 @@ def _translate_x(pixels: Pixels, share: float, fill: Fill, linear: bool) -> Pixe
     out = _plain(pixels.shape, fill).copy()
     first, last = max(0, math.ceil(-shift - 0.5)), min(columns, math.ceil(columns - shift - 0.5))
     if first < last:
-        weights = _weights(np.array([shift - whole]), linear).T
+        kernel = weights(np.array([shift - whole]), linear).T
         padded = cv2.copyMakeBorder(pixels, 0, 0, 3, 3, cv2.BORDER_REPLICATE)
         # Rounding to nearest after - 1/2 is truncation.
-        moved = cv2.filter2D(padded, -1, weights, anchor=(1, 0), delta=BARELY - 0.5)
+        moved = cv2.filter2D(padded, -1, kernel, anchor=(1, 0), delta=BARELY - 0.5)
         out[:, first:last] = moved[:, first + whole + 3 : last + whole + 3]
     return out
 
 
-def _translate_y(pixels: Pixels, share: float, fill: Fill, linear: bool) -> Pixels:
-    return cv2.transpose(_translate_x(cv2.transpose(pixels), share, fill, linear))
+def _by_columns(operation: Geometric) -> Geometric:
+    """The same along the other axis."""
 
+    def turned(pixels: Pixels, amount: float, fill: Fill, linear: bool) -> Pixels:
+        return cv2.transpose(operation(cv2.transpose(pixels), amount, fill, linear))
 
-def _weights(fraction: np.ndarray, linear: bool) -> np.ndarray:
-    return (linear_weights if linear else cubic_weights)(fraction)
+    return turned
 
 
 def _filled(pixels: Pixels, outside: np.ndarray, fill: Fill) -> Pixels:
@@ -240,10 +234,10 @@ TONAL: dict[str, Callable[[Pixels, float], Pixels]] = {
     "Brightness": _brightness,
     "Sharpness": _sharpness,
 }
-GEOMETRIC: dict[str, Callable[[Pixels, float, Fill, bool], Pixels]] = {
+GEOMETRIC: dict[str, Geometric] = {
     "Rotate": _rotate,
     "ShearX": _shear_x,
-    "ShearY": _shear_y,
+    "ShearY": _by_columns(_shear_x),
     "TranslateXRel": _translate_x,
-    "TranslateYRel": _translate_y,
+    "TranslateYRel": _by_columns(_translate_x),
 }

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from pipeline.data.augmentation.policy import Policy
-from pipeline.errors import Range, UserError, check_ranges
+from pipeline.errors import Range, UserError, check_ranges, unknown_name
 from tnt.config import MOST
 
 # Mixup and cutmix pair view i of a block of 8 consecutive views of the global batch with view (i + 4)
@@ -17,6 +17,7 @@ MIX_SPAN, MIX_GROUPS = 512, 4
 SHARES = Range(0, 1)
 RANGES = {
     "image_size": Range(1, MOST["image_size"]),
+    "scale": Range(0, 1, without_least=True),
     "ratio": Range(0.01, 100),
     **dict.fromkeys(("flip", "erase", "mix_probability", "switch_probability"), SHARES),
     **dict.fromkeys(("mixup", "cutmix"), Range(0, 1000)),  # 0 turns one off
@@ -55,18 +56,15 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         check_ranges(self, RANGES, "data.augmentation")
-        if problem := self._problem():
-            raise UserError(f"augmentation: {problem}")
-        Policy.parse(self.randaugment)
-
-    def _problem(self) -> str | None:
         if self.interpolation not in INTERPOLATIONS:
-            return f"interpolation {self.interpolation!r} is unknown: valid are {', '.join(INTERPOLATIONS)}"
-        if not 0 < self.scale[0] <= self.scale[1] <= 1:
-            return f"scale {self.scale} must be two numbers with 0 < low <= high <= 1"
-        if not 0 < self.ratio[0] <= self.ratio[1]:
-            return f"ratio {self.ratio} must be two numbers with 0 < low <= high"
-        return None
+            raise unknown_name("data.augmentation.interpolation", self.interpolation, INTERPOLATIONS)
+        for name in ("scale", "ratio"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise UserError(
+                    f"data.augmentation.{name} is {low}, {high}; the first must not be above the second"
+                )
+        Policy.parse(self.randaugment)
 
     @property
     def mixes(self) -> bool:
@@ -91,16 +89,3 @@ class Augmentation:
         """What RandAugment's geometric operations uncover."""
         red, green, blue = (min(255, round(255 * channel)) for channel in self.mean)
         return red, green, blue
-
-    def check_batch(self, what: str, views: int) -> None:
-        """Refuse a global batch, a rank's share, a lane's share or a micro-batch that would split a pair."""
-        block = self.pairing_block
-        if views < 1 or views % block:
-            below, above = views // block * block, max(1, -(-views // block)) * block
-            near = f"{above}" if below < 1 or below == above else f"{below} or {above}"
-            raise UserError(
-                f"{what} is {views}; mixup and cutmix pair views within blocks of {block}, so it must be a "
-                f"multiple of {block}: take {near}, or turn both off"
-                if block > 1
-                else f"{what} is {views}; it must be at least 1"
-            )

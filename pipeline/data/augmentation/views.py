@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipeline.data.augmentation import randaugment
 from pipeline.data.augmentation.draws import ViewDraws
 from pipeline.data.augmentation.policy import NOTHING
+from pipeline.data.augmentation.randaugment import mirrored, randaugment
 from pipeline.data.augmentation.settings import Augmentation
-from pipeline.data.images import resample
 from pipeline.data.images.decode import StoredImage, decode
+from pipeline.data.images.resample import resize_into
 
 
 def render_views(
@@ -29,10 +29,10 @@ def render_views(
     # In two passes, so that code and tables of the resize stay in the caches.
     for index, view, (top, left, height, width) in zip(chosen, views, crops, strict=True):
         window = pixels[top : top + height, left : left + width]
-        resample.resize_into(view, window, "bilinear" if draws.linear[index, 0] else "bicubic")
+        resize_into(view, window, "bilinear" if draws.linear[index, 0] else "bicubic")
     for index, slot, view, flip in zip(chosen, out, views, flips, strict=True):
-        turned = randaugment.mirrored(view) if flip else view
-        done = randaugment.randaugment(
+        turned = mirrored(view) if flip else view
+        done = randaugment(
             turned, draws.operation[index], draws.argument[index], draws.linear[index, 1:], aug.fill
         )
         if done is not slot:
@@ -44,7 +44,7 @@ def render_evaluation(image: StoredImage, out: np.ndarray, aug: Augmentation) ->
     size, (width, height) = aug.image_size, resized(aug, image.width, image.height)
     pixels = decode(image)
     whole = np.empty((height, width, 3), np.uint8)
-    resample.resize_into(whole, pixels, aug.evaluation_interpolation)
+    resize_into(whole, pixels, aug.evaluation_interpolation)
     # torchvision's CenterCrop rounds half to even; the resized edges are never shorter than the crop.
     top, left = round((height - size) / 2), round((width - size) / 2)
     out[:] = whole[top : top + size, left : left + size]

@@ -49,17 +49,10 @@ class DecodeError(WorkFailed):
 
 @dataclass(frozen=True, slots=True)
 class StoredImage:
-    """A payload and what the manifest says about it."""
+    """A payload and what is known of it: from a manifest, or by looking at it."""
 
     payload: bytes | memoryview
     kind: int  # ImageKind
-    width: int
-    height: int
-
-
-@dataclass(frozen=True)
-class Inspection:
-    kind: ImageKind
     width: int
     height: int
     flaw: str = ""  # what simplejpeg said about an image that Pillow reads nonetheless
@@ -119,7 +112,7 @@ def _opened(payload: bytes | memoryview) -> Iterator["ImageFile"]:
             raise DecodeError(f"the image cannot be decoded: {reason}") from None
 
 
-def identify(payload: bytes) -> Inspection:
+def identify(payload: bytes) -> StoredImage:
     """What the headers say; DecodeError if they are not those of an image, or of one too large to decode."""
     if not payload:
         raise DecodeError("it is empty")
@@ -128,10 +121,11 @@ def identify(payload: bytes) -> Inspection:
     with _opened(payload) as image:
         if image.format not in ("JPEG", "MPO"):
             kind = ImageKind.PNG if image.format == "PNG" else ImageKind.OTHER
-            return Inspection(kind, image.width, image.height)
+            return StoredImage(payload, kind, image.width, image.height)
         sequential = ImageKind.PROGRESSIVE if "progressive" in image.info else ImageKind.JPEG
         kind = {"L": ImageKind.GREY, "CMYK": ImageKind.CMYK}.get(image.mode, sequential)
-        return Inspection(kind, image.width, image.height, turned="exif" in image.info and _is_turned(image))
+        turned = "exif" in image.info and _is_turned(image)
+        return StoredImage(payload, kind, image.width, image.height, turned=turned)
 
 
 def _is_turned(image: "ImageFile") -> bool:
@@ -141,7 +135,7 @@ def _is_turned(image: "ImageFile") -> bool:
         return False
 
 
-def inspect_image(payload: bytes) -> Inspection:
+def inspect_image(payload: bytes) -> StoredImage:
     """Decode a payload completely; DecodeError if that fails."""
     found = identify(payload)
     if found.kind in FAST:
@@ -153,5 +147,5 @@ def inspect_image(payload: bytes) -> Inspection:
             return found
         except ValueError as error:
             found = replace(found, kind=ImageKind.OTHER, flaw=str(error))
-    decode(StoredImage(payload, found.kind, found.width, found.height))
+    decode(found)
     return found

@@ -22,18 +22,12 @@ def resize_into(slot: np.ndarray, pixels: np.ndarray, interpolation: str) -> Non
     kernel(image, slot.shape[:2], False, None, None, out=out)
 
 
-def cubic_weights(fraction: np.ndarray) -> np.ndarray:
-    """float32 [4, N]: Keys' cubic with a = -1, Pillow's, for the neighbours at -1, 0, 1, 2."""
-    d = fraction
-    return np.stack(
-        [-d + 2 * d**2 - d**3, 1 - 2 * d**2 + d**3, d + d**2 - d**3, d**3 - d**2],
-    ).astype(np.float32)
-
-
-def linear_weights(fraction: np.ndarray) -> np.ndarray:
-    """float32 [4, N], as `cubic_weights`: the outer neighbours count nothing."""
-    none = np.zeros_like(fraction)
-    return np.stack([none, 1 - fraction, fraction, none]).astype(np.float32)
+def weights(fraction: np.ndarray, linear: bool) -> np.ndarray:
+    """float32 [4, N], for the neighbours at -1, 0, 1, 2; the cubic is Keys' with a = -1, Pillow's."""
+    d, none = fraction, np.zeros_like(fraction)
+    linears = [none, 1 - d, d, none]
+    cubics = [-d + 2 * d**2 - d**3, 1 - 2 * d**2 + d**3, d + d**2 - d**3, d**3 - d**2]
+    return np.stack(linears if linear else cubics).astype(np.float32)
 
 
 def weigh_rows(neighbours: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -49,8 +43,3 @@ def weigh_rows(neighbours: np.ndarray, weights: np.ndarray) -> np.ndarray:
     for tap, weight in enumerate(others, 1):
         total.addcmul_(flat[:, 3 * tap : 3 * (tap + columns)], weight)
     return total.numpy()
-
-
-def truncated(values: np.ndarray) -> np.ndarray:
-    """float32 to uint8 as Pillow converts: clipped, then cut off."""
-    return np.clip(values, 0, 255, out=values).astype(np.uint8)

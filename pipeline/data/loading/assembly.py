@@ -8,23 +8,17 @@ import itertools
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 
 from pipeline.data.loading.buffers import Buffers
-from pipeline.data.loading.damage import DamagedSamples, Finding
-from pipeline.data.loading.rendering import IMAGE, Rendered, Task, describe, runs
+from pipeline.data.loading.damage import DamagedSamples, Findings
+from pipeline.data.loading.pool import InlineQueue, ProcessPool
+from pipeline.data.loading.rendering import IMAGE, Task, describe, runs
 from pipeline.data.loading.sampler import substitute
 from pipeline.data.shards.manifest import Manifest
 
 MOST_VIEWS = 40_000 // IMAGE.itemsize  # of a task, so that it fits into a message
-
-
-class TaskQueue(Protocol):
-    def submit(self, task: Task) -> None: ...
-    def collect(self) -> Rendered: ...
-    def close(self) -> None: ...
 
 
 @dataclass(eq=False)
@@ -36,8 +30,7 @@ class Order:
     micro: int
     sample: np.ndarray  # int64 [B]; the last may be −1: their places stay empty
     position: np.ndarray  # int64 [B]
-    slot: np.ndarray  # int64 [B], index in the global batch
-    findings: list[Finding] = field(default_factory=list)
+    findings: Findings = field(default_factory=dict)
     buffer: int = -1
     open_tasks: int = 0
     attempts: dict[int, int] = field(default_factory=dict)  # place → candidates tried
@@ -47,7 +40,7 @@ class Assembler:
     def __init__(
         self,
         manifest: Manifest,
-        tasks: TaskQueue,
+        tasks: InlineQueue | ProcessPool,
         buffers: Buffers,
         damage: DamagedSamples,
         seed: int,
@@ -109,9 +102,8 @@ class Assembler:
         order = self._open[done.ticket]
         order.open_tasks -= 1
         for failure in done.failures:
-            finding = Finding(failure.sample, failure.reason)
-            self._damage.note(finding)
-            order.findings.append(finding)
+            self._damage.note(failure.sample)
+            order.findings[failure.sample] = failure.reason
             if self._damage.hopeless(order.findings):
                 continue  # the step at which this batch is handed over is the last
             for place in failure.places:

@@ -1,15 +1,16 @@
 """A micro-batch, and what the trainer may ask of the loader that hands it over."""
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.data.loading.damage import Finding
+from pipeline.data.loading.damage import Findings
 from pipeline.data.loading.sampler import Sampling, steps_per_epoch
+from pipeline.processes.ranks import Ranks
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,25 +21,13 @@ class MicroBatch:
     """One micro-batch. `images` is shared memory: it holds until the next batch is asked for."""
 
     images: "Tensor"  # uint8 [B, H, W, C]
-    labels: "Tensor"  # int64 [B]
-    weight: "Tensor"  # float32 [B]: 0 = padding, in evaluation only
-    sample: np.ndarray  # int64 [B], rows of the manifest; −1 = padding
+    labels: "Tensor"  # int64 [B]; of padding any
+    sample: np.ndarray  # int64 [B], rows of the manifest; −1 = padding, in evaluation only
     position: np.ndarray  # int64 [B], names the view in the epoch; keys its draws
-    slot: np.ndarray  # int64 [B], index in the global batch
     epoch: int
     step: int
-    micro: int  # which of the step's micro-batches of this rank
-    last: bool  # of the step
-    fresh: tuple[Finding, ...]  # damaged samples that the ranks have to agree upon
-
-
-class Collectives(Protocol):
-    """What a loader needs of the processes of a run, to agree with their loaders."""
-
-    world: int
-
-    def sum(self, values: Sequence[float]) -> list[float]: ...
-    def gather(self, value: Any) -> list[Any]: ...
+    last: bool  # of this rank's micro-batches of the step
+    fresh: Findings  # damaged samples that the ranks have to agree upon
 
 
 class TrainingBatches(AbstractContextManager):
@@ -71,22 +60,26 @@ class TrainingBatches(AbstractContextManager):
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on at a state; nothing is replayed. Another order or other data are refused by name."""
 
+    # What a loader answers that replaces damaged samples by itself, and neither counts nor numbers them.
+
     @property
-    @abstractmethod
     def fresh(self) -> int:
         """How many damaged samples this rank has met that the ranks have not agreed upon."""
+        return 0
 
-    @abstractmethod
-    def agree(self, ranks: Collectives) -> None:
+    def agree(self, ranks: Ranks) -> None:
         """Called by all ranks where one of them has met some: afterwards they know the same ones."""
 
-    @abstractmethod
     def damaged(self) -> int:
         """How many damaged samples the ranks have agreed upon."""
+        return 0
 
-    @abstractmethod
     def names(self, batch: MicroBatch) -> list[str]:
         """The first samples of the batch, as far as they can be named."""
+        return []
+
+    def __exit__(self, *_: object) -> None:
+        """An epoch's processes end with its iterator."""
 
     def _counted(self, batches: Iterable[MicroBatch]) -> Iterator[MicroBatch]:
         """Each batch; (epoch, step) is that after it once it is the last of its step."""

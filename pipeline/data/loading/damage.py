@@ -6,7 +6,7 @@ the ranks whether there is any; where there is, the loader gathers the findings,
 """
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,14 +14,7 @@ from pipeline.data.shards.manifest import Manifest
 from pipeline.errors import Range, WorkFailed, check_ranges, some
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A sample that cannot be used, and why."""
-
-    sample: int
-    reason: str
+Findings = dict[int, str]  # samples that cannot be used, and why
 
 
 @dataclass(frozen=True)
@@ -38,55 +31,51 @@ class Limits:
 NONE = Limits(0.0, 0.0)  # evaluation: one missing image makes another test set
 
 
-class DamageLimit(WorkFailed):
-    """More samples are damaged than training may replace."""
-
-
 class DamagedSamples:
     """What all ranks agreed cannot be used, and what this one has found since."""
 
     def __init__(self, manifest: Manifest, limits: Limits) -> None:
         self._manifest, self.limits = manifest, limits
-        self.known: dict[int, str] = {}  # sample → reason, agreed: part of the state
-        self.fresh: tuple[Finding, ...] = ()  # handed over, not yet agreed
-        self._seen: dict[int, str] = {}  # found here in batches that may still lie ahead
+        self.known: Findings = {}  # agreed: part of the state
+        self.fresh: Findings = {}  # handed over, not yet agreed
+        self._seen: set[int] = set()  # found here in batches that may still lie ahead
 
-    def note(self, finding: Finding) -> None:
+    def note(self, sample: int) -> None:
         """Found while preparing a batch: never tried again here, reported when that batch is handed over."""
-        self._seen.setdefault(finding.sample, finding.reason)
+        self._seen.add(sample)
 
     def bad(self, sample: int) -> bool:
         return sample in self.known or sample in self._seen
 
-    def hopeless(self, findings: Iterable[Finding]) -> bool:
+    def hopeless(self, findings: Findings) -> bool:
         """Whether a batch's findings, with what is agreed, exceed a limit: then it needs no substitutes."""
-        return self._excess(self.known | {one.sample: one.reason for one in findings}) is not None
+        return self._excess(self.known | findings) is not None
 
-    def hand_over(self, findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    def hand_over(self, findings: Findings) -> Findings:
         """The findings of a batch that nobody knew of; they wait to be agreed upon."""
-        known = {*self.known, *(finding.sample for finding in self.fresh)}
-        new = {finding.sample: finding for finding in findings if finding.sample not in known}
-        self.fresh += tuple(new.values())
-        return tuple(new.values())
+        known = self.known | self.fresh
+        new = {sample: reason for sample, reason in findings.items() if sample not in known}
+        self.fresh = self.fresh | new
+        return new
 
-    def agree(self, reports: Iterable[Iterable[Finding]]) -> None:
+    def agree(self, reports: Iterable[Findings]) -> None:
         """Adopt the findings of all ranks; raise, the same on every rank, if a limit is exceeded."""
-        self.fresh = ()
-        union = {finding.sample: finding.reason for report in reports for finding in report}
+        self.fresh = {}
+        union = {sample: reason for report in reports for sample, reason in report.items()}
         for sample in sorted(union.keys() - self.known.keys()):
             self.known[sample] = union[sample]
             log.warning("%s is not used: %s", self._manifest.name(sample), union[sample])
         if excess := self._excess(self.known):
-            raise DamageLimit(excess)
+            raise WorkFailed(excess)
 
     def state(self) -> list[list[Any]]:
         return [[sample, reason] for sample, reason in self.known.items()]
 
     def load(self, state: Iterable[Iterable[Any]]) -> None:
         self.known = {sample: reason for sample, reason in state}  # noqa: C416 (of lists, not pairs)
-        self.fresh, self._seen = (), {}
+        self.fresh, self._seen = {}, set()
 
-    def _excess(self, damaged: Mapping[int, str]) -> str | None:
+    def _excess(self, damaged: Findings) -> str | None:
         manifest = self._manifest
         held = {f"split {manifest.split!r}": (len(manifest), self.limits.total, sorted(damaged))}
         for sample in sorted(damaged):

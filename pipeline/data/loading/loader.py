@@ -1,11 +1,4 @@
-"""Batches for the trainer: in order, exact to the sample, the same for any number of workers and ranks.
-
-with TrainLoader(manifest, sampling, augmentation, rank=rank, world=world) as loader:
-    loader.load_state(checkpoint["data"])
-    while loader.epoch < epochs:
-        for batch in loader:  # to the end of the epoch
-            ...
-"""
+"""Batches for the trainer: in order, exact to the sample, the same for any number of workers and ranks."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -16,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.data.augmentation.settings import Augmentation
-from pipeline.data.loading.assembly import Assembler, Order, TaskQueue
-from pipeline.data.loading.batch import Collectives, MicroBatch, TrainingBatches
+from pipeline.data.loading.assembly import Assembler, Order
+from pipeline.data.loading.batch import MicroBatch, TrainingBatches
 from pipeline.data.loading.buffers import Buffers
 from pipeline.data.loading.damage import NONE, DamagedSamples, Limits
 from pipeline.data.loading.pool import InlineQueue, ProcessPool
@@ -27,6 +20,7 @@ from pipeline.data.shards.manifest import Manifest
 from pipeline.data.shards.reader import PAUSES
 from pipeline.errors import Range, UserError, WorkFailed, check_ranges, some
 from pipeline.processes.place import cores_of_process
+from pipeline.processes.ranks import Ranks
 
 STATE_FORMAT = 1
 MOST_WORKERS = 16  # by the cores; they feed a GPU at 7,500 images/s, and each has buffers of its own
@@ -81,7 +75,7 @@ class _IndexedLoader(AbstractContextManager):
         rendering = Rendering(root, names, augmentation, seed, evaluation, loading.pauses)
         workers = loading.processes()
         self._buffers = Buffers(loading.batches if workers else 1, (batch, *rendering.image_shape), workers)
-        self._tasks: TaskQueue
+        self._tasks: InlineQueue | ProcessPool
         if workers:
             self._tasks = ProcessPool(rendering, self._buffers, manifest.name, loading.timeout)
         else:
@@ -89,12 +83,9 @@ class _IndexedLoader(AbstractContextManager):
         per_task = max(MIN_VIEWS, -(-batch // (2 * max(1, workers))))
         self._assembler = Assembler(manifest, self._tasks, self._buffers, self.damage, seed, per_task)
 
-    def close(self) -> None:
+    def __exit__(self, *_: object) -> None:
         self._tasks.close()
         self._buffers.close()
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def names(self, batch: MicroBatch) -> list[str]:
         """Of the first ten samples."""
@@ -107,18 +98,14 @@ class _IndexedLoader(AbstractContextManager):
             fresh = self.damage.hand_over(order.findings)
             if agree and fresh:
                 self.damage.agree([fresh])
-            padding = order.sample < 0
-            labels = np.where(padding, 0, self.manifest.label[order.sample])
+            labels = self.manifest.label[order.sample].astype(np.int64)
             yield MicroBatch(
                 images=torch.from_numpy(images),
-                labels=torch.from_numpy(labels.astype(np.int64)),
-                weight=torch.from_numpy((~padding).astype(np.float32)),
+                labels=torch.from_numpy(labels),
                 sample=order.sample,
                 position=order.position,
-                slot=order.slot,
                 epoch=order.epoch,
                 step=order.step,
-                micro=order.micro,
                 last=order.micro == micros - 1,
                 fresh=fresh,
             )
@@ -155,7 +142,7 @@ class TrainLoader(_IndexedLoader, TrainingBatches):
     def fresh(self) -> int:
         return len(self.damage.fresh)
 
-    def agree(self, ranks: Collectives) -> None:
+    def agree(self, ranks: Ranks) -> None:
         """Every rank learns what the others found; all of them raise together where that is too much."""
         self.damage.agree(ranks.gather(self.damage.fresh))
 
@@ -191,11 +178,11 @@ class TrainLoader(_IndexedLoader, TrainingBatches):
             for micro in range(self.micro_batches):
                 place = (self.rank * self.micro_batches + micro) * self.micro_batch
                 part = self._order.views(epoch, step, place, self.micro_batch)
-                yield Order(epoch, step, micro, part.sample, part.position, part.slot)
+                yield Order(epoch, step, micro, part.sample, part.position)
 
 
 class EvaluationLoader(_IndexedLoader):
-    """Iterating gives every sample of the split once over all ranks; padding, at the end, has weight 0.
+    """Iterating gives every sample of the split once over all ranks; padding, at the end, is sample −1.
 
     No sample may be missing: a single rank raises at the first that cannot be used. Several ranks agree as in
     training, with the same end for all of them.
@@ -222,16 +209,15 @@ class EvaluationLoader(_IndexedLoader):
     def __iter__(self) -> Iterator[MicroBatch]:
         return self._batches(self._orders(), 1, agree=self.world == 1)
 
-    def agree(self, batch: MicroBatch, ranks: Collectives) -> None:
+    def agree(self, batch: MicroBatch, ranks: Ranks) -> None:
         """For each batch, by all ranks: all of them raise together where one could not read its own."""
         if ranks.world > 1 and ranks.sum([float(len(batch.fresh))])[0]:
             self.damage.agree(ranks.gather(batch.fresh))
 
     def _orders(self) -> Iterator[Order]:
-        slot = self.rank * self.batch + np.arange(self.batch)
         for step in range(self.steps):
-            place = step * self.world * self.batch + slot
-            yield Order(0, step, 0, np.where(place < len(self.manifest), place, -1), place, slot)
+            place = (step * self.world + self.rank) * self.batch + np.arange(self.batch)
+            yield Order(0, step, 0, np.where(place < len(self.manifest), place, -1), place)
 
 
 def _data(manifest: Manifest) -> dict[str, Any]:

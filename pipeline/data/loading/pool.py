@@ -31,10 +31,6 @@ START = 120.0  # seconds that importing may take on a busy file system
 TICK = 1.0  # seconds; a wait counts no more than this at a time, so that a suspended job is not a hung one
 
 
-class WorkerLost(WorkFailed):
-    """A worker died, hangs, or raised an error: the run ends, and can be resumed from its last checkpoint."""
-
-
 class InlineQueue:
     """Without worker processes: a task is done when it is collected."""
 
@@ -118,13 +114,13 @@ class ProcessPool:
                 self._socket.send(self._backlog[0])
                 self._backlog.popleft()
 
-    def _ended(self) -> WorkerLost:
+    def _ended(self) -> WorkFailed:
         """All workers have ended: the process that forked them has noted which was the first."""
         status = self._process.wait()
         for worker, end in enumerate(self._buffers.board[:, ENDED].tolist()):
             if end:
                 return self._lost(worker, _ending(os.waitstatus_to_exitcode(end - 1)))
-        return WorkerLost(f"the loader's workers ended together ({_ending(status)}); stderr may say more")
+        return WorkFailed(f"the loader's workers ended together ({_ending(status)}); stderr may say more")
 
     def _note_wait(self, seconds: float) -> None:
         board = self._buffers.board.copy()
@@ -141,12 +137,12 @@ class ProcessPool:
             raise self._lost(worker, f"has hung for {self._waited[worker]:.0f} s")
         resting = not self._board[:, TICKET].any()
         if resting and self._idle >= (self._timeout if self.pids else max(self._timeout, START)):
-            raise WorkerLost(f"no worker has taken a task for {self._idle:.0f} s; workers: {self.pids}")
+            raise WorkFailed(f"no worker has taken a task for {self._idle:.0f} s; workers: {self.pids}")
 
-    def _lost(self, worker: int, what: str) -> WorkerLost:
+    def _lost(self, worker: int, what: str) -> WorkFailed:
         line = self._buffers.board[worker]
         busy = f" over {self._name(int(line[SAMPLE]))}" if line[TICKET] else ""
-        return WorkerLost(f"worker {worker} (process {line[PROCESS]}) {what.rstrip()}{busy}")
+        return WorkFailed(f"worker {worker} (process {line[PROCESS]}) {what.rstrip()}{busy}")
 
 
 def _start(rendering: Rendering, buffers: Buffers, file: int) -> subprocess.Popen:

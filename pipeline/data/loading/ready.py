@@ -1,7 +1,8 @@
 """Micro-batches of images and soft targets on the device, made ready beside the step that it computes."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from pipeline.data.augmentation.batch import finish_train
 from pipeline.data.augmentation.settings import Augmentation
-from pipeline.data.loading.batch import MicroBatch
+from pipeline.data.loading.batch import MicroBatch, TrainingBatches
 from pipeline.data.randomness import Purpose, words
 
 
@@ -24,7 +25,7 @@ class ReadyBatch:
 
 
 def ready(
-    loader: Iterable[MicroBatch], aug: Augmentation, classes: int, seed: int, device: torch.device
+    loader: TrainingBatches, aug: Augmentation, classes: int, seed: int, device: torch.device
 ) -> Iterator[ReadyBatch]:
     """A GPU copies and finishes a batch on a stream of its own, from pinned memory: while the step before is
     still computed there, and nobody waits."""
@@ -36,7 +37,7 @@ def ready(
         wait = time.monotonic() - began
         if batch is None:
             return
-        with torch.cuda.stream(stream):  # of None: nothing changes
+        with torch.cuda.stream(stream) if stream else nullcontext():
             images, targets = finish_train(
                 batch.images.pin_memory() if stream else batch.images,
                 batch.labels,
@@ -47,7 +48,7 @@ def ready(
                 epoch=batch.epoch,
                 step=batch.step,
                 position=batch.position,
-                slot=batch.slot,
+                slot=batch.position % loader.sampling.global_batch,
             )
         if stream:
             computing = torch.cuda.current_stream(device)

@@ -11,8 +11,9 @@ slow: the shards are permuted and joined to one list, the list is cut into L equ
 within windows of a few shards of a lane, and each lane gives G/L consecutive views to every step.
 """
 
+import bisect
 import functools
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,47 +46,42 @@ class Sampling:
             raise unknown_name("order of samples", self.order, ORDERS)
         numbers = ("global_batch", "repeats", "lanes", "window", "pairing_block")
         check_ranges(self, dict.fromkeys(numbers, Range(1, 1 << 20)), "sampling")
-        if not self._shares(1):
+        if self.global_batch % self.pairing_block:
             batch, block = self.global_batch, self.pairing_block
             raise UserError(
                 f"global_batch is {batch}; it must be a multiple of {block}, the views mixed in pairs: "
                 f"the nearest are {_nearest(batch, range(block, batch + 2 * block, block))}"
             )
-        if self.order == "lane" and self.global_batch % (self.lanes * self.pairing_block):
-            valid = (n for n in range(1, self.global_batch + 1) if self._shares(n))
+        if self.order == "lane" and self.lanes not in (valid := self._parts()):
             raise UserError(
                 f"lanes is {self.lanes}: so many equal parts in whole blocks of {self.pairing_block} do "
                 f"not make a global batch of {self.global_batch}; take {_nearest(self.lanes, valid)} lanes"
             )
 
-    def _shares(self, parts: int) -> bool:
-        return self.global_batch % (parts * self.pairing_block) == 0
+    def _parts(self) -> list[int]:
+        """Into how many equal parts of whole pairing blocks the global batch can be cut."""
+        return [
+            n for n in range(1, self.global_batch + 1) if self.global_batch % (n * self.pairing_block) == 0
+        ]
 
     def check_world(self, world: int) -> None:
         """Refuse a world size that cannot give each rank an equal part of the batch, or whole lanes."""
-
-        def valid(size: int) -> bool:
-            return self._shares(size) and (self.order == "global" or self.lanes % size == 0)
-
-        if world < 1 or not valid(world):
-            lanes = f" in {self.lanes} lanes" if self.order == "lane" else ""
-            near = _nearest(world, (n for n in range(1, self.global_batch + 1) if valid(n)))
+        laned = self.order == "lane"
+        valid = [n for n in self._parts() if not laned or self.lanes % n == 0]
+        if world not in valid:
+            batch = f"a global batch of {self.global_batch}" + (f" in {self.lanes} lanes" if laned else "")
             raise UserError(
-                f"{world} ranks cannot hold equal parts, in whole blocks of {self.pairing_block}, of a "
-                f"global batch of {self.global_batch}{lanes}; the nearest world sizes that can: {near}"
+                f"{world} ranks cannot hold equal parts, in whole blocks of {self.pairing_block}, of "
+                f"{batch}; the nearest world sizes that can: {_nearest(world, valid)}"
             )
 
     def check_micro_batch(self, micro_batch: int, world: int) -> None:
         share = self.global_batch // world
-
-        def valid(size: int) -> bool:
-            return share % size == 0 and size % self.pairing_block == 0
-
-        if micro_batch < 1 or not valid(micro_batch):
-            near = _nearest(micro_batch, (n for n in range(1, share + 1) if valid(n)))
+        valid = [n for n in range(self.pairing_block, share + 1, self.pairing_block) if share % n == 0]
+        if micro_batch not in valid:
             raise UserError(
                 f"micro_batch {micro_batch} does not cut a rank's {share} views per step into equal parts of "
-                f"whole blocks of {self.pairing_block}; the nearest that do: {near}"
+                f"whole blocks of {self.pairing_block}; the nearest that do: {_nearest(micro_batch, valid)}"
             )
 
 
@@ -94,8 +90,7 @@ class Views:
     """Consecutive views of one step: which sample each shows, and the position that names it in the epoch."""
 
     sample: np.ndarray  # int64 [N], rows of the manifest
-    position: np.ndarray  # int64 [N], step · global batch + slot
-    slot: np.ndarray  # int64 [N], index in the global batch
+    position: np.ndarray  # int64 [N], step · global batch + index in the global batch
 
 
 def steps_per_epoch(samples: int, sampling: Sampling) -> int:
@@ -125,22 +120,19 @@ class TrainOrder:
 
     def views(self, epoch: int, step: int, first: int = 0, count: int | None = None) -> Views:
         """`count` views of the step from slot `first` on; without a count the whole global batch."""
-        if not 0 <= step < self.steps_per_epoch or epoch < 0:
-            raise UserError(
-                f"there is no step {step} in epoch {epoch}: an epoch has {self.steps_per_epoch} steps"
-            )
+        assert 0 <= step < self.steps_per_epoch, f"there is no step {step} of {self.steps_per_epoch}"
         slot = np.arange(first, self.sampling.global_batch if count is None else first + count)
+        position = step * self.sampling.global_batch + slot
         images = self._order(epoch)
         if self.sampling.order == "global":
-            view = step * self.sampling.global_batch + slot
-            sample = images[view // self.sampling.repeats]
+            sample = images[position // self.sampling.repeats]
         else:
             each = self.sampling.global_batch // self.sampling.lanes
             lane, place = slot // each, slot % each
             sample = images.reshape(self.sampling.lanes, -1)[
                 lane, (step * each + place) // self.sampling.repeats
             ]
-        return Views(sample.astype(np.int64), step * self.sampling.global_batch + slot, slot)
+        return Views(sample.astype(np.int64), position)
 
     def _images(self, epoch: int) -> np.ndarray:
         if self.sampling.order == "lane":
@@ -177,12 +169,7 @@ def _permutation(seed: int, epoch: int, stream: int, count: int) -> np.ndarray:
     return np.argsort(_words(seed, epoch, stream, count), kind="stable")
 
 
-def _nearest(value: int, valid: Iterable[int]) -> str:
-    """The valid numbers on both sides of a value."""
-    below = above = None
-    for number in valid:
-        if number <= value:
-            below = number
-        elif above is None:
-            above = number
-    return " and ".join(str(number) for number in (below, above) if number is not None)
+def _nearest(value: int, valid: Sequence[int]) -> str:
+    """The valid numbers, which ascend, on both sides of a value."""
+    above = bisect.bisect_right(valid, value)
+    return " and ".join(map(str, valid[max(0, above - 1) : above + 1]))

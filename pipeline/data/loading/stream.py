@@ -2,8 +2,8 @@
 
 Each shard is read from its beginning to its end, so it may be a URL. The costs: the order of the samples
 depends on the number of ranks and workers, a run cannot be resumed within an epoch, and bytes are not checked
-against hashes. webdataset ends a shard at a damaged tar header without an error; the number of samples, if it
-is known, shows that. An image gets the same draws and pixels as from the indexed reader.
+against hashes. webdataset ends a shard at a damaged tar header without an error; the number of samples shows
+that. An image gets the same draws and pixels as from the indexed reader.
 """
 
 import copy
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.data.augmentation.settings import Augmentation
-from pipeline.data.loading.batch import Collectives, MicroBatch, TrainingBatches
+from pipeline.data.loading.batch import MicroBatch, TrainingBatches
 from pipeline.data.loading.sampler import Sampling
 from pipeline.data.loading.stream_worker import Stream, StreamWorker, begin_worker, dataset_of
 from pipeline.data.shards.manifest import Manifest, manifest_path
@@ -37,15 +37,15 @@ def stream_of(root: Path | str, split: str) -> Stream:
     if manifest_path(root, split).exists():
         manifest = Manifest.read(root, split)
         urls = tuple(str(manifest.path(index)) for index in range(len(manifest.shards)))
-        return Stream(urls, tuple(shard.samples for shard in manifest.shards), len(manifest))
+        return Stream(urls, tuple(shard.samples for shard in manifest.shards))
     info = read_info(root).get("splits", {}).get(split)
     if info is None:
         raise UserError(
-            f"{root} has neither {split}.manifest.json nor a split {split!r} in _info.json; give the shards' "
-            f"URLs and their number of samples, or index them: `python pipeline/shards.py index {root}`"
+            f"{root} has neither {split}.manifest.json nor a split {split!r} in _info.json; index them: "
+            f"`python pipeline/shards.py index {root}`"
         )
     urls = tuple(str(root / name) for name in info["filenames"])
-    return Stream(urls, tuple(info["shard_lengths"]), info["num_samples"])
+    return Stream(urls, tuple(info["shard_lengths"]))
 
 
 class StreamLoader(TrainingBatches):
@@ -102,15 +102,12 @@ class StreamLoader(TrainingBatches):
             yield MicroBatch(
                 images=torch.as_tensor(images),
                 labels=torch.as_tensor(labels),
-                weight=torch.ones(len(labels)),
                 sample=np.full(len(labels), -1),
                 position=np.asarray(position),
-                slot=np.asarray(position) % self.sampling.global_batch,
                 epoch=epoch,
                 step=step,
-                micro=micro,
                 last=micro == self.micro_batches - 1,
-                fresh=(),
+                fresh={},
             )
 
     def state(self) -> dict[str, Any]:
@@ -132,22 +129,6 @@ class StreamLoader(TrainingBatches):
         if state["step"]:
             raise _mid_epoch(state["epoch"], state["step"])
         self.epoch = state["epoch"]
-
-    @property
-    def fresh(self) -> int:
-        return 0  # each worker replaces the images that it cannot decode
-
-    def agree(self, ranks: Collectives) -> None:
-        """There is nothing to agree upon."""
-
-    def damaged(self) -> int:
-        return 0  # they are logged, not counted
-
-    def names(self, batch: MicroBatch) -> list[str]:
-        return []  # streamed samples have no numbers by which to name them
-
-    def __exit__(self, *_: object) -> None:
-        """An epoch's processes end with its iterator."""
 
 
 def _mid_epoch(epoch: int, step: int) -> UserError:

@@ -33,11 +33,10 @@ SHARDS_STREAM = 3  # of Purpose.ORDER; the sampler uses those below
 
 @dataclass(frozen=True)
 class Stream:
-    """Shards by name, and what is known of them."""
+    """Shards by name, and how much each of them holds."""
 
     urls: tuple[str, ...]
-    counts: tuple[int, ...] | None  # samples in each shard
-    samples: int  # in all of them
+    counts: tuple[int, ...]  # samples in each shard
 
     def __post_init__(self) -> None:
         for url in self.urls:
@@ -48,8 +47,12 @@ class Stream:
             raise UserError("there are no shards to stream")
 
     @property
+    def samples(self) -> int:
+        return sum(self.counts)
+
+    @property
     def identity(self) -> str:
-        """A hash of the shards' names, wherever they lie, and of what is known of them."""
+        """A hash of the shards' names, wherever they lie, and of how much they hold."""
         names = [url.rsplit("/", 1)[-1] for url in self.urls]
         return hashlib.sha256(repr((names, self.counts, self.samples)).encode()).hexdigest()
 
@@ -164,11 +167,10 @@ class StreamWorker:
         for sample in opened:
             found += 1
             yield sample
-        known = self.stream.counts[index] if self.stream.counts else None
-        if found != known and (known is not None or not found):
+        if found != (known := self.stream.counts[index]):
             raise WorkFailed(
-                f"{url} gave {found} samples where {'some' if known is None else known} are recorded: it is "
-                f"damaged, though webdataset saw no error"
+                f"{url} gave {found} samples where {known} are recorded: it is damaged, though webdataset "
+                "saw no error"
             )
 
 
@@ -181,8 +183,7 @@ def _stored(sample: dict[str, Any]) -> Sample:
     if not sample["cls"].strip().isdigit():
         raise UserError(f"{name} has the label {sample['cls'][:20]!r}; it must be a number of decimal digits")
     try:
-        found = identify(payload)
-        image = StoredImage(payload, found.kind, found.width, found.height)
+        image = identify(payload)
     except DecodeError:
         image = StoredImage(payload, ImageKind.OTHER, 1, 1)  # decoding refuses it by name
     return image, int(sample["cls"]), name

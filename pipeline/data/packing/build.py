@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -23,7 +23,7 @@ from pipeline.data.packing.sources.source import Source
 from pipeline.data.shards.manifest import Manifest
 from pipeline.data.shards.tar import ArchiveWriter
 from pipeline.data.shards.timm_info import read_info, write_info
-from pipeline.errors import UserError, WorkFailed
+from pipeline.errors import UserError, WorkFailed, counted
 from pipeline.files import (
     PARTIAL,
     LockedElsewhere,
@@ -66,16 +66,15 @@ class PackingPlan:
 
 @dataclass
 class Outcome:
-    manifests: dict[str, Manifest]
+    manifests: dict[str, Manifest] = field(default_factory=dict)
     complete_before: bool = False  # the set was complete already
     flawed: Notes = field(default_factory=dict)  # kept, though the strict decoder refuses them
     skipped: Notes = field(default_factory=dict)  # damaged and left out
     turned: int = 0  # images with an EXIF rotation, which is not applied
 
     @classmethod
-    def of(cls, manifests: dict[str, Manifest], shards: Sequence[ShardRows]) -> Self:
+    def of(cls, shards: Sequence[ShardRows]) -> Self:
         return cls(
-            manifests,
             flawed={key: why for rows in shards for key, why in rows.flawed.items()},
             skipped={key: why for rows in shards for key, why in rows.skipped.items()},
             turned=sum(rows.turned for rows in shards),
@@ -92,11 +91,11 @@ def build(source: Source, plan: PackingPlan, out: Path, workers: int, skip_damag
         write = _ShardWriter(source, plan.id, out, work)
         with progress(plan.samples, f"packing {source.name}") as advance:
             shards: list[ShardRows] = run_forked(write, plan.shards, workers, advance)
-        damaged = {key: why for rows in shards for key, why in rows.skipped.items()}
-        if damaged and not skip_damaged:
-            raise _refusal(damaged, work)
-        manifests = _publish(out, work, plan, source.classes, shards)
-    return Outcome.of(manifests, shards)
+        outcome = Outcome.of(shards)
+        if outcome.skipped and not skip_damaged:
+            raise _refusal(outcome.skipped, work)
+        outcome.manifests = _publish(out, work, plan, source.classes, shards)
+    return outcome
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,9 +111,6 @@ class _ShardWriter:
         if (rows := self.finished(planned)) is not None:
             advance(len(planned.samples))
             return rows
-        return self.write(planned, advance)
-
-    def write(self, planned: PlannedShard, advance: Advance) -> ShardRows:
         collector = RowCollector()
         with published(self.work / planned.name) as file:
             archive = ArchiveWriter(file)
@@ -144,7 +140,7 @@ class _ShardWriter:
         extension = b".png" if image.kind == ImageKind.PNG else b".jpg"
         offset = archive.add(key + extension, payload)
         archive.add(key + b".cls", b"%d" % label)
-        collector.add(key, label, offset, payload, image)
+        collector.add(key, label, offset, image)
 
     def finished(self, planned: PlannedShard) -> ShardRows | None:
         rows = ShardRows.read(journal_path(self.work, planned.name), self.plan_id)
@@ -163,20 +159,19 @@ def journal_path(work: Path, shard: str) -> Path:
 def _exclusive(work: Path) -> Iterator[None]:
     """Allow one command at a time; the lock ends with this process and is not inherited by its workers."""
     work.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(locked(work / "lock"))
-        except LockedElsewhere:
-            raise UserError(
-                f"another command is writing to {work.parent}; wait until it has finished, or stop it"
-            ) from None
-        _remove_partial(work)  # left by a command that was killed
-        try:
-            yield
-        finally:
-            _remove_partial(work)  # left by workers that were stopped
-            if not any(path.name != "lock" for path in work.iterdir()):
-                shutil.rmtree(work)
+    try:
+        with locked(work / "lock"):
+            _remove_partial(work)  # left by a command that was killed
+            try:
+                yield
+            finally:
+                _remove_partial(work)  # left by workers that were stopped
+                if not any(path.name != "lock" for path in work.iterdir()):
+                    shutil.rmtree(work)
+    except LockedElsewhere:
+        raise UserError(
+            f"another command is writing to {work.parent}; wait until it has finished, or stop it"
+        ) from None
 
 
 def _remove_partial(work: Path) -> None:
@@ -222,9 +217,8 @@ def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
 
 def _check_space(out: Path, work: Path, plan: PackingPlan) -> None:
     there = sum(path.stat().st_size for folder in (out, work) for path in folder.glob("*.tar"))
-    free = shutil.disk_usage(out).free
-    if plan.bytes - there > free:
-        more = plan.bytes - there
+    free, more = shutil.disk_usage(out).free, plan.bytes - there
+    if more > free:
         raise UserError(f"{out} has {free:,} bytes free; the set needs up to {more:,} more")
 
 
@@ -232,9 +226,10 @@ def _refusal(notes: Notes, work: Path) -> WorkFailed:
     path = work / "damaged.txt"
     publish_bytes(path, "".join(f"{key}\t{why}\n" for key, why in notes.items()).encode())
     more = f"; all of them are in {path}" if len(notes) > NAMED else ""
-    files = f"{len(notes):,} damaged {'file' if len(notes) == 1 else 'files'}"
-    cure = "Replace them, or leave them out with --skip-damaged"
-    return WorkFailed(f"{files}, nothing is published: {listed(notes)}{more}. {cure}")
+    return WorkFailed(
+        f"{counted(len(notes), 'damaged file')}, nothing is published: {listed(notes)}{more}. "
+        "Replace them, or leave them out with --skip-damaged"
+    )
 
 
 def _publish(

@@ -15,11 +15,6 @@ from tnt.untrusted.showing import shown
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
-    from PIL.ImageDraw import ImageDraw as Draw
-    from PIL.ImageFont import FreeTypeFont
-    from PIL.ImageFont import ImageFont as BitmapFont
-
-    Font = FreeTypeFont | BitmapFont
 
 KIND_NAMES = {
     ImageKind.JPEG: "JPEG",
@@ -97,7 +92,12 @@ def contact_sheet(manifests: list[Manifest], path: Path) -> None:
     for line, label in enumerate(chosen.tolist()):
         y = top + line * step
         samples = np.flatnonzero(manifest.label == label)
-        _label(draw, small, manifest.classes[label], f"label {label}, {len(samples):,} images", y)
+        name = manifest.classes[label]
+        while len(name) > 2 and draw.textlength(name, small) > LABEL - 3 * GAP:
+            name = name[:-2].rstrip("… ") + "…"
+        draw.text((GAP + 6, y + CELL // 2 - 18), name, "black", small)
+        detail = f"label {label}, {len(samples):,} images"
+        draw.text((GAP + 6, y + CELL // 2 + 2), detail, "dimgray", small)
         for column, sample in enumerate(samples[:SHEET_COLUMNS].tolist()):
             cell = _thumbnail(manifest, files, sample)
             x = LABEL + column * step + (CELL - cell.width) // 2
@@ -106,20 +106,12 @@ def contact_sheet(manifests: list[Manifest], path: Path) -> None:
     publish_bytes(path, encoded(sheet, "PNG"))
 
 
-def _label(draw: "Draw", font: "Font", name: str, detail: str, y: int) -> None:
-    """The class's name, shortened to the width of its column, and a line below it."""
-    while len(name) > 2 and draw.textlength(name, font) > LABEL - 3 * GAP:
-        name = name[:-2].rstrip("… ") + "…"
-    draw.text((GAP + 6, y + CELL // 2 - 18), name, "black", font)
-    draw.text((GAP + 6, y + CELL // 2 + 2), detail, "dimgray", font)
-
-
 def _thumbnail(manifest: Manifest, files: ShardFiles, sample: int) -> "Picture":
     from PIL import Image
 
     where = [int(getattr(manifest, name)[sample]) for name in ("shard", "offset", "length", "xxh3")]
-    form = [int(getattr(manifest, name)[sample]) for name in ("kind", "width", "height")]
-    image = Image.fromarray(decode(StoredImage(files.read(*where), *form)))
+    kind, width, height = (int(getattr(manifest, name)[sample]) for name in ("kind", "width", "height"))
+    image = Image.fromarray(decode(StoredImage(files.read(*where), kind, width, height)))
     scale = CELL / max(image.size)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     return image.resize(size, Image.Resampling.BICUBIC)

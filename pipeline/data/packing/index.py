@@ -29,21 +29,21 @@ def index(root: Path, workers: int = 0, skip_damaged: bool = False) -> Outcome:
         total = sum(run_forked(count_samples, tars, workers, advance))
     with progress(total, "indexing") as advance:
         found = dict(zip(tars, run_forked(index_tar, tars, workers, advance), strict=True))
-    skipped = {key: why for rows in found.values() for key, why in rows.skipped.items()}
-    if skipped and not skip_damaged:
+    outcome = Outcome.of(list(found.values()))
+    if outcome.skipped and not skip_damaged:
         raise WorkFailed(
-            f"{len(skipped):,} damaged images, no index is written: {listed(skipped)}. "
+            f"{len(outcome.skipped):,} damaged images, no index is written: {listed(outcome.skipped)}. "
             f"Replace them, or leave them out of the index with --skip-damaged"
         )
     classes = _classes(root, list(found.values()))
-    manifests = {
+    outcome.manifests = {
         split: join_shards(root, split, classes, [found[path] for path in paths])
         for split, paths in splits.items()
     }
-    write_info(root, manifests, read_info(root).get("made"))
-    for manifest in manifests.values():
+    write_info(root, outcome.manifests, read_info(root).get("made"))
+    for manifest in outcome.manifests.values():
         manifest.write()
-    return Outcome.of(manifests, list(found.values()))
+    return outcome
 
 
 def tars_of_splits(root: Path) -> dict[str, list[Path]]:
@@ -92,7 +92,7 @@ def index_tar(path: Path, advance: Advance) -> ShardRows:
                 if image.size > MOST_BYTES:
                     raise DecodeError(f"it has {image.size:,} bytes; at most {MOST_BYTES:,} are read")
                 payload = read(image.offset, image.size)
-                collector.add(sample.key, label, image.offset, payload, inspect_image(payload))
+                collector.add(sample.key, label, image.offset, inspect_image(payload))
             except DecodeError as error:
                 collector.skipped[f"{path.name}: {sample.key.decode(errors='replace')}"] = str(error)
         return collector.finish(path.name, size, sha256_of(file))

@@ -61,10 +61,8 @@ def _shard_count(size: np.ndarray, samples_per_shard: int | None) -> int:
     if samples_per_shard is not None:
         return -(-len(size) // samples_per_shard)
     count = max(1, -(-int(size.sum()) // MAX_SHARD_BYTES))
-    while count < len(size):
-        largest = max(int(part.sum()) for part in np.array_split(size, count)) + len(END)
-        if largest <= MAX_SHARD_BYTES:
-            break
+    most = MAX_SHARD_BYTES - len(END)
+    while count < len(size) and max(part.sum() for part in np.array_split(size, count)) > most:
         count += 1
     return count
 

@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 import xxhash
 
-from pipeline.data.images.decode import Inspection
+from pipeline.data.images.decode import StoredImage
 from pipeline.data.shards.manifest import COLUMNS, MOST_INDEX, Manifest, Shard
 from pipeline.errors import UserError, some
 from pipeline.files import publish_bytes
@@ -29,9 +29,9 @@ class RowCollector:
     skipped: Notes = field(default_factory=dict)  # damaged and left out
     turned: int = 0  # with an EXIF rotation, which is not applied
 
-    def add(self, key: bytes, label: int, offset: int, payload: bytes, image: Inspection) -> None:
-        hashed = xxhash.xxh3_64_intdigest(payload)
-        self.rows.append((key, label, offset, len(payload), hashed, image.width, image.height, image.kind))
+    def add(self, key: bytes, label: int, offset: int, image: StoredImage) -> None:
+        payload = len(image.payload), xxhash.xxh3_64_intdigest(image.payload)
+        self.rows.append((key, label, offset, *payload, image.width, image.height, image.kind))
         self.turned += image.turned
         if image.flaw:
             self.flawed[key.decode(errors="replace")] = image.flaw

@@ -164,14 +164,6 @@ class Manifest:
     def _columns(self) -> dict[str, np.ndarray]:
         return {name: getattr(self, name) for name in ("key", *COLUMNS)}
 
-    def _columns_hash(self) -> str:
-        digest = hashlib.sha256()
-        no_rows = dict(zip(RESTART_ROWS, (np.zeros(len(self) + 1, "<i8"), np.zeros(0, "<u4")), strict=True))
-        for name, column in (self._columns() | (self.restart_rows or no_rows)).items():
-            digest.update(f"{name} {column.dtype.str} {column.shape}\n".encode())
-            digest.update(column.data.cast("B") if column.size else b"")
-        return digest.hexdigest()
-
     def _header(self) -> dict[str, Any]:
         return {
             "format": FORMAT,
@@ -182,7 +174,12 @@ class Manifest:
         }
 
     def _fingerprint(self) -> str:
-        content = self._header() | {"columns": self._columns_hash()}
+        digest = hashlib.sha256()
+        no_rows = dict(zip(RESTART_ROWS, (np.zeros(len(self) + 1, "<i8"), np.zeros(0, "<u4")), strict=True))
+        for name, column in (self._columns() | (self.restart_rows or no_rows)).items():
+            digest.update(f"{name} {column.dtype.str} {column.shape}\n".encode())
+            digest.update(column.data.cast("B") if column.size else b"")
+        content = self._header() | {"columns": digest.hexdigest()}
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -239,20 +236,16 @@ def _damaged(path: Path, why: str) -> WorkFailed:
     return WorkFailed(f"{path} is damaged ({why}); build it again: {rebuild}")
 
 
-def _missing(root: Path, split: str) -> UserError:
-    what = f"{manifest_path(root, split).name} is missing" if root.is_dir() else "there is no such directory"
-    return UserError(
-        f"no {split} shards at {root} ({what}): build them with `python pipeline/shards.py make`, index tars "
-        f"that exist with `python pipeline/shards.py index {root}`, or run without data: scale=demo"
-    )
-
-
 def _read_header(root: Path, split: str) -> dict[str, Any]:
     path = manifest_path(root, split)
     try:
         header: dict[str, Any] = read_json(path, dict)
     except FileNotFoundError:
-        raise _missing(root, split) from None
+        what = f"{path.name} is missing" if root.is_dir() else "there is no such directory"
+        raise UserError(
+            f"no {split} shards at {root} ({what}): build them with `python pipeline/shards.py make`, index "
+            f"tars that exist with `python pipeline/shards.py index {root}`, or run without data: scale=demo"
+        ) from None
     except BadFile as error:
         raise _damaged(path, str(error)) from error
     if (header.get("format"), header.get("split")) != (FORMAT, split):

@@ -11,7 +11,7 @@ import hashlib
 import logging
 import os
 import shutil
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
 
@@ -59,17 +59,14 @@ def _fill(source: Manifest, staged: Manifest) -> None:
     missing = [shard for shard in staged.shards if shard.problem(staged.root)]
     _check_space(staged.root, sum(shard.bytes for shard in missing))
     total = sum(shard.samples for shard in missing)
+
+    def copied(shard: Shard) -> None:
+        _copy(source.root / shard.name, staged.root, shard)
+
     with ThreadPoolExecutor(COPIES) as copies, progress(total, f"staging {source.split}") as advance:
-        waiting = {
-            copies.submit(_copy, source.root / shard.name, staged.root, shard): shard for shard in missing
-        }
-        try:
-            for copied in as_completed(waiting):
-                copied.result()
-                advance(waiting[copied].samples)
-        except BaseException:
-            copies.shutdown(cancel_futures=True)
-            raise
+        # Not kept in a variable: an error ends the iterator, which cancels the copies that have not begun.
+        for shard, _ in zip(missing, copies.map(copied, missing), strict=True):
+            advance(shard.samples)
     staged.write()
 
 

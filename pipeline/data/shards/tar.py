@@ -6,6 +6,7 @@ members and the end-of-archive blocks are checked, and an error gives the offset
 """
 
 import hashlib
+import itertools
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -83,28 +84,28 @@ def scan(read: ReadAt, start: int, end: int, archive: str, *, old: bool = False)
             if renamed is not None:
                 raise ArchiveDamage(archive, position, "the archive ends between a long name and its member")
             return _check_end(read, position, end, archive)
-        header = _parse(block, position, archive, old)
-        size = header.size if resized is None else resized
+        name, size, kind = _parse(block, position, archive, old)
+        size = size if resized is None else resized
         payload, after = position + BLOCK, position + BLOCK + size
         following = payload + padded(size)
         if following > end:
-            missing = f"member {_text(header.name)} of {size} bytes runs past the end (cut off?)"
+            missing = f"member {_text(name)} of {size} bytes runs past the end (cut off?)"
             raise ArchiveDamage(archive, position, missing)
         if not _empty(buffer.take(after, following - after)):
-            raise ArchiveDamage(archive, after, f"the padding after {_text(header.name)} is not empty")
-        if header.kind in (b"0", b"\0", b"7"):
-            yield Member(renamed or header.name, payload, size)
+            raise ArchiveDamage(archive, after, f"the padding after {_text(name)} is not empty")
+        if kind in (b"0", b"\0", b"7"):
+            yield Member(renamed or name, payload, size)
             renamed = resized = None
-        elif header.kind in (b"x", b"L") and size > LONGEST_EXTENSION:
+        elif kind in (b"x", b"L") and size > LONGEST_EXTENSION:
             raise ArchiveDamage(archive, position, f"an extended header of {size:,} bytes")
-        elif header.kind == b"x":
+        elif kind == b"x":
             records = _pax_records(buffer.take(payload, size), payload, archive)
             renamed = records.get(b"path", renamed or b"")
             resized = whole_number(records[b"size"], 0, LARGEST) if b"size" in records else None
-        elif header.kind == b"L":
+        elif kind == b"L":
             renamed = buffer.take(payload, size).split(b"\0")[0]
-        elif header.kind not in (b"5", b"g"):
-            what = f"{_text(header.name)} is no regular file (type {_text(header.kind)})"
+        elif kind not in (b"5", b"g"):
+            what = f"{_text(name)} is no regular file (type {_text(kind)})"
             raise ArchiveDamage(archive, position, what)
         position = following
 
@@ -123,13 +124,8 @@ class _ReadBuffer:
         return self.data[offset - self.start : offset - self.start + count]
 
 
-class _Header(NamedTuple):
-    name: bytes
-    size: int
-    kind: bytes
-
-
-def _parse(block: bytes, position: int, archive: str, old: bool) -> _Header:
+def _parse(block: bytes, position: int, archive: str, old: bool) -> tuple[bytes, int, bytes]:
+    """A member's name, size and type."""
     stored = block[148:156]
     if not (OLD_CHECKSUM if old else CHECKSUM).fullmatch(stored):
         raise ArchiveDamage(archive, position, "no tar header: its checksum field is malformed")
@@ -147,7 +143,7 @@ def _parse(block: bytes, position: int, archive: str, old: bool) -> _Header:
         size = int(digits.strip(b"\0 "), 8)  # type: ignore[text-number]
     else:
         raise ArchiveDamage(archive, position, f"the size of {_text(name)} is malformed")
-    return _Header(name, size, block[156:157])
+    return name, size, block[156:157]
 
 
 def _pax_records(data: bytes, offset: int, archive: str) -> dict[bytes, bytes]:
@@ -279,20 +275,18 @@ def tar_samples(members: Iterable[Member], archive: str) -> Iterator[TarSample]:
 
     Files without an extension and webdataset's `__…__` files are ignored.
     """
-    sample: TarSample | None = None
-    for member in members:
-        directory, slash, base = member.name.rpartition(b"/")
-        stem, dot, extension = base.partition(b".")
-        if not dot or not stem or (base.startswith(b"__") and base.endswith(b"__")):
-            continue
-        key = directory + slash + stem
-        if sample is None or sample.key != key:
-            if sample is not None:
-                yield sample
-            sample = TarSample(key)
-        name = extension.decode("ascii", "replace").lower()
-        if name in sample.parts:
-            raise ArchiveDamage(archive, member.offset, f"sample {key!r} has two members .{name},")
-        sample.parts[name] = member
-    if sample is not None:
+
+    def named() -> Iterator[tuple[bytes, str, Member]]:
+        for member in members:
+            directory, slash, base = member.name.rpartition(b"/")
+            stem, dot, extension = base.partition(b".")
+            if dot and stem and not (base.startswith(b"__") and base.endswith(b"__")):
+                yield directory + slash + stem, extension.decode("ascii", "replace").lower(), member
+
+    for key, parts in itertools.groupby(named(), key=lambda one: one[0]):
+        sample = TarSample(key)
+        for _, extension, member in parts:
+            if extension in sample.parts:
+                raise ArchiveDamage(archive, member.offset, f"sample {key!r} has two members .{extension},")
+            sample.parts[extension] = member
         yield sample

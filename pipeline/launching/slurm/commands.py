@@ -9,11 +9,11 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.errors import WorkFailed
-from pipeline.processes import accounting, scheduler
+from pipeline.processes import scheduler
 from pipeline.processes.accounting import AccountedJob
 from pipeline.processes.scheduler import last_line
 
@@ -44,7 +44,7 @@ CURES = {
     "dependencyneversatisfied": "it waits for ever; cancel it, and launch again",
 }
 ELSEWHERE = "go to a login node, or use cluster=local"
-JOB = re.compile(r"\d+(_\d+)?")
+FIELD = re.compile(r"(?:^|\s)([A-Z][\w:/]*)=(.*?)(?=\s+[A-Z][\w:/]*=|\s*$)")  # of scontrol --oneliner
 # The command may hold any character, so it comes last.
 COLUMNS = ("JobArrayID", "State", "EndTime", "StartTime", "Cluster", "Name", "Reason", "Command")
 
@@ -107,14 +107,6 @@ def jobs(lines: str | None = None) -> dict[str, Job]:
     return found
 
 
-def accounted(ids: Iterable[str]) -> dict[str, Job]:
-    """Jobs that began earlier, where the site has accounting; else none."""
-    found = accounting.ask(map(_checked, ids), PATIENCE)
-    return {
-        id: Job(id, one.state, one.reason, one.name, one.cluster, used=(one,)) for id, one in found.items()
-    }
-
-
 def cancel(ids: Sequence[str]) -> None:
     """End jobs; running ones get SIGTERM first, so that their runs write a checkpoint."""
     for start in range(0, len(ids), AT_ONCE):
@@ -126,15 +118,10 @@ def signal(id: str, name: str) -> None:
     ask("scancel", f"--signal={name}", _checked(id))
 
 
-def hosts_of(job: str) -> tuple[str, list[str]]:
-    """Where a running job's batch script is, and the nodes that it has now: lost ones are gone, if it goes on
-    without them."""
-    said = ask("squeue", "--noheader", "--format=%B %N", f"--jobs={_checked(job)}").split()
+def hosts() -> tuple[str, list[str]]:
+    """Where this job's batch script is, and the nodes that it has now: one that is lost is none of them."""
+    said = ask("squeue", "--noheader", "--format=%B %N", f"--jobs={os.environ['SLURM_JOB_ID']}").split()
     return (said[0], ask("scontrol", "show", "hostnames", said[1]).split()) if len(said) == 2 else ("", [])
-
-
-def nodes_of(job: str) -> list[str]:
-    return hosts_of(job)[1]
 
 
 @functools.cache
@@ -145,12 +132,7 @@ def site() -> tuple[dict[str, str], list[dict[str, str]]]:
     settings = {name.strip(): value.strip() for name, equals, value in pairs if equals}
     if "ClusterName" not in settings:  # it ends well, whatever the controller said
         raise WorkFailed(f"scontrol: {last_line(said) or 'no answer'}; ask again later")
-    return settings, [fields(line) for line in said.splitlines() if "PartitionName=" in line]
-
-
-def fields(line: str) -> dict[str, str]:
-    """A line of `scontrol --oneliner show …`."""
-    return dict(re.findall(r"(?:^|\s)([A-Z][\w:/]*)=(.*?)(?=\s+[A-Z][\w:/]*=|\s*$)", line))
+    return settings, [dict(FIELD.findall(line)) for line in said.splitlines() if "PartitionName=" in line]
 
 
 def ask(*command: str, said: str | None = None, complaints: bool = False) -> str:
@@ -177,6 +159,6 @@ def ask(*command: str, said: str | None = None, complaints: bool = False) -> str
 
 
 def _checked(id: str) -> str:
-    if not JOB.fullmatch(id):
+    if not scheduler.JOB.fullmatch(id):
         raise WorkFailed(f"{id!r} is no job id of Slurm")
     return id

@@ -9,8 +9,9 @@ from pathlib import Path
 from pipeline.config.composition import FOLDER
 from pipeline.config.run import RunConfig
 from pipeline.errors import WorkFailed
-from pipeline.files import locked, publish_bytes
+from pipeline.files import publish_bytes
 from pipeline.launching.arguments import LaunchRequest, again
+from pipeline.launching.plan import PlannedRun
 from pipeline.launching.slurm import commands, launches, preflight, resources
 from pipeline.terminal import show_table
 
@@ -20,9 +21,9 @@ NODES = "%R|%D|%c|%m|%G|%l"
 Finding = tuple[str, str]  # about what, and what was found
 
 
-def report(request: LaunchRequest, config: RunConfig) -> int:
+def doctor(request: LaunchRequest, runs: Sequence[PlannedRun]) -> int:
     """Say all that, and write the profile unless there is one."""
-    found, problems = examine(config)
+    found, problems = examine(runs[0].config)
     path, text = profile()
     new = not path.exists()  # else somebody may have corrected it
     if new:
@@ -55,7 +56,7 @@ def examine(config: RunConfig) -> tuple[list[Finding], list[str]]:
     runs = Path(config.paths.runs).absolute()
     problems = preflight.unwritable(runs)
     if not problems:
-        with locked(_folder(runs) / "doctor"):  # refused, with the cure, where the file system has no locks
+        with launches.submitting(runs):  # refused, with the cure, where the file system has no locks
             found.append(("locks", f"work in {runs}"))
         problems = preflight.lacking(config)
         found += [] if problems else [("a node", f"sees {runs}, this Python with torch, and scontrol")]
@@ -98,9 +99,3 @@ def _accounting(settings: Mapping[str, str]) -> str:
     who = ("show", "associations", f"user={os.environ.get('USER', os.getuid())}", form)
     lines = commands.ask("sacctmgr", "--noheader", "--parsable2", *who).splitlines()
     return "; ".join(line.replace("|", " ").strip() for line in lines) or "of this user: nothing is known"
-
-
-def _folder(runs: Path) -> Path:
-    folder = runs / launches.FOLDER
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return folder

@@ -79,25 +79,17 @@ def side_by_side(runs: Sequence[PlannedRun], place: Place, asked: Asked) -> int:
     """Several runs, each by processes of this node, on all GPUs of the job and on as many cores."""
     config = runs[0].config
     needed = resources.allocation(config)
-    children: list[local.RunProcess] = []
-
-    def pass_on(number: int) -> None:
-        for child in children:
-            child.send(signal.Signals(number))
-
-    asked.pass_on = pass_on
     with shared_gpus(resources.on_gpus(config)) as variables:
         names = (f"SLURM_{name}" for name in OF_JOB)
         job = {name: os.environ[name] for name in names if name in os.environ}
         variables |= job | {SUPERVISED: str(len(runs)), "OMP_NUM_THREADS": str(needed.cpus)}
 
         def begin(run: PlannedRun) -> RankStep:
-            number = attempts.next_number(run_directory(run.config, run.id))
             child = local.start(run, local.Capacity(1, (), needed.tasks), 0, environ=variables)
-            children.append(child)
+            asked.children.append(child)
             if asked.by:  # in this moment
                 child.send(signal.SIGTERM)
-            return RankStep(child.process, number)
+            return RankStep(child.process, child.attempt)
 
         return supervise(runs, begin, asked, place)
 

@@ -19,6 +19,7 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from pipeline.config.typed import build
 from pipeline.errors import UserError
@@ -44,23 +45,11 @@ class Launch:
     partition: str = ""  # in which they are; "" where the site or the scheduler chooses
 
     @classmethod
-    def begin(
-        cls,
-        runs_directory: Path,
-        runs: Iterable[str],
-        *,
-        title: str = "tnt",
-        cluster: str = "",
-        calibration: float = 0.0,
-        starts: int = 0,
-        code: str = "",
-        pack: int = 1,
-        partition: str = "",
-    ) -> "Launch":
-        """`title`: what the job's name begins with, letters that `squeue` shows."""
+    def begin(cls, runs_directory: Path, runs: Iterable[str], title: str = "tnt", **about: Any) -> "Launch":
+        """`title`: what the job's name begins with, letters that `squeue` shows; `about`: other fields."""
         directory = runs_directory / FOLDER / f"{title}-{secrets.token_hex(5)}"
         directory.mkdir(parents=True, mode=0o777 & ~umask_for(runs_directory))
-        launch = cls(directory, tuple(runs), calibration, cluster, starts, code, pack, partition)
+        launch = cls(directory, tuple(runs), **about)
         said = {name: value for name, value in asdict(launch).items() if name != "directory"}
         publish_bytes(directory / LAUNCH, (json.dumps(said) + "\n").encode())
         return launch

@@ -44,7 +44,6 @@ def failing(runs: Path) -> dict[str, list[str]]:
 
 
 def said(runs: Path) -> list[str]:
-    """What is told of nodes that are left out."""
     path = runs / launches.FOLDER / NODES
     return [
         f"{node} has failed {len(why)} times ({why[-1]}) and is left out; {path} lists it"
@@ -70,7 +69,7 @@ def options(config: RunConfig) -> list[str]:
 
 def used(config: RunConfig) -> list[str]:
     """On which the ranks are started."""
-    return _sound(config)[: _needed(config)] if config.cluster.spare else commands.nodes_of(_job())
+    return _sound(config)[: _needed(config)] if config.cluster.spare else commands.hosts()[1]
 
 
 @contextmanager
@@ -80,7 +79,7 @@ def keeper(config: RunConfig) -> Iterator[None]:
     if not config.cluster.spare:
         yield
         return
-    last = commands.nodes_of(_job())[-1]
+    last = commands.hosts()[1][-1]
     where = ("--overlap", "--nodes=1", "--ntasks=1", f"--nodelist={last}", "--gres=none", "--export=ALL")
     program = ("sh", resources.RANK, "-m", "pipeline.launching.slurm.nodes")
     # srun would take the job's GPUs from there, and refuses them beside --gres=none.
@@ -98,14 +97,10 @@ def main(argv: Sequence[str]) -> int:
     while True:
         time.sleep(ASK_EVERY)
         with contextlib.suppress(WorkFailed):  # a controller that is away: later
-            first, left = commands.hosts_of(_job())
+            first, left = commands.hosts()
             if left and first not in left:
                 requeue(find_place())
                 return 0
-
-
-def _job() -> str:
-    return os.environ["SLURM_JOB_ID"]
 
 
 def _number(name: str) -> int:
@@ -119,7 +114,7 @@ def _needed(config: RunConfig) -> int:
 def _sound(config: RunConfig) -> list[str]:
     """The nodes that the job still has, without those that fail."""
     out = failing(Path(config.paths.runs))
-    return [node for node in commands.nodes_of(_job()) if node not in out]
+    return [node for node in commands.hosts()[1] if node not in out]
 
 
 if __name__ == "__main__":

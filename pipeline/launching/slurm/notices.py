@@ -1,9 +1,9 @@
 """Messages to whoever submitted runs: that one failed, and that all of an array have ended.
 
-An address may hold a password: it is kept in the launch's own file, and stands in no config, record, log or
-message.
+An address may hold a password: it stands in a file of the launch, and in no config, record, log or message.
 """
 
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -48,10 +48,12 @@ def events(launch: Launch, id: str, status: int) -> list[tuple[str, str]]:
     if why := _failure(launch, id, status):
         found.append((f"tnt: {name} failed", f"{why}\nrun {id}, job {launch.task(id)}"))
     ends = [_end(launch, one) for one in launch.runs]
-    if all(ends) and _first(launch):
+    if all(ends):
         failed = f", {ends.count('failed')} failed" if "failed" in ends else ""
         title = f"tnt: {about.ablation or name}: {ends.count('done')} of {len(ends)} runs are done{failed}"
-        found.append((title, f"launch {launch.directory.name}"))
+        with contextlib.suppress(FileExistsError):  # another job has ended at the same time, and tells it
+            (launch.directory / TOLD).touch(exist_ok=False)
+            found.append((title, f"launch {launch.directory.name}"))
     return found
 
 
@@ -70,15 +72,6 @@ def _end(launch: Launch, id: str) -> str:
         return "done"
     end = attempts.ending(directory)
     return "failed" if end and end.end == attempts.FAILED else ""
-
-
-def _first(launch: Launch) -> bool:
-    """Whether nobody has told the end of all runs yet; two jobs may end at once."""
-    try:
-        (launch.directory / TOLD).touch(exist_ok=False)
-    except FileExistsError:
-        return False
-    return True
 
 
 def tell(launch: Launch, ids: Sequence[str], status: int) -> None:

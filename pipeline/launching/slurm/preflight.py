@@ -77,16 +77,12 @@ def remarks(settings: dict[str, str]) -> list[str]:
     said = (
         [f"{', '.join(unused)}: not used; a profile says such things, see slurm/README.md"] if unused else []
     )
-    return [*said, _preemption(settings)]
-
-
-def _preemption(settings: dict[str, str]) -> str:
-    if settings.get("PreemptMode", "OFF") == "OFF":
-        return "preemption: none on this cluster"
-    mode = settings["PreemptMode"]
-    if "preempt_send_user_signal" in settings.get("SlurmctldParameters", ""):
-        return f"preemption: {mode}; runs get {resources.SIGNAL} and time for a checkpoint"
-    return f"preemption: {mode}; runs get SIGTERM and the partition's GraceTime for a checkpoint"
+    mode = settings.get("PreemptMode", "OFF")
+    if mode == "OFF":
+        return [*said, "preemption: none on this cluster"]
+    theirs = "preempt_send_user_signal" in settings.get("SlurmctldParameters", "")
+    get = f"{resources.SIGNAL} and time" if theirs else "SIGTERM and the partition's GraceTime"
+    return [*said, f"preemption: {mode}; runs get {get} for a checkpoint"]
 
 
 def refused(config: RunConfig) -> list[str]:
@@ -184,15 +180,6 @@ def outlook(config: RunConfig) -> list[tuple[str, str, str]]:
         kind = next((kind[1].upper() for kind in kinds if kind), "")
         found.append((name, kind, expected_start(config, name)))
     return found
-
-
-def one_partition(config: RunConfig, before: str = "") -> str:
-    """Of several, that which an earlier launch of the table took, else where its job would start first."""
-    names = config.cluster.partition.strip("[]").split(",")
-    if before in names:
-        return before
-    starts = {name: expected_start(config, name) for name in names} if len(names) > 1 else {}
-    return min(names, key=lambda name: (not starts.get(name), starts.get(name, "")))
 
 
 def minutes(time: str) -> float | None:

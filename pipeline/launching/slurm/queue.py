@@ -20,6 +20,7 @@ from pipeline.files import publish_bytes
 from pipeline.launching.plan import PlannedRun, RequestedRun, planned
 from pipeline.launching.slurm import commands, launches
 from pipeline.launching.slurm.commands import Job, NoCluster
+from pipeline.processes import accounting
 from pipeline.runs.attempts import attempts
 from tnt.untrusted.reading import read_text
 
@@ -112,14 +113,19 @@ def jobs(runs: Path, ids: Iterable[str], listed: Mapping[str, Job]) -> dict[str,
     begun = {
         job for noted in known.values() for job, *_ in noted if job not in listed or not listed[job].waiting
     }
-    accounted = commands.accounted(begun)
-    states = {**accounted, **listed}
+    used = accounting.ask(begun, commands.PATIENCE)
+    states = {id: Job(id, one.state, one.reason, one.name, one.cluster) for id, one in used.items()}
+    states |= listed
     chosen = {}
     for id, noted in known.items():
-        found = [states[job] for job, *who in noted if job in states and _is(states[job], *who)]
+        found = [
+            one
+            for job, name, cluster in noted
+            if (one := states.get(job)) and one.name == name and cluster in ("", one.cluster)
+        ]
         if found:  # Slurm numbers its jobs in their order
-            used = [part for one in found if one.id in accounted for part in accounted[one.id].used]
-            chosen[id] = replace(max(found, key=_newest), used=tuple(used))
+            mine = tuple(used[one.id] for one in found if one.id in used)
+            chosen[id] = replace(max(found, key=_newest), used=mine)
     return chosen
 
 
@@ -139,7 +145,3 @@ def run_of(job: Job, runs: Path) -> str:
         return ""
     [run] = planned([RequestedRun(config)], making=False)
     return run.id if Path(config.paths.runs).absolute() == runs.absolute() else ""
-
-
-def _is(job: Job, name: str, cluster: str) -> bool:
-    return job.name == name and (job.cluster == cluster or not cluster)

@@ -38,13 +38,10 @@ def allocation(config: RunConfig) -> Allocation:
         tasks = tasks if on_gpus(config) else 1
         while tasks > 1 and not _divides(order, nodes * tasks):
             tasks -= 1
-    found = Allocation(nodes, max(tasks, 1), site.cpus or _cores(config.data.loading.workers))
+    workers = config.data.loading.workers
+    found = Allocation(nodes, max(tasks, 1), site.cpus or (CORES if workers < 0 else workers + 1))
     order.check_world(found.world)
     return found
-
-
-def _cores(workers: int) -> int:
-    return CORES if workers < 0 else workers + 1
 
 
 def on_gpus(config: RunConfig) -> bool:

@@ -5,7 +5,6 @@ array (`launches.py`), continues from what is in the run's directory, and ends a
 """
 
 import re
-import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,17 +15,15 @@ from pipeline.errors import UserError, WorkFailed
 from pipeline.launching import snapshot
 from pipeline.launching.plan import PlannedRun
 from pipeline.launching.slurm import commands, launches, nodes, notices, preflight, queue, resources
-from pipeline.launching.slurm.arrays import ArrayExecutor
 from pipeline.launching.slurm.launches import Launch
 from pipeline.launching.slurm.queue import Queue
-from pipeline.runs import attempts, records
+from pipeline.runs import attempts
 from pipeline.runs.directory import write_config
 from tnt.own.files import find, is_own
 from tnt.untrusted.reading import MOST_OPTION, whole_number
 
 # Paths go into lines of the batch script, where % and \\ have a meaning for Slurm.
 PATH = re.compile(r"[^\x00-\x1f\x7f%\\'\"`$]+")
-COMMENT = 200  # letters of a job's comment
 LIMIT = re.compile(r"submit limit|MaxSubmitJob", re.I)  # of jobs that a user may have in the queue
 
 
@@ -70,11 +67,7 @@ def submit(
             holder = attempts.holder(directory / id)
             if id not in at_work and holder and holder.job != ending.get(id):
                 at_work[id] = ""
-        missing = [
-            run
-            for run in runs
-            if run.id not in at_work and not records.exists(run.config.paths.records, run.id)
-        ]
+        missing = [run for run in runs if run.id not in at_work and not run.record.is_file()]
         jobs = dict(at_work)
         if missing:
             settings = preflight.check(missing)
@@ -133,11 +126,14 @@ def on_one_kind(runs: list[PlannedRun], directory: Path) -> list[PlannedRun]:
     site = runs[0].config.cluster
     if site.mixed or "," not in site.partition:
         return runs
-    name = f"{title(runs)}-"
-    earlier = [one for one in launches.read_all(directory) if one.directory.name.startswith(name)]
-    before = next((one.partition for one in reversed(earlier) if one.partition), "")
-    chosen = preflight.one_partition(runs[0].config, before)
-    why = "as earlier runs of the table" if chosen == before else "where they would start first"
+    names, table = site.partition.strip("[]").split(","), f"{title(runs)}-"
+    earlier = [one for one in launches.read_all(directory) if one.directory.name.startswith(table)]
+    chosen = next((one.partition for one in reversed(earlier) if one.partition in names), "")
+    why = "as earlier runs of the table"
+    if not chosen:
+        starts = {name: preflight.expected_start(runs[0].config, name) for name in names}
+        chosen = min(names, key=lambda name: (not starts[name], starts[name]))
+        why = "where they would start first"
     print(f"partition {chosen}, {why}; cluster.mixed=true lets runs of a table use several", file=sys.stderr)
     site = replace(site, partition=chosen)
     return [replace(run, config=replace(run.config, cluster=site)) for run in runs]
@@ -152,12 +148,6 @@ def cancel(runs: Path, ids: Sequence[str], earlier: Queue | None = None) -> list
         jobs = [job.id for job in queue.jobs(runs, ids, listed).values() if job.live and not job.ending]
         commands.cancel(jobs)
     return jobs
-
-
-def cells(runs: Sequence[PlannedRun]) -> str:
-    """What squeue shows as the comment of a job, in letters that no command could take for more."""
-    named = ", ".join(dict.fromkeys(label for run in runs for label in run.labels))
-    return re.sub(r"[^\w.,:@+=/ -]", "?", named)[:COMMENT] or runs[0].config.model.name
 
 
 def title(runs: Sequence[PlannedRun]) -> str:
@@ -181,38 +171,6 @@ def groups(runs: Sequence[PlannedRun], largest: int) -> list[list[PlannedRun]]:
     ]
 
 
-def batch(
-    launch: Launch, runs: Sequence[PlannedRun], code: Path, first: Sequence[str] = ()
-) -> tuple[ArrayExecutor, str]:
-    """The executor with its options, and the command of a task; `first`: the jobs that are to end before."""
-    config = runs[0].config
-    options = resources.parameters(config)
-    if out := nodes.failing(launch.directory.parents[1]):
-        options["exclude"] = ",".join(filter(None, [options.get("exclude"), *sorted(out)]))
-    executor = ArrayExecutor(launch.directory)
-    executor.update_parameters(
-        job_name=launch.directory.name,
-        time=None,  # the site's, or among the others
-        wckey=None,
-        comment=cells(runs),
-        dependency=":".join(["afterany", *first]) if first else None,
-        array_parallelism=config.cluster.max_parallel or len(runs),
-        stderr_to_stdout=True,
-        use_srun=False,  # job.py calls it, as often as it takes
-        setup=[
-            "set -e",  # without its modules or its code, it would run something else
-            *(f"module load {name}" for name in config.cluster.modules),
-            f"export PYTHON={shlex.quote(sys.executable)}",
-            f"cd {shlex.quote(str(code))}",
-        ],
-        additional_parameters=options,
-    )
-    return (
-        executor,
-        f"exec sh {resources.RANK} -m pipeline.launching.slurm.job {shlex.quote(str(launch.directory))}",
-    )
-
-
 def check_path(path: Path) -> None:
     if not PATH.fullmatch(str(path)):
         raise UserError(
@@ -222,9 +180,11 @@ def check_path(path: Path) -> None:
 
 def _give(launch: Launch, runs: Sequence[PlannedRun], code: Path, first: Sequence[str]) -> None:
     """Call sbatch; after any failure the launch's name shows whether there is a job."""
+    from pipeline.launching.slurm import arrays  # submitit takes its time
+
     for run in runs:
         write_config(run.config, run.id)
-    executor, command = batch(launch, runs, code, first)
+    executor, command = arrays.batch(launch, runs, code, first)
     try:
         launch.settle(executor.submit_tasks(command, -(-len(runs) // launch.pack)))
     except WorkFailed as error:

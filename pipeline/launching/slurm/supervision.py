@@ -23,14 +23,14 @@ from types import FrameType
 from pipeline.config.overrides import from_command_line
 from pipeline.errors import WorkFailed, command
 from pipeline.files import whole_lines
+from pipeline.launching import local
 from pipeline.launching.plan import PlannedRun, RequestedRun, planned
-from pipeline.launching.slurm import containers, nodes, resources
+from pipeline.launching.slurm import containers, nodes, resources, submission
 from pipeline.processes import node_check
 from pipeline.processes.place import SUPERVISED, Place, find_place, preempted, requeue
-from pipeline.runs import attempts, records
+from pipeline.runs import attempts
 from pipeline.runs import state as states
 from pipeline.runs.attempts import AGAIN, INPUT, MEMORY, STOPPED
-from pipeline.runs.directory import run_directory
 
 LOOK_EVERY = 0.2  # seconds between two looks at the processes
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
@@ -44,10 +44,10 @@ BY_SIGNAL = 128  # a shell's and srun's status is so much more than the signal's
 
 @dataclass
 class Asked:
-    """By which signals this job was asked to end, and to whom they are passed on."""
+    """By which signals this job was asked to end, and to which processes of this node they are passed on."""
 
     by: list[int] = field(default_factory=list)
-    pass_on: Callable[[int], None] = lambda number: None
+    children: list[local.RunProcess] = field(default_factory=list)
 
 
 @dataclass
@@ -80,7 +80,8 @@ def asked_to_end(place: Place) -> Iterator[Asked]:
 
     def handle(number: int, frame: FrameType | None) -> None:
         asked.by.append(number)
-        asked.pass_on(number)
+        for child in asked.children:
+            child.send(signal.Signals(number))
         if number == signal.SIGTERM and preempted(place, ended=True):
             requeue(place)  # it is refused where Slurm does that by itself
 
@@ -100,12 +101,12 @@ def supervise(runs: Sequence[PlannedRun], start: Start, asked: Asked, place: Pla
         for run in runs:
             if run.id not in active or (status := active[run.id].poll()) is None:
                 continue
-            step, directory = active.pop(run.id), run_directory(run.config, run.id)
+            step = active.pop(run.id)
             status = BY_SIGNAL - status if status < 0 else status
             if status == AGAIN or (not status and _goes_on(run, step, place)):
                 waiting.append(run)
                 continue
-            again, why = judge(directory, step, status) if status and not asked.by else (False, "")
+            again, why = judge(run.directory, step, status) if status and not asked.by else (False, "")
             if why:
                 print(f"run {run.id}: {why}", flush=True)
             if not again:
@@ -117,16 +118,20 @@ def supervise(runs: Sequence[PlannedRun], start: Start, asked: Asked, place: Pla
         time.sleep(LOOK_EVERY)
     if elsewhere:
         return submit_again([*waiting, *elsewhere], place, "its nodes fail")
-    return queue_again(waiting, place) if waiting else worst
+    if not waiting:
+        return worst
+    if refused := requeue(place):
+        return submit_again(waiting, place, refused)
+    print(f"job {place.job} is queued again", flush=True)
+    return 0
 
 
 def _goes_on(run: PlannedRun, step: RankStep, place: Place) -> bool:
     """Whether a run whose ranks have ended well is to be continued by the next start of the job."""
-    if records.exists(run.config.paths.records, run.id):
+    if run.record.is_file():
         return False
-    end = attempts.ending(run_directory(run.config, run.id), step.first)
-    stopped = end is not None and end.end == STOPPED
-    return not stopped or (end is not None and end.again) or preempted(place)
+    end = attempts.ending(run.directory, step.first)
+    return end is None or end.end != STOPPED or end.again or preempted(place)
 
 
 def judge(directory: Path, step: RankStep, status: int) -> tuple[bool, str]:
@@ -155,26 +160,15 @@ def _note_killed(directory: Path, step: RankStep, status: int) -> None:
     begun = [one for one in attempts.attempts(directory) if one.number >= step.first]
     if attempts.ending(directory, step.first) or not begun or (status <= BY_SIGNAL and how not in BY_NODE):
         return
-    log, state = (
-        attempts.AttemptLog(directory, begun[-1].number, begun[-1].micro_batch),
-        states.read(directory),
-    )
+    log = attempts.AttemptLog(directory, begun[-1].number, begun[-1].micro_batch)
+    state = states.read(directory)
     log.step = state.step if state and state.attempt == log.number else begun[-1].step
     where = f"on {node}: {how}" if node else f"by signal {status - BY_SIGNAL}"
     log.fail(f"killed {where}", MemoryError() if how == OUT_OF_MEMORY else None)
 
 
-def queue_again(runs: Sequence[PlannedRun], place: Place) -> int:
-    """The same job; where Slurm refuses that, a new one that starts after it."""
-    if not (refused := requeue(place)):
-        print(f"job {place.job} is queued again", flush=True)
-        return 0
-    return submit_again(runs, place, refused)
-
-
 def submit_again(runs: Sequence[PlannedRun], place: Place, refused: str) -> int:
-    from pipeline.launching.slurm import submission
-
+    """A new job, which starts after this one."""
     try:
         jobs = [one.job for one in submission.submit(runs, behind=place.job) if one.new]
     except WorkFailed as error:
@@ -182,21 +176,20 @@ def submit_again(runs: Sequence[PlannedRun], place: Place, refused: str) -> int:
     print(f"job {place.job} could not be requeued: {refused}; submitted: {', '.join(jobs) or 'nothing'}")
     if not jobs:
         for run in runs:
-            directory = run_directory(run.config, run.id)
-            log = attempts.AttemptLog(directory, attempts.next_number(directory) - 1)
+            log = attempts.AttemptLog(run.directory, attempts.next_number(run.directory) - 1)
             log.fail(f"job {place.job} could not be requeued: {refused}")
     return 0 if jobs else 1
 
 
 def watched(run: PlannedRun, program: Sequence[str], asked: Asked, place: Place, output: str = "") -> int:
     """Train a run by srun, to its end; the status. `output`: Slurm's pattern of its ranks' files."""
-    if not sound(run, place):
+    if not sound(run):
         return submit_again([run], place, "a node is not sound")
     with nodes.keeper(run.config):
         return supervise([run], lambda run: ranks(run, program, output), asked, place)
 
 
-def sound(run: PlannedRun, place: Place) -> bool:
+def sound(run: PlannedRun) -> bool:
     """Whether the job has nodes enough that pass a check, where one is wanted; the others are left out."""
     config = run.config
     runs = Path(config.paths.runs)
@@ -217,7 +210,7 @@ def sound(run: PlannedRun, place: Place) -> bool:
 
 def ranks(run: PlannedRun, program: Sequence[str], output: str = "") -> RankStep:
     """One process of the run on each of its places."""
-    number = attempts.next_number(run_directory(run.config, run.id))
+    number = attempts.next_number(run.directory)
     words = _srun(run, program, output)
     step = RankStep(subprocess.Popen(words, env=_environment(run), stderr=subprocess.PIPE), number)
     step.reader = threading.Thread(target=_read, args=(step,), daemon=True)

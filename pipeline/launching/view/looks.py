@@ -14,7 +14,7 @@ from pipeline.launching.slurm import queue
 from pipeline.launching.slurm.queue import Outlook
 from pipeline.launching.status import RunStatus, statuses
 from pipeline.runs.curves import accuracies, binned, losses
-from pipeline.runs.directory import METRICS, TIMING, run_directory
+from pipeline.runs.directory import METRICS, TIMING
 from pipeline.runs.log import metrics, spent
 
 ASK_EVERY = 30.0  # seconds between two questions to the scheduler
@@ -34,16 +34,13 @@ class Looks:
 
     def for_programs(self, found: Sequence[RunStatus]) -> dict[str, Any]:
         """What `action=status json=true` prints, and the page shows."""
-        costs = costs_of(self._runs, found, self._outlook().used)
-        said = overview.for_programs(self._runs, found, costs)
-        for value, run, at in zip(said["runs"], self._runs, found, strict=True):
-            directory = run_directory(run.config, run.id)
-            hours = at.device_hours
-            value |= {
-                "name": overview.cells(run),
-                "device_hours": _hours(*_version(directory / TIMING)) if hours is None and run.id else hours,
-                "curves": _curves(*_version(directory / METRICS)) if run.id else {},
-            }
+        costs = costs_of(found, self._outlook().used)
+        said = overview.for_programs(found, costs)
+        for value, at in zip(said["runs"], found, strict=True):
+            folder = at.run.directory
+            hours, curves = _read(folder, _version(folder)) if at.run.id else (None, {})
+            hours = hours if at.device_hours is None else at.device_hours
+            value |= {"name": overview.cells(at.run), "device_hours": hours, "curves": curves}
         return said | {"seconds_left": overview.left_of_all(found), "time": time.time()}
 
     def _outlook(self) -> Outlook:
@@ -52,22 +49,17 @@ class Looks:
         return self._slurm
 
 
-def _version(path: Path) -> tuple[Path, float, int]:
-    """A file as it is now: what was read of it before holds until it changes."""
-    try:
-        stat = path.stat()
-    except FileNotFoundError:
-        return path, 0.0, 0
-    return path, stat.st_mtime, stat.st_size
+def _version(directory: Path) -> tuple[tuple[float, int], ...]:
+    """Of its files as they are now: what was read of them before holds until they change."""
+    stats = [path.stat() for name in (TIMING, METRICS) if (path := directory / name).exists()]
+    return tuple((stat.st_mtime, stat.st_size) for stat in stats)
 
 
 @functools.lru_cache(maxsize=1024)
-def _hours(path: Path, time: float, size: int) -> float:
-    return spent(path.parent).device_hours
-
-
-@functools.lru_cache(maxsize=1024)
-def _curves(path: Path, time: float, size: int) -> dict[str, tuple[tuple[float, float], ...]]:
-    """Epoch and value, thinned."""
-    rows = metrics(path.parent)
-    return {"loss": binned(losses(rows), POINTS), "top1": binned(accuracies(rows), POINTS)}
+def _read(
+    directory: Path, version: tuple[tuple[float, int], ...]
+) -> tuple[float | None, dict[str, tuple[tuple[float, float], ...]]]:
+    """Device-hours; and the curves as epoch and value, thinned."""
+    rows = metrics(directory)
+    curves = {"loss": binned(losses(rows), POINTS), "top1": binned(accuracies(rows), POINTS)}
+    return spent(directory).device_hours, curves

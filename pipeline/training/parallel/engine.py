@@ -144,7 +144,7 @@ class Engine:
             return torch.as_tensor(self._engine.get_global_grad_norm() if applied else math.inf)
         if self._exchange:
             self._exchange.finish()
-        norm = nn.utils.get_total_norm([p.grad for p in self._parameters if p.grad is not None])
+        norm = nn.utils.get_total_norm([g for p in self._parameters if (g := p.grad) is not None])
         fused = self.optimizer.param_groups[0].get("fused")
         if fused:
             # As torch.amp.GradScaler says it.

@@ -27,13 +27,11 @@ def table():
     runs = [PlannedRun(config, id, (f"position_encoding/{cell}",)) for cell, id in enumerate(IDS)]
     where = "job 1234567_89 (ReqNodeNotAvail, UnavailableNodes:node[001-064])"
     found = [
-        RunStatus(IDS[0], (), "running", 352, 1100, 8.0, 1234.0, 86.39, 290.0, None, 2, where),
-        RunStatus(
-            IDS[1], (), "broken", 100, 1100, error="device is out of memory: use a smaller micro-batch"
-        ),
-        RunStatus(IDS[2], (), "pending", where=where),
+        RunStatus(runs[0], "running", 352, 1100, 8.0, 1234.0, 86.39, 290.0, None, 2, where),
+        RunStatus(runs[1], "broken", 100, 1100, error="device is out of memory: use a smaller micro-batch"),
+        RunStatus(runs[2], "pending", where=where),
     ]
-    return overview.status_table(runs, found)
+    return overview.status_table(found)
 
 
 def shown(monkeypatch, table, columns, term):

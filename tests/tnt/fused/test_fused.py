@@ -208,15 +208,20 @@ def test_the_rest_compiles_without_a_break(tiny):
 
 
 def test_the_operators_keep_pytorchs_rules():
-    from tnt.fused.ops import _enrich, _inner
+    """Those that torch.compile takes; their derivatives stand around them."""
+    import tnt.fused.ops  # noqa: F401
 
-    block, norm = block_of(6, 3).float(), nn.LayerNorm(24).to(DEVICE)
-    words = torch.randn(5, 4, 6, device=DEVICE, requires_grad=True)
-    weights = list(block.parameters())
-    torch.library.opcheck(_inner, (words, None, weights, norm.weight, norm.bias, 3, torch.float32))
-    patches = torch.randn(2, 6, 24, device=DEVICE, requires_grad=True)
-    update = torch.randn(2, 5, 24, device=DEVICE, requires_grad=True)
-    torch.library.opcheck(_enrich, (patches, update, norm.weight, norm.bias))
+    block, norm = block_of(6, 3).float().requires_grad_(False), torch.rand(2, 24, device=DEVICE)
+    words, weights = torch.randn(5, 4, 6, device=DEVICE), list(block.parameters())
+    rows, patches = torch.randn(2, 5, 24, device=DEVICE), torch.randn(2, 6, 24, device=DEVICE)
+    operators = torch.ops.tnt
+    for operator, inputs in {
+        operators.inner: (words, None, weights, *norm, 3, torch.float32),
+        operators.inner_backward: (words, words.clone(), None, weights, 3, torch.float32),
+        operators.enrich: (patches, rows, *norm),
+        operators.row_norm_backward: (patches, rows, None, norm[0], 6),
+    }.items():
+        torch.library.opcheck(operator, inputs)
 
 
 def test_backward_keeps_the_input_and_the_output_and_nothing_between(tiny):

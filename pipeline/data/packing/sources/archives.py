@@ -1,18 +1,14 @@
-"""Payloads within archives: read in place, or from a compressed archive that was unpacked into memory."""
+"""Compressed tars, unpacked into memory: for the small sets' archives of a few hundred megabytes."""
 
 import gzip
 import os
 import zlib
 from dataclasses import dataclass
-from functools import cached_property
-from io import FileIO
 from pathlib import Path
-
-import numpy as np
 
 from pipeline.data.shards.tar import Member, scan
 from pipeline.errors import WorkFailed
-from tnt.untrusted.reading import descriptor_of, open_regular
+from tnt.untrusted.reading import open_regular
 
 # Compressed images hardly shrink again; text and pickled arrays do, a little.
 RATIO, ALLOWANCE = 20, 1 << 26
@@ -20,29 +16,7 @@ PIECE = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
-class FileRanges:
-    """Where each payload of a split lies within an archive."""
-
-    path: Path
-    offset: np.ndarray
-    size: np.ndarray
-
-    def read(self, row: int) -> bytes:
-        size = int(self.size[row])
-        payload = os.pread(self._file.fileno(), size, int(self.offset[row]))
-        if len(payload) < size:
-            raise WorkFailed(f"{self.path} has become shorter since it was listed")
-        return payload
-
-    @cached_property
-    def _file(self) -> FileIO:
-        return FileIO(descriptor_of(self.path))
-
-
-@dataclass(frozen=True, eq=False)
 class UnpackedTar:
-    """A compressed tar, unpacked into memory: for the small sets' archives of a few hundred megabytes."""
-
     path: Path
     data: bytes
     members: dict[str, Member]
@@ -62,11 +36,8 @@ class UnpackedTar:
             raise WorkFailed(f"{path} is damaged: {error}; download it again") from None
         data = b"".join(pieces)
         found = scan(lambda at, count: data[at : at + count], 0, len(data), str(path), old=True)
-        members = {}
-        for member in found:
-            name = member.name.decode("utf-8", "replace")
-            members[name.removeprefix("./")] = member
-        return cls(path, data, members)
+        names = {member.name.decode("utf-8", "replace").removeprefix("./"): member for member in found}
+        return cls(path, data, names)
 
     def payload(self, name: str) -> bytes:
         if name not in self.members:

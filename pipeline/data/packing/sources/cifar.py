@@ -12,7 +12,7 @@ import numpy as np
 from pipeline.data.packing.sources.archives import UnpackedTar
 from pipeline.data.packing.sources.source import TABLE_2, Expectation, Source, check_counts, encoded, listing
 from pipeline.errors import UserError, WorkFailed
-from tnt.untrusted.reading import text_of
+from tnt.untrusted.reading import other_than, text_of
 
 # What pickled arrays need, under NumPy's names before and after 2.0. Nothing else is called.
 ALLOWED = {
@@ -61,17 +61,27 @@ def cifar(name: str, root: Path, expected: Expectation | None = None) -> Source:
     if not path.exists():
         raise UserError(f"{path} is missing: the python version of {name}")
     archive = UnpackedTar.read(path)
-    meta = unpickle(archive.payload(f"{layout.folder}/{layout.meta}"), f"{path}: {layout.meta}")
-    classes = _names(_field(meta, layout.names, path, layout.meta), f"{path}: {layout.meta}")
+
+    def held(name: str, shape: dict[bytes, Any]) -> dict[bytes, Any]:
+        where = f"{path}: {name}"
+        found: dict[bytes, Any] = unpickle(archive.payload(f"{layout.folder}/{name}"), where)
+        if problem := other_than(found, shape):
+            raise WorkFailed(f"{where}: {problem}")
+        return found
+
+    names = held(layout.meta, {layout.names: [bytes]})[layout.names]
+    classes = tuple(text_of(one, f"{path}: {layout.meta}") for one in names)
     images, splits = {}, {}
     for split, batches in layout.batches.items():
-        loaded = {b: unpickle(archive.payload(f"{layout.folder}/{b}"), f"{path}: {b}") for b in batches}
-        labels = []
-        for b, one in loaded.items():
-            labels += _labels(_field(one, layout.labels, path, b), len(classes), f"{path}: {b}")
-        images[split] = _images([_field(one, b"data", path, b) for b, one in loaded.items()], path)
+        loaded = [held(batch, {b"data": np.ndarray, layout.labels: [int]}) for batch in batches]
+        images[split] = _images([one[b"data"] for one in loaded], path)
+        labels = [label for one in loaded for label in one[layout.labels]]
         if len(labels) != len(images[split]):
             raise WorkFailed(f"{path}: {len(labels)} labels for {len(images[split])} images of {split}")
+        for row, label in enumerate(labels):
+            if not 0 <= label < len(classes):
+                wrong = f"label {row} of {split} is {repr(label)[:40]}"
+                raise WorkFailed(f"{path}: {wrong}, not one of 0 to {len(classes) - 1}")
         keys = [f"{split}-{row:05d}" for row in range(len(labels))]
         splits[split] = listing(keys, labels, [4096] * len(labels))
 
@@ -80,35 +90,12 @@ def cifar(name: str, root: Path, expected: Expectation | None = None) -> Source:
 
         return encoded(Image.fromarray(images[split][row]), "PNG")
 
-    source = Source(name, tuple(classes), splits, read)
-    check_counts(source, expected or TABLE_2[name])
-    return source
+    return check_counts(Source(name, classes, splits, read), expected or TABLE_2[name])
 
 
-def _field(batch: Any, name: bytes, path: Path, where: str) -> Any:
-    if not isinstance(batch, dict) or name not in batch:
-        raise WorkFailed(f"{path}: {where} has no field {name.decode()!r}")
-    return batch[name]
-
-
-def _names(stored: Any, where: str) -> list[str]:
-    if not isinstance(stored, list) or not all(isinstance(one, bytes) for one in stored):
-        raise WorkFailed(f"{where} has no list of names")
-    return [text_of(one, where) for one in stored]
-
-
-def _labels(stored: Any, classes: int, where: str) -> list[int]:
-    if not isinstance(stored, list):
-        raise WorkFailed(f"{where} has no list of labels")
-    for row, label in enumerate(stored):
-        if type(label) is not int or not 0 <= label < classes:
-            raise WorkFailed(f"{where}: label {row} is {repr(label)[:40]}, not one of 0 to {classes - 1}")
-    return stored
-
-
-def _images(batches: Sequence[Any], path: Path) -> np.ndarray:
+def _images(batches: Sequence[np.ndarray], path: Path) -> np.ndarray:
     for data in batches:
-        if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.shape[1:] != (3072,):
+        if data.dtype != np.uint8 or data.shape[1:] != (3072,):
             raise WorkFailed(f"{path}: the images are not rows of 3,072 bytes")
     return np.concatenate(batches).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
 

@@ -4,22 +4,24 @@ The training tar holds one tar per class; both are read in place. Labels are the
 ids, as in torchvision and timm; the kit numbers the classes differently.
 """
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
+from io import FileIO
 from numbers import Integral
 from pathlib import Path
 
 import numpy as np
 
 from pipeline.data.packing.fork_pool import Advance, run_forked
-from pipeline.data.packing.sources.archives import FileRanges, UnpackedTar
-from pipeline.data.packing.sources.folder import IMAGES, class_tree, folder, split_folders, tree_listing
+from pipeline.data.packing.sources.archives import UnpackedTar
+from pipeline.data.packing.sources.folder import IMAGES, folder, split_folders
 from pipeline.data.packing.sources.matlab import variable
 from pipeline.data.packing.sources.source import TABLE_2, Expectation, Listing, Source, check_counts, listing
 from pipeline.data.shards.tar import Member, scan_file
 from pipeline.errors import UserError, WorkFailed, some
 from pipeline.terminal import progress
 from tnt.untrusted.pictures import MOST_BYTES
-from tnt.untrusted.reading import read_bytes, text_of, whole_number
+from tnt.untrusted.reading import descriptor_of, read_bytes, text_of, whole_number
 
 TRAIN_TAR = "ILSVRC2012_img_train.tar"
 VALIDATION_TAR = "ILSVRC2012_img_val.tar"
@@ -27,24 +29,24 @@ KIT = "ILSVRC2012_devkit_t12"
 TRUTH = "data/ILSVRC2012_validation_ground_truth.txt"
 META = "data/meta.mat"
 
+Part = tuple[Listing, Callable[[int], bytes]]  # of an archive: what it holds, and the payload of a row
+
 
 def imagenet(root: Path, workers: int = 0, expected: Expectation = TABLE_2["imagenet"]) -> Source:
     """The tars if they are in ROOT, else train/<wnid>/ with val/<wnid>/ or a flat val/ and the kit."""
     if not root.is_dir():
         raise UserError(f"{root} is not a directory")
     if (root / TRAIN_TAR).exists():
-        classes, train, train_files = _train_tar(root / TRAIN_TAR, workers)
-        validation, validation_files = _validation_tar(root, classes)
-        files = {"train": train_files, "validation": validation_files}
-        splits = {"train": train, "validation": validation}
-        source = Source("imagenet", classes, splits, lambda split, row: files[split].read(row))
+        classes, train = _train_tar(root / TRAIN_TAR, workers)
+        parts = {"train": train, "validation": _validation_tar(root, classes)}
+        splits = {split: rows for split, (rows, _) in parts.items()}
+        source = Source("imagenet", classes, splits, lambda split, row: parts[split][1](row))
     else:
         source = _folders(root)
-    check_counts(source, expected)
-    return source
+    return check_counts(source, expected)
 
 
-def _train_tar(path: Path, workers: int) -> tuple[tuple[str, ...], Listing, FileRanges]:
+def _train_tar(path: Path, workers: int) -> tuple[tuple[str, ...], Part]:
     outer = sorted(scan_file(path, old=True))
     wnids = [text_of(member.name, str(path)).removesuffix(".tar") for member in outer]
     if not outer or not all(member.name.endswith(b".tar") for member in outer):
@@ -58,24 +60,31 @@ def _train_tar(path: Path, workers: int) -> tuple[tuple[str, ...], Listing, File
     with progress(len(outer), "listing the classes") as advance:
         members = [sorted(found) for found in run_forked(index, outer, workers, advance)]
     labels = [label for label, found in enumerate(members) for _ in found]
-    return tuple(wnids), *_archive_split(path, [one for found in members for one in found], labels)
+    return tuple(wnids), _part(path, [one for found in members for one in found], labels)
 
 
-def _archive_split(
-    path: Path, members: Sequence[Member], labels: Sequence[int]
-) -> tuple[Listing, FileRanges]:
+def _part(path: Path, members: Sequence[Member], labels: Sequence[int]) -> Part:
     stems = [member.name.rpartition(b"/")[2].partition(b".")[0] for member in members]
     rows = listing(stems, labels, [member.size for member in members])
     offsets = np.array([member.offset for member in members], np.int64)
-    return rows, FileRanges(path, offsets, rows.size)
+    file = FileIO(descriptor_of(path))
+
+    def read(row: int) -> bytes:
+        size = int(rows.size[row])
+        payload = os.pread(file.fileno(), size, int(offsets[row]))
+        if len(payload) < size:
+            raise WorkFailed(f"{path} has become shorter since it was listed")
+        return payload
+
+    return rows, read
 
 
-def _validation_tar(root: Path, classes: Sequence[str]) -> tuple[Listing, FileRanges]:
+def _validation_tar(root: Path, classes: Sequence[str]) -> Part:
     path = root / VALIDATION_TAR
     if not path.exists():
         raise UserError(f"{path} is missing: it holds the validation images")
     members = sorted(scan_file(path, old=True))
-    return _archive_split(path, members, _validation_labels(root, classes, len(members)))
+    return _part(path, members, _validation_labels(root, classes, len(members)))
 
 
 def _validation_labels(root: Path, classes: Sequence[str], images: int) -> list[int]:
@@ -132,15 +141,12 @@ def _folders(root: Path) -> Source:
     flat = sorted(p for p in found["validation"].iterdir() if p.is_file() and p.suffix.lower() in IMAGES)
     if not flat:
         return folder(root, "imagenet")
-    tree = class_tree(found["train"])
-    classes = sorted(tree)
-    train, rows = tree_listing(tree, classes, [])
+    train = folder(found["train"], "imagenet")
     sizes = [path.stat().st_size for path in flat]
-    validation = listing([path.stem for path in flat], _validation_labels(root, classes, len(flat)), sizes)
-    files = {"train": train, "validation": flat}
-    return Source(
-        "imagenet",
-        tuple(classes),
-        {"train": rows, "validation": validation},
-        lambda split, row: read_bytes(files[split][row], MOST_BYTES),
-    )
+    labels = _validation_labels(root, train.classes, len(flat))
+    splits = train.splits | {"validation": listing([path.stem for path in flat], labels, sizes)}
+
+    def read(split: str, row: int) -> bytes:
+        return train.read(split, row) if split == "train" else read_bytes(flat[row], MOST_BYTES)
+
+    return Source("imagenet", train.classes, splits, read)

@@ -6,30 +6,28 @@ Without position encodings a network sees the same patches in every class and ca
 import numpy as np
 
 from pipeline.data.packing.sources.source import Source, encoded, listing
-from pipeline.errors import UserError
 
 SAMPLES = {"train": 2048, "validation": 400}
+SIDE, PATCH = 2, 8  # patches of an edge, pixels of a patch's
 
 
-def marks(side: int = 2, patch: int = 8) -> Source:
-    """side × side grey patches; one of them holds the mark, a checkerboard of random brightness."""
-    if side < 2 or patch < 4:
-        raise UserError(f"{side} patches of {patch} pixels a side: at least 2 of at least 4")
+def marks() -> Source:
+    """SIDE × SIDE grey patches; one of them holds the mark, a checkerboard of random brightness."""
     from PIL import Image
 
-    places = side * side
+    places = SIDE * SIDE
     splits = {}
     for split, samples in SAMPLES.items():
         keys = [f"mark-{i:04d}" for i in range(samples)]
-        bound = 2048 + 3 * (side * patch) ** 2
+        bound = 2048 + 3 * (SIDE * PATCH) ** 2
         splits[split] = listing(keys, np.arange(samples) % places, np.full(samples, bound))
 
     def read(split: str, row: int) -> bytes:
         draw = np.random.Generator(np.random.Philox(key=[list(SAMPLES).index(split), row]))
-        image = np.full((side * patch, side * patch), draw.integers(96, 160), np.uint8)
-        y, x = (place * patch for place in divmod(row % places, side))
-        checks = np.indices((patch, patch)).sum(0) // (patch // 4) % 2
-        image[y : y + patch, x : x + patch] = checks * draw.integers(200, 256)
+        image = np.full((SIDE * PATCH, SIDE * PATCH), draw.integers(96, 160), np.uint8)
+        y, x = (place * PATCH for place in divmod(row % places, SIDE))
+        checks = np.indices((PATCH, PATCH)).sum(0) // (PATCH // 4) % 2
+        image[y : y + PATCH, x : x + PATCH] = checks * draw.integers(200, 256)
         return encoded(Image.fromarray(image).convert("RGB"), "JPEG")
 
     return Source(
@@ -37,5 +35,5 @@ def marks(side: int = 2, patch: int = 8) -> Source:
         classes=tuple(f"patch-{place}" for place in range(places)),
         splits=splits,
         read=read,
-        identity={"side": side, "patch": patch},
+        identity={"side": SIDE, "patch": PATCH},
     )

@@ -22,10 +22,7 @@ def flowers(root: Path, expected: Expectation = TABLE_2["flowers"]) -> Source:
     stored = read_bytes(sets_path)
     sets = {name: vector(stored, name, str(sets_path)) for name in ("trnid", "valid", "tstid")}
     archive = UnpackedTar.read(archive_path)
-    numbers = {
-        "train": np.concatenate([sets["trnid"], sets["valid"]]),
-        "validation": sets["tstid"],
-    }
+    numbers = {"train": np.concatenate([sets["trnid"], sets["valid"]]), "validation": sets["tstid"]}
     names = {split: [f"jpg/image_{n:05d}.jpg" for n in chosen] for split, chosen in numbers.items()}
     splits = {}
     for split, chosen in numbers.items():
@@ -35,8 +32,7 @@ def flowers(root: Path, expected: Expectation = TABLE_2["flowers"]) -> Source:
         splits[split] = listing(keys, labels[chosen - 1] - 1, _sizes(archive, names[split]))
     classes = tuple(str(number) for number in range(1, int(labels.max()) + 1))
     source = Source("flowers", classes, splits, lambda split, row: archive.payload(names[split][row]))
-    check_counts(source, expected)
-    return source
+    return check_counts(source, expected)
 
 
 def pets(root: Path, expected: Expectation = TABLE_2["pets"]) -> Source:
@@ -66,8 +62,7 @@ def pets(root: Path, expected: Expectation = TABLE_2["pets"]) -> Source:
         raise WorkFailed(f"{annotations_path}: the class ids are not 1 to {len(breeds)}")
     classes = tuple(breeds[number] for number in sorted(breeds))
     source = Source("pets", classes, splits, lambda split, row: archive.payload(names[split][row]))
-    check_counts(source, expected)
-    return source
+    return check_counts(source, expected)
 
 
 def _files(root: Path, names: tuple[str, ...]) -> list[Path]:

@@ -80,8 +80,8 @@ TABLE_2 = {
 }
 
 
-def check_counts(source: Source, expectation: Expectation) -> None:
-    """Refuse an incomplete published set in one line, with the counts and the classes that are wrong."""
+def check_counts(source: Source, expectation: Expectation) -> Source:
+    """The source; an incomplete published set is refused with the counts and the classes that are wrong."""
     if len(source.classes) != expectation.classes:
         raise UserError(
             f"{source.name} has {expectation.classes} classes, these files have {len(source.classes)}: "
@@ -104,3 +104,4 @@ def check_counts(source: Source, expectation: Expectation) -> None:
             f"{source.name} {split} has {expected:,} images, {bound} a class; found {counts.sum():,} "
             f"({detail}). A part of a set is packed with the source kind `folder`"
         )
+    return source

@@ -38,15 +38,6 @@ def test_a_wrong_value_is_named(change, named):
         Augmentation(**change)
 
 
-def test_a_batch_that_would_split_pairs_is_refused_with_the_nearest_sizes():
-    with pytest.raises(UserError, match=r"micro-batch is 12.*take 8 or 16"):
-        Augmentation().check_batch("the micro-batch", 12)
-    with pytest.raises(UserError, match="take 8"):
-        Augmentation().check_batch("the micro-batch", 4)
-    Augmentation().check_batch("the micro-batch", 24)
-    Augmentation(mixup=0.0, cutmix=0.0).check_batch("the micro-batch", 12)
-
-
 def test_the_configuration_and_the_draws_need_neither_torch_nor_opencv():
     code = (
         "import sys; from pipeline.data.augmentation import draws, settings; "

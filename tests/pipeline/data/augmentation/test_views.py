@@ -26,7 +26,7 @@ def draws_for(image, count, aug, seed=0):
 
 
 def rendered(path, image, draws, aug, indices=None):
-    indices = range(len(draws)) if indices is None else indices
+    indices = range(len(draws.crop)) if indices is None else indices
     out = np.zeros((len(indices), aug.image_size, aug.image_size, 3), np.uint8)
     path(image, draws, indices, list(out), aug)
     return out

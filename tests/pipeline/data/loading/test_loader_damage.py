@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from pipeline.data.loading.damage import DamageLimit, Limits
+from pipeline.data.loading.damage import Limits
 from pipeline.data.loading.loader import EvaluationLoader, Loading, TrainLoader
 from pipeline.data.loading.sampler import Sampling, TrainOrder, substitute
 from pipeline.data.shards.manifest import Manifest
+from pipeline.errors import WorkFailed
 from tests.pipeline.packed import SMALL, copied, digests, overwrite
 
 SAMPLING = Sampling(seed=5, global_batch=192, repeats=3)
@@ -40,13 +41,13 @@ def test_a_damaged_sample_is_replaced_by_the_same_substitute_wherever_it_stands(
     order = TrainOrder(digits, SAMPLING)
     for epoch, step in gold:
         views = order.views(epoch, step)
-        for sample, position, slot in zip(views.sample, views.position, views.slot.tolist(), strict=True):
+        for sample, position in zip(views.sample, views.position.tolist(), strict=True):
             if sample in bad:
-                candidates = (substitute(5, epoch, int(position), n, len(digits)) for n in range(9))
+                candidates = (substitute(5, epoch, position, n, len(digits)) for n in range(9))
                 key = digits.key[next(one for one in candidates if one not in bad)]
-                assert found[epoch, step][slot][0] == key
+                assert found[epoch, step][position][0] == key
             else:
-                assert found[epoch, step][slot] == gold[epoch, step][slot]
+                assert found[epoch, step][position] == gold[epoch, step][position]
     assert sorted(sample for sample, _ in state["damaged"]) == bad
     assert sum("is not used" in record.getMessage() for record in caplog.records) == 3
     fast = Loading(workers=2, batches=3, pauses=())
@@ -90,7 +91,7 @@ def test_a_shard_full_of_another_ones_data_stops_the_run(digits, tmp_path):
     spare.path(3).write_bytes(data.ljust(spare.shards[3].bytes, b"\0"))
     with (
         TrainLoader(spare, SAMPLING, SMALL, loading=Loading(workers=2, batches=2, pauses=())) as loader,
-        pytest.raises(DamageLimit, match=f"{spare.shards[3].name} is damaged"),
+        pytest.raises(WorkFailed, match=f"{spare.shards[3].name} is damaged"),
     ):
         digests(loader)
 
@@ -107,7 +108,7 @@ def test_ranks_that_agree_on_damage_stop_at_the_same_step(digits, tmp_path):
             for loader in loaders:
                 try:
                     loader.damage.agree([batch.fresh for batch in batches])
-                except DamageLimit as error:
+                except WorkFailed as error:
                     stopped.append((step, str(error)))
         if stopped:
             break
@@ -120,6 +121,6 @@ def test_evaluation_tolerates_no_damage(digits, tmp_path):
     spare = damaged(Manifest.read(digits.root, "validation"), tmp_path / "copy", [200])
     with (
         EvaluationLoader(spare, SMALL, batch=64, loading=HERE) as loader,
-        pytest.raises(DamageLimit, match=f"limit is 0 .*{spare.shards[spare.shard[200]].name}"),
+        pytest.raises(WorkFailed, match=f"limit is 0 .*{spare.shards[spare.shard[200]].name}"),
     ):
         digests(loader)

@@ -15,8 +15,8 @@ import pytest
 from pipeline.data.augmentation.settings import Augmentation
 from pipeline.data.loading.buffers import TICKET
 from pipeline.data.loading.loader import Loading, TrainLoader
-from pipeline.data.loading.pool import WorkerLost
 from pipeline.data.loading.sampler import Sampling
+from pipeline.errors import WorkFailed
 from tests.leases import Leases
 from tests.pipeline.packed import SMALL, copied, digests
 from tests.pipeline.ranks import environment
@@ -52,7 +52,7 @@ def test_a_worker_that_is_killed_is_named_with_its_shard(blocked):
     with TrainLoader(blocked, SAMPLING, SMALL, loading=Loading(workers=1, timeout=20)) as loader:
         blocked.block()
         with pytest.raises(
-            WorkerLost, match=r"killed by SIGKILL: out of memory\? over sample .* of digits-train"
+            WorkFailed, match=r"killed by SIGKILL: out of memory\? over sample .* of digits-train"
         ):
             first_batch_while(loader, lambda: os.kill(loader._tasks.pids[0], signal.SIGKILL))
 
@@ -62,7 +62,7 @@ def test_a_worker_that_hangs_in_a_read_is_named_with_its_shard(blocked):
     with TrainLoader(blocked, SAMPLING, SMALL, loading=Loading(workers=1, timeout=0.3)) as loader:
         blocked.block()
         with pytest.raises(
-            WorkerLost, match=r"worker 0 \(process \d+\) has hung .* over sample .* of digits-train"
+            WorkFailed, match=r"worker 0 \(process \d+\) has hung .* over sample .* of digits-train"
         ):
             next(iter(loader))
 
@@ -77,7 +77,7 @@ def test_a_worker_that_is_stopped_is_named_with_its_shard(blocked):
 
     with TrainLoader(blocked, SAMPLING, SMALL, loading=Loading(workers=1, timeout=0.5)) as loader:
         blocked.block()
-        with pytest.raises(WorkerLost, match=r"has hung .* over sample .* of digits-train"):
+        with pytest.raises(WorkFailed, match=r"has hung .* over sample .* of digits-train"):
             first_batch_while(loader, stop)
 
 
@@ -87,7 +87,7 @@ def test_workers_that_are_all_stopped_before_they_take_a_task_are_noticed(digits
         batches = iter(loader)
         next(batches)
         os.kill(loader._tasks.pids[0], signal.SIGSTOP)
-        with pytest.raises(WorkerLost, match=r"no worker has taken a task|has hung"):
+        with pytest.raises(WorkFailed, match=r"no worker has taken a task|has hung"):
             list(batches)
 
 
@@ -96,7 +96,7 @@ def test_a_fault_of_ours_comes_with_its_stack_trace(digits):
     with TrainLoader(digits, SAMPLING, SMALL, loading=Loading(workers=1)) as loader:
         plain = loader._tasks.submit
         loader._tasks.submit = lambda task: plain(task._replace(place=task.place + 10_000))
-        with pytest.raises(WorkerLost, match=r"met a fault:\nTraceback[^$]*IndexError[^$]*over sample"):
+        with pytest.raises(WorkFailed, match=r"met a fault:\nTraceback[^$]*IndexError[^$]*over sample"):
             next(iter(loader))
 
 
@@ -104,7 +104,7 @@ def test_workers_that_cannot_start_are_an_error_and_not_a_wait(digits, monkeypat
     monkeypatch.setattr("pipeline.data.loading.pool.ENVIRONMENT", {"PYTHONHOME": "/nowhere"})
     with (
         TrainLoader(digits, SAMPLING, SMALL, loading=Loading(workers=1)) as loader,
-        pytest.raises(WorkerLost, match="ended together"),
+        pytest.raises(WorkFailed, match="ended together"),
     ):
         next(iter(loader))
 

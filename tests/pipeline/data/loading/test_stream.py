@@ -100,8 +100,13 @@ def test_the_same_ranks_and_workers_see_the_same_pixels_and_epochs_differ(stream
 
 def test_micro_batches_cut_the_steps_of_a_rank(stream):
     batches = rank_batches(stream, 1, 2, 0, micro_batch=32)
-    assert [(batch.step, batch.micro) for batch in batches[:4]] == [(0, 0), (0, 1), (0, 2), (1, 0)]
-    assert batches[1].slot.tolist() == list(range(96 + 32, 96 + 64))
+    assert [(batch.step, batch.last) for batch in batches[:4]] == [
+        (0, False),
+        (0, False),
+        (0, True),
+        (1, False),
+    ]
+    assert batches[1].position.tolist() == list(range(96 + 32, 96 + 64))
 
 
 def test_what_it_cannot_promise_is_said_once(stream, caplog):
@@ -140,7 +145,7 @@ def test_a_state_of_other_shards_or_of_the_indexed_reader_is_refused(stream):
 def test_urls_that_could_run_something_are_refused(url, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="unknown kind of shard URL"):
-        Stream((url,), None, 1000)
+        Stream((url,), (1000,))
     assert not (tmp_path / "canary").exists()
 
 
@@ -186,10 +191,10 @@ def test_an_image_that_cannot_be_decoded_is_named_and_replaced_and_many_stop_the
 
 def test_a_sample_without_label_or_image_is_the_users_error(tmp_path):
     with tarfile.open(tmp_path / "x.tar", "w") as tar:
-        for name in ("a.txt", "a.cls"):
+        for name in (f"{sample}.{end}" for sample in range(192) for end in ("txt", "cls")):
             tar.addfile(tarfile.TarInfo(name))
-    with pytest.raises(UserError, match=r"'a' of .*x.tar has no image"):
-        rank_batches(Stream((str(tmp_path / "x.tar"),), None, 192), 0, 1, 0)
+    with pytest.raises(UserError, match=r"'\d+' of .*x.tar has no image"):
+        rank_batches(Stream((str(tmp_path / "x.tar"),), (192,)), 0, 1, 0)
 
 
 def test_a_set_without_counts_is_refused_with_what_would_help(digits, tmp_path):

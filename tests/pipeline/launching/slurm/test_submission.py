@@ -111,7 +111,7 @@ def test_the_batch_script_appends_requeues_and_gives_a_failed_run_no_other_rank(
     monkeypatch.setenv("PATH", str(sbatch.parent), prepend=os.pathsep)
     runs = [planned_run("cluster.modules=[cuda/12.4]", id="a" * 12), planned_run(id="b" * 12)]
     launch = Launch.begin(tmp_path / "runs", [run.id for run in runs])
-    executor, command = submission.batch(launch, runs, tmp_path / "some code", ["17_3", "16_0"])
+    executor, command = arrays.batch(launch, runs, tmp_path / "some code", ["17_3", "16_0"])
     assert executor.submit_tasks(command, len(runs)) == "17"
     lines = (tmp_path / "given").read_text().splitlines()
     assert "#SBATCH --dependency=afterany:17_3:16_0" in lines
@@ -136,7 +136,7 @@ def test_without_its_module_or_its_code_a_job_runs_nothing_else(tmp_path, lost):
     launch = Launch.begin(tmp_path / "runs", ["a" * 12])
     modules = "cluster.modules=[cuda/12.4]" if lost == "module" else "cluster.modules=[]"
     code = tmp_path / ("code" if lost == "module" else "purged")
-    executor, command = submission.batch(launch, [planned_run(modules)], code)
+    executor, command = arrays.batch(launch, [planned_run(modules)], code)
     script = tmp_path / "job.sh"
     script.write_text(
         executor._make_submission_file_text(command, "0").replace("\nexec sh ", "\necho trains ")
