@@ -93,11 +93,7 @@ class Checkpoints(AbstractContextManager):
         return begun is not None
 
     def publish(
-        self,
-        step: int,
-        write: Callable[[Path], list[str]],
-        state: dict[str, Any],
-        best: int = 0,
+        self, step: int, write: Callable[[Path], list[str]], state: dict[str, Any], best: int = 0
     ) -> Path:
         """Every rank's `write(directory)` writes its files and names them; `state` is rank 0's.
 
@@ -123,11 +119,20 @@ class Checkpoints(AbstractContextManager):
         self, directory: Path, write: Callable[[Path], list[str]], state: dict[str, Any]
     ) -> list[dict[str, Any]]:
         """What each rank has written, once all of them have."""
-        outcomes = self.ranks.gather(_attempt(lambda: _written(directory, write, state, self.ranks.rank)))
+        error: UserError | None = None
+        files: dict[str, dict[str, Any]] = {}
+        try:
+            files = _stored(lambda: _written(directory, write, state, self.ranks.rank))
+        except UserError as met:
+            error = met
+        except Exception as met:  # it must reach the other ranks before anybody raises
+            traceback.print_exc()
+            error = WorkFailed(f"{type(met).__name__}: {met}")
+        outcomes = self.ranks.gather((error, files))
         errors = {rank: error for rank, (error, _) in enumerate(outcomes) if error}
         if errors:
-            stored = all(isinstance(error, SaveFailed) for error in errors.values())
-            kind = SaveFailed if stored else WorkFailed
+            kinds = {type(error) for error in errors.values()}
+            kind = SaveFailed if kinds == {SaveFailed} else WorkFailed
             raise kind("; ".join(f"rank {rank}: {error}" for rank, error in errors.items()))
         return [files for _, files in outcomes]
 
@@ -272,17 +277,6 @@ def _written(
         path.chmod(0o600)
         files[name] = {"bytes": path.stat().st_size, "sha256": sha256(path)}
     return files
-
-
-def _attempt(work: Callable[[], T]) -> tuple[UserError | None, T | None]:
-    """(error, result): what went wrong on one rank must reach the others before anybody raises."""
-    try:
-        return None, _stored(work)
-    except UserError as error:
-        return error, None
-    except Exception as error:
-        traceback.print_exc()
-        return WorkFailed(f"{type(error).__name__}: {error}"), None
 
 
 def _stored(work: Callable[[], T]) -> T:

@@ -1,23 +1,13 @@
 """What evaluate.py measured of weights: `results/evaluations/<id>.json`, one small file each."""
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.config.typed import build
 from pipeline.errors import UserError
 from pipeline.runs import answers
 from tnt.untrusted.reading import BadFile, read_json
-
-SHAPE = {
-    "anchor": str,
-    "data": {"name": str},
-    "weights_sha256": str,
-    "top1": float,
-    "top5": float,
-    "images": int,
-    "images_per_second": float,
-    "answers_sha256": str,
-    "right": str,
-}
 
 
 @dataclass(frozen=True)
@@ -54,13 +44,14 @@ def read_all(folder: Path) -> tuple[list[Evaluation], list[str]]:
 
 
 def _read(path: Path) -> Evaluation:
-    values = read_json(path, SHAPE)
-    right = values["right"]
+    values = read_json(path, {"data": {"name": str}, "right": str})
+    names = [field.name for field in dataclasses.fields(Evaluation) if field.name in values]
+    known = {name: values[name] for name in names} | {"id": path.stem, "data": values["data"]["name"]}
+    found = build(Evaluation, known, str(path))
     try:
-        share = 100 * int(answers.from_text(right, values["images"]).sum()) / values["images"]
-    except ValueError as error:
+        share = 100 * int(answers.from_text(values["right"], found.images).sum()) / found.images
+    except (ValueError, ZeroDivisionError) as error:
         raise BadFile(f"{path}: right cannot be read: {error}") from error
-    if share != values["top1"]:
-        raise BadFile(f"{path} was edited: its answers are right for {share} %, not {values['top1']}")
-    names = ("anchor", "weights_sha256", "top1", "top5", "images", "images_per_second", "answers_sha256")
-    return Evaluation(path.stem, data=values["data"]["name"], **{name: values[name] for name in names})
+    if share != found.top1:
+        raise BadFile(f"{path} was edited: its answers are right for {share} %, not {found.top1}")
+    return found

@@ -70,9 +70,7 @@ class RunLogger:
         self._at = 0
         self._display: Display | None = None
         self._trackers: list[Tracker] = []
-        self._log: LineFile | None = None
-        self._metrics: LineFile | None = None
-        self._timing: LineFile | None = None
+        self._files: dict[str, LineFile] = {}  # by name; what is measured has its own from `rewind` on
         self._interval, self._attempt = _Interval(), _Interval()
         self._last = time.monotonic()
         self._loss = math.nan
@@ -80,7 +78,7 @@ class RunLogger:
         self._handler = _ToLog(self)
         if not self._silent:
             directory.mkdir(parents=True, exist_ok=True)
-            self._log = LineFile(directory / LOG)
+            self._files[LOG] = LineFile(directory / LOG)
             logging.getLogger("pipeline").addHandler(self._handler)
 
     def rewind(self, step: int, checkpoint: Path | None = None) -> list[str]:
@@ -89,20 +87,19 @@ class RunLogger:
         first step."""
         if self._silent:
             return []
-        assert self._metrics is None, "rewind is called once, before the first step"
         path = self.directory / METRICS
         found = ((line, row["step"], "evaluated" in row) for line, row in _rows(path))
         kept = b"".join(line for line, at, evaluated in found if at < step or (at == step and not evaluated))
         copy = checkpoint / METRICS if checkpoint else path
         changed = copy != path and copy.exists() and read_bytes(copy, MOST_LINES) != kept
         publish_bytes(path, read_bytes(copy, MOST_LINES) if changed else kept)
-        self._metrics = LineFile(path)
+        self._files[METRICS] = LineFile(path)
         timing = self.directory / TIMING
         publish_bytes(timing, b"".join(line for line, _ in _rows(timing)))  # without a line torn by a kill
-        self._timing = LineFile(timing)
+        self._files[TIMING] = LineFile(timing)
         self._at = step
         start = {"start": self._size.devices, "steps": self._size.steps, "images": self._size.images_per_step}
-        self._write(self._timing, {"step": step, "time": time.time(), **start, **energy.joules()})
+        self._write(TIMING, {"step": step, "time": time.time(), **start, **energy.joules()})
         self._trackers = open_trackers(self._config, self.directory, step, self._id, self._values)
         self._say_state()
         self._display = open_display(self._size.steps, step, self._config.seconds)
@@ -138,7 +135,7 @@ class RunLogger:
         self._last = now
         if values is not None:
             row = {"step": step, "epoch": round(step / self._size.steps_per_epoch, 4), **_numbers(values)}
-            self._write(self._metrics, row)
+            self._write(METRICS, row)
             self._track(step, _numbers(values), "train")
             self._loss = values.get("loss", math.nan)
             self._write_timing(slowest)
@@ -149,7 +146,7 @@ class RunLogger:
         """The measures after an epoch, at the last step."""
         if self._silent:
             return
-        self._write(self._metrics, {"step": self._at, "evaluated": epoch, **_numbers(values)})
+        self._write(METRICS, {"step": self._at, "evaluated": epoch, **_numbers(values)})
         self._track(self._at, _numbers(values), "validation")
         self._say_state(top1=values.get("ema_top1", values.get("top1")))
         self.note(f"epoch {epoch}: " + ", ".join(f"{name} {value:.4g}" for name, value in values.items()))
@@ -157,10 +154,10 @@ class RunLogger:
 
     def note(self, text: str) -> None:
         """A line for log.txt and for the person who watches."""
-        if self._log is None:
+        if self._silent:
             return
         stamp, text = _stamp(), "\n".join(map(shown, text.splitlines()))
-        self._log.write("".join(f"{stamp} {line}\n" for line in text.splitlines()))
+        self._files[LOG].write("".join(f"{stamp} {line}\n" for line in text.splitlines()))
         if self._display is None:
             print(text, file=sys.stderr, flush=True)
         else:
@@ -170,9 +167,8 @@ class RunLogger:
         """Write everything to the disk: before a checkpoint of this step is published."""
         if self._interval.steps:
             self._write_timing()
-        for file in (self._metrics, self._timing, self._log):
-            if file is not None:
-                file.sync()
+        for file in self._files.values():
+            file.sync()
         self.resumed_clock()
 
     def resumed_clock(self) -> None:
@@ -183,17 +179,16 @@ class RunLogger:
         logging.getLogger("pipeline").removeHandler(self._handler)
         try:
             with contextlib.ExitStack() as parts:  # each is closed, whatever another one meets
-                for part in (self._log, self._timing, self._metrics, self._display, *self._trackers):
+                for part in (*self._files.values(), self._display, *self._trackers):
                     if part is not None:
                         parts.callback(part.close)
-                if self._metrics is not None:
+                if METRICS in self._files:
                     self.flush()
         except OSError as error:
             print(f"error: the last lines in {self.directory} are lost: {error.strerror}", file=sys.stderr)
 
-    def _write(self, file: LineFile | None, row: Mapping[str, Any]) -> None:
-        assert file is not None, "rewind comes first"
-        file.write(json.dumps(row) + "\n")
+    def _write(self, name: str, row: Mapping[str, Any]) -> None:
+        self._files[name].write(json.dumps(row) + "\n")
 
     def _write_timing(self, slowest: SlowRank | None = None) -> None:
         rate, share = self._interval.rate(self._size.images_per_step), self._interval.wait_share()
@@ -207,7 +202,7 @@ class RunLogger:
                     f"takes {slowest.ratio:.1f} times the ranks' median"
                 )
                 self._slowest = slowest.rank  # said once
-        self._write(self._timing, {"step": self._at, "time": time.time(), **row, **energy.joules()})
+        self._write(TIMING, {"step": self._at, "time": time.time(), **row, **energy.joules()})
         self._say_state(images_per_second=row["images_per_second"])
         self._track(self._at, row, "machine")
         self._interval = _Interval()

@@ -201,7 +201,7 @@ def _load_by_name(model: nn.Module, path: Path, new_head: bool) -> tuple[str, ..
         and state[name].shape != own[name].shape
     }
     if fresh and new_head:
-        state = {**state, **{name: own[name] for name in fresh}}
+        state = state | {name: own[name] for name in fresh}
     try:
         model.load_state_dict(state, strict=True)
     except RuntimeError as error:
