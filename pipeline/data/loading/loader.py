@@ -176,9 +176,8 @@ class TrainLoader(_IndexedLoader, TrainingBatches):
     def _orders(self, epoch: int, first: int) -> Iterator[Order]:
         for step in range(first, self.steps_per_epoch):
             for micro in range(self.micro_batches):
-                place = (self.rank * self.micro_batches + micro) * self.micro_batch
-                part = self._order.views(epoch, step, place, self.micro_batch)
-                yield Order(epoch, step, micro, part.sample, part.position)
+                position = self.positions(step, micro)
+                yield Order(epoch, step, micro, self._order.samples(epoch, position), position)
 
 
 class EvaluationLoader(_IndexedLoader):

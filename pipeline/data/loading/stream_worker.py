@@ -101,9 +101,7 @@ class StreamWorker:
         self, number: int, shown: list[Sample], more: Iterator[Sample]
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         batches, size = self.batches, self.augmentation.image_size
-        step, micro = divmod(number, batches.micro_batches)
-        before = (step * batches.world + batches.rank) * batches.micro_batches + micro
-        position = before * batches.micro_batch + np.arange(batches.micro_batch)
+        position = batches.positions(*divmod(number, batches.micro_batches))
         pixels = np.empty((len(position), size, size, 3), np.uint8)
         labels = np.empty(len(position), np.int64)
         place = 0
