@@ -197,8 +197,6 @@ class EvaluationLoader(_IndexedLoader):
         world: int = 1,
         loading: Loading | None = None,
     ) -> None:
-        if batch < 1:
-            raise UserError(f"the evaluation batch is {batch}; it must be at least 1")
         if not len(manifest):
             raise UserError("there are no samples to evaluate")
         self.batch, self.rank, self.world = batch, rank, world
