@@ -25,8 +25,8 @@ from pipeline.errors import Range, UserError, check_ranges, unknown_name
 ORDERS = ("global", "lane")
 # DeiT's rule for an epoch with repeats: as many views as images, rounded down to a multiple of this.
 ROUND = 256
-# Streams of Purpose.ORDER.
-SAMPLES, SHARDS, WINDOWS = range(3)
+# Streams of Purpose.ORDER; the last is of shards that webdataset reads.
+SAMPLES, SHARDS, WINDOWS, STREAMED = range(4)
 
 
 @dataclass(frozen=True)
@@ -123,11 +123,11 @@ class TrainOrder:
     def _images(self, epoch: int) -> np.ndarray:
         if self.sampling.order == "lane":
             return self._laned(epoch).astype(np.int32)
-        return _permutation(self.sampling.seed, epoch, SAMPLES, self._samples).astype(np.int32)
+        return permutation(self.sampling.seed, epoch, SAMPLES, self._samples).astype(np.int32)
 
     def _laned(self, epoch: int) -> np.ndarray:
         """Lane after lane, each as many images as its share of the epoch's views needs."""
-        shards = _permutation(self.sampling.seed, epoch, SHARDS, len(self._held))
+        shards = permutation(self.sampling.seed, epoch, SHARDS, len(self._held))
         first = np.cumsum(self._held) - self._held
         runs = self._held[shards]
         images = np.repeat(first[shards] - (np.cumsum(runs) - runs), runs) + np.arange(self._samples)
@@ -150,7 +150,7 @@ def _words(seed: int, epoch: int, stream: int, count: int) -> np.ndarray:
     return philox(seed, Purpose.ORDER, epoch, high=stream).random_raw(count)
 
 
-def _permutation(seed: int, epoch: int, stream: int, count: int) -> np.ndarray:
+def permutation(seed: int, epoch: int, stream: int, count: int) -> np.ndarray:
     """By sorting raw words: unlike Generator.permutation, NumPy promises these for all its versions."""
     return np.argsort(_words(seed, epoch, stream, count), kind="stable")
 
