@@ -38,14 +38,15 @@ def _epoch(manifest: Manifest, epoch: int) -> np.ndarray:
     """Microseconds a sample: its order; its task, made, sent and taken; announced and read without its hash
     and with it; and the bare system call."""
     order = TrainOrder(manifest, Sampling(global_batch=len(manifest) // RUN * RUN, repeats=1))
-    order.views(epoch, 0)  # the epoch's permutation, once for all its steps
+    position = np.arange(order.sampling.global_batch)
+    order.samples(epoch, position)  # the epoch's permutation, once for all its steps
     begun = time.process_time()
-    views = order.views(epoch, 0)
+    samples = order.samples(epoch, position)
     chosen = time.process_time()
     tasks = []
-    for start in range(0, len(views.sample), RUN):
-        images = describe(manifest, views.sample[start : start + RUN])
-        tasks.append(Task.unpacked(Task(0, 0, epoch, start, int(views.position[start]), images).packed()))
+    for start in range(0, len(samples), RUN):
+        images = describe(manifest, samples[start : start + RUN])
+        tasks.append(Task.unpacked(Task(0, 0, epoch, start, start, images).packed()))
     described = time.process_time()
     files = ShardFiles(manifest.root, [shard.name for shard in manifest.shards])
     opened = [os.open(manifest.path(shard), os.O_RDONLY) for shard in range(len(manifest.shards))]
@@ -78,14 +79,16 @@ def _epoch(manifest: Manifest, epoch: int) -> np.ndarray:
     files.close()
     for file in opened:
         os.close(file)
-    return np.array(spent) / len(views.sample) * 1e6
+    return np.array(spent) / len(samples) * 1e6
 
 
 def resume_seconds(order: str) -> float:
     """From nothing but a manifest of ImageNet's size to the views of a step in mid-training."""
     manifest = imagenet_sized()
     begun = time.perf_counter()
-    TrainOrder(manifest, Sampling(order=order)).views(211, 777, 384, 128)
+    sampling = Sampling(order=order)
+    position = 777 * sampling.global_batch + np.arange(384, 512)
+    TrainOrder(manifest, sampling).samples(211, position)
     return time.perf_counter() - begun
 
 

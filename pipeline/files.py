@@ -20,7 +20,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from io import BufferedReader, FileIO
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
@@ -44,13 +43,8 @@ LEASE_BYTES = 1 << 12  # of what a lock's holder wrote into its file
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
-@dataclass
-class _Lock:
-    process: int  # a forked child inherits the note, not the lock
-    descriptor: int = -1  # while it is waited for
-
-
-_locked: dict[tuple[int, int], _Lock] = {}  # by device and inode: the files that this process has locked
+# The files that are locked here, as `_key` names them: their descriptors, -1 while they are waited for.
+_locked: dict[tuple[int, int, int], int] = {}
 _changed = threading.Condition()  # held while `_locked` is read or written
 
 
@@ -128,21 +122,20 @@ def locked(path: Path, waiting: Callable[[], None] | None = None) -> Iterator[Te
 
     Where another holds it, `waiting` is called and the lock waited for; without `waiting`, LockedElsewhere.
     """
-    lock = _Lock(os.getpid())
     with _changed:
         if not path.exists():
             open(path, "a").close()
-        key = _identity(path)
-        while key in _locked and _locked[key].process == lock.process:
+        key = _key(path)
+        while key in _locked:
             if waiting is None:
                 raise LockedElsewhere(path)
             waiting()
             _changed.wait()
-        _locked[key] = lock
+        _locked[key] = -1
     try:
         with open(path, "r+", encoding="utf-8") as file:
             _lock(file, waiting)
-            lock.descriptor = file.fileno()
+            _locked[key] = file.fileno()
             yield file
     finally:
         with _changed:
@@ -159,9 +152,8 @@ def locked_by(path: Path) -> str | None:
     with _changed:
         try:
             size = os.stat(path).st_size
-            mine = _locked.get(_identity(path))
-            if mine is not None and mine.process == os.getpid():
-                return os.pread(mine.descriptor, size, 0).decode() if mine.descriptor >= 0 else ""
+            if (mine := _locked.get(_key(path))) is not None:
+                return os.pread(mine, size, 0).decode() if mine >= 0 else ""
             with open_regular(path) as file:
                 answer = fcntl.fcntl(file, fcntl.F_GETLK, question)
                 free = struct.unpack(FLOCK, answer)[0] == fcntl.F_UNLCK
@@ -233,10 +225,11 @@ def _refuse_without_locks(error: OSError, path: Path) -> None:
         ) from error
 
 
-def _identity(path: Path) -> tuple[int, int]:
+def _key(path: Path) -> tuple[int, int, int]:
+    """Of a file and this process: a forked child inherits the note of a lock, not the lock."""
     found = os.stat(path)
     check_regular(path, found.st_mode)
-    return found.st_dev, found.st_ino
+    return os.getpid(), found.st_dev, found.st_ino
 
 
 def to_add(path: str, flags: int, mode: int = 0o666) -> int:

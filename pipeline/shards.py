@@ -169,13 +169,13 @@ def report(outcome: "Outcome", out: Path, done: str) -> None:
 COMMANDS = {"make": make, "index": index, "verify": verify, "info": info}
 
 
-def main(argv: Sequence[str]) -> int | None:
+def main(argv: Sequence[str]) -> int:
     if not argv or argv[0] in ("-h", "--help"):
         print(__doc__)
         return 0
     if argv[0] not in COMMANDS:
         raise unknown_name("command", argv[0], COMMANDS)
-    return COMMANDS[argv[0]](argv[1:])
+    return COMMANDS[argv[0]](argv[1:]) or 0
 
 
 if __name__ == "__main__":

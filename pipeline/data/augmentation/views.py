@@ -41,18 +41,12 @@ def render_views(
 
 def render_evaluation(image: StoredImage, out: np.ndarray, aug: Augmentation) -> None:
     """Resize the shorter edge, crop the centre, into `out`: uint8 [S, S, 3]."""
-    size, (width, height) = aug.image_size, resized(aug, image.width, image.height)
+    size, shorter = aug.image_size, min(image.width, image.height)
+    # As torchvision's Resize: the longer edge is rounded down.
+    width, height = (int(aug.resized_edge * edge / shorter) for edge in (image.width, image.height))
     pixels = decode(image)
     whole = np.empty((height, width, 3), np.uint8)
     resize_into(whole, pixels, aug.evaluation_interpolation)
     # torchvision's CenterCrop rounds half to even; the resized edges are never shorter than the crop.
     top, left = round((height - size) / 2), round((width - size) / 2)
     out[:] = whole[top : top + size, left : left + size]
-
-
-def resized(aug: Augmentation, width: int, height: int) -> tuple[int, int]:
-    """torchvision's Resize: the shorter edge becomes `resized_edge`, the longer one is rounded down."""
-    edge = aug.resized_edge
-    if width <= height:
-        return edge, int(edge * height / width)
-    return int(edge * width / height), edge

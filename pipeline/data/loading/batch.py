@@ -81,6 +81,11 @@ class TrainingBatches(AbstractContextManager):
     def __exit__(self, *_: object) -> None:
         """An epoch's processes end with its iterator."""
 
+    def positions(self, step: int, micro: int) -> np.ndarray:
+        """Of the views of this rank's micro-batch."""
+        before = (step * self.world + self.rank) * self.micro_batches + micro
+        return before * self.micro_batch + np.arange(self.micro_batch)
+
     def _counted(self, batches: Iterable[MicroBatch]) -> Iterator[MicroBatch]:
         """Each batch; (epoch, step) is that after it once it is the last of its step."""
         for batch in batches:

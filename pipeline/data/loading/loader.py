@@ -176,9 +176,8 @@ class TrainLoader(_IndexedLoader, TrainingBatches):
     def _orders(self, epoch: int, first: int) -> Iterator[Order]:
         for step in range(first, self.steps_per_epoch):
             for micro in range(self.micro_batches):
-                place = (self.rank * self.micro_batches + micro) * self.micro_batch
-                part = self._order.views(epoch, step, place, self.micro_batch)
-                yield Order(epoch, step, micro, part.sample, part.position)
+                position = self.positions(step, micro)
+                yield Order(epoch, step, micro, self._order.samples(epoch, position), position)
 
 
 class EvaluationLoader(_IndexedLoader):
@@ -198,8 +197,6 @@ class EvaluationLoader(_IndexedLoader):
         world: int = 1,
         loading: Loading | None = None,
     ) -> None:
-        if batch < 1:
-            raise UserError(f"the evaluation batch is {batch}; it must be at least 1")
         if not len(manifest):
             raise UserError("there are no samples to evaluate")
         self.batch, self.rank, self.world = batch, rank, world

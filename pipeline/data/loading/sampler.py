@@ -25,8 +25,8 @@ from pipeline.errors import Range, UserError, check_ranges, unknown_name
 ORDERS = ("global", "lane")
 # DeiT's rule for an epoch with repeats: as many views as images, rounded down to a multiple of this.
 ROUND = 256
-# Streams of Purpose.ORDER.
-SAMPLES, SHARDS, WINDOWS = range(3)
+# Streams of Purpose.ORDER; the last is of shards that webdataset reads.
+SAMPLES, SHARDS, WINDOWS, STREAMED = range(4)
 
 
 @dataclass(frozen=True)
@@ -85,14 +85,6 @@ class Sampling:
             )
 
 
-@dataclass(frozen=True, eq=False)
-class Views:
-    """Consecutive views of one step: which sample each shows, and the position that names it in the epoch."""
-
-    sample: np.ndarray  # int64 [N], rows of the manifest
-    position: np.ndarray  # int64 [N], step · global batch + index in the global batch
-
-
 def steps_per_epoch(samples: int, sampling: Sampling) -> int:
     return _views(samples, sampling) // sampling.global_batch
 
@@ -118,30 +110,24 @@ class TrainOrder:
                 f"{_views(self._samples, sampling)}"
             )
 
-    def views(self, epoch: int, step: int, first: int = 0, count: int | None = None) -> Views:
-        """`count` views of the step from slot `first` on; without a count the whole global batch."""
-        assert 0 <= step < self.steps_per_epoch, f"there is no step {step} of {self.steps_per_epoch}"
-        slot = np.arange(first, self.sampling.global_batch if count is None else first + count)
-        position = step * self.sampling.global_batch + slot
-        images = self._order(epoch)
-        if self.sampling.order == "global":
-            sample = images[position // self.sampling.repeats]
-        else:
-            each = self.sampling.global_batch // self.sampling.lanes
-            lane, place = slot // each, slot % each
-            sample = images.reshape(self.sampling.lanes, -1)[
-                lane, (step * each + place) // self.sampling.repeats
-            ]
-        return Views(sample.astype(np.int64), position)
+    def samples(self, epoch: int, position: np.ndarray) -> np.ndarray:
+        """Which sample each view shows, by its position in the epoch: int64 [N], rows of the manifest."""
+        how, images = self.sampling, self._order(epoch)
+        if how.order == "global":
+            return images[position // how.repeats].astype(np.int64)
+        each = how.global_batch // how.lanes
+        step, slot = np.divmod(position, how.global_batch)
+        lane, place = np.divmod(slot, each)
+        return images.reshape(how.lanes, -1)[lane, (step * each + place) // how.repeats].astype(np.int64)
 
     def _images(self, epoch: int) -> np.ndarray:
         if self.sampling.order == "lane":
             return self._laned(epoch).astype(np.int32)
-        return _permutation(self.sampling.seed, epoch, SAMPLES, self._samples).astype(np.int32)
+        return permutation(self.sampling.seed, epoch, SAMPLES, self._samples).astype(np.int32)
 
     def _laned(self, epoch: int) -> np.ndarray:
         """Lane after lane, each as many images as its share of the epoch's views needs."""
-        shards = _permutation(self.sampling.seed, epoch, SHARDS, len(self._held))
+        shards = permutation(self.sampling.seed, epoch, SHARDS, len(self._held))
         first = np.cumsum(self._held) - self._held
         runs = self._held[shards]
         images = np.repeat(first[shards] - (np.cumsum(runs) - runs), runs) + np.arange(self._samples)
@@ -164,7 +150,7 @@ def _words(seed: int, epoch: int, stream: int, count: int) -> np.ndarray:
     return philox(seed, Purpose.ORDER, epoch, high=stream).random_raw(count)
 
 
-def _permutation(seed: int, epoch: int, stream: int, count: int) -> np.ndarray:
+def permutation(seed: int, epoch: int, stream: int, count: int) -> np.ndarray:
     """By sorting raw words: unlike Generator.permutation, NumPy promises these for all its versions."""
     return np.argsort(_words(seed, epoch, stream, count), kind="stable")
 

@@ -1,7 +1,6 @@
 """Reading through the webdataset library (data.reader=webdataset), for shards that cannot be indexed.
 
-Each shard is read from its beginning to its end, so it may be a URL. The costs: the order of the samples
-depends on the number of ranks and workers, a run cannot be resumed within an epoch, and bytes are not checked
+Each shard is read from its beginning to its end. What that costs PROMISES says; and bytes are not checked
 against hashes. webdataset ends a shard at a damaged tar header without an error; the number of samples shows
 that. An image gets the same draws and pixels as from the indexed reader.
 """

@@ -17,8 +17,8 @@ from pipeline.data.augmentation.draws import draw_views
 from pipeline.data.augmentation.settings import Augmentation
 from pipeline.data.images.decode import DecodeError, ImageKind, StoredImage, identify
 from pipeline.data.loading.batch import TrainingBatches
+from pipeline.data.loading.sampler import STREAMED, permutation
 from pipeline.data.loading.worker import IGNORED
-from pipeline.data.randomness import Purpose, philox
 from pipeline.errors import UserError, WorkFailed, unknown_name
 
 log = logging.getLogger(__name__)
@@ -28,7 +28,6 @@ SCHEMES = ("", "file", "http", "https", "gs", "hf")
 IMAGES = ("jpg", "jpeg", "png", "JPEG")
 SHUFFLED = 1000  # samples (as files, ImageNet's 100 KB each) that a worker holds to shuffle
 LIMIT = 1e-4  # share of the samples that may be no images
-SHARDS_STREAM = 3  # of Purpose.ORDER; the sampler uses those below
 
 
 @dataclass(frozen=True)
@@ -101,9 +100,7 @@ class StreamWorker:
         self, number: int, shown: list[Sample], more: Iterator[Sample]
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         batches, size = self.batches, self.augmentation.image_size
-        step, micro = divmod(number, batches.micro_batches)
-        before = (step * batches.world + batches.rank) * batches.micro_batches + micro
-        position = before * batches.micro_batch + np.arange(batches.micro_batch)
+        position = batches.positions(*divmod(number, batches.micro_batches))
         pixels = np.empty((len(position), size, size, 3), np.uint8)
         labels = np.empty(len(position), np.int64)
         place = 0
@@ -131,27 +128,22 @@ class StreamWorker:
                 return True
             except DecodeError as error:
                 reason = error
-        self._count_damaged(name, reason)
-        return False
-
-    def _count_damaged(self, name: str, error: Exception) -> None:
-        log.warning("%s is not used: %s", name, error)
+        log.warning("%s is not used: %s", name, reason)
         self.damaged += 1
         allowed = max(1, int(LIMIT * self.stream.samples))
         if self.damaged > allowed:
             raise WorkFailed(
-                f"{name}: {error}; a worker met {self.damaged} such samples, the limit is {allowed}"
+                f"{name}: {reason}; a worker met {self.damaged} such samples, the limit is {allowed}"
             )
+        return False
 
     def _images(self, worker: int, workers: int) -> Iterator[Sample]:
         """The samples of the worker's shards, over and over."""
         from webdataset import shuffle
 
         batches, seed = self.batches, self.batches.sampling.seed
-        words = philox(seed, Purpose.ORDER, batches.epoch, high=SHARDS_STREAM).random_raw(
-            len(self.stream.urls)
-        )
-        own = np.argsort(words, kind="stable")[batches.rank :: batches.world][worker::workers].tolist()
+        shards = permutation(seed, batches.epoch, STREAMED, len(self.stream.urls))
+        own = shards[batches.rank :: batches.world][worker::workers].tolist()
         draw = Random(f"{seed} {batches.epoch} {batches.rank} {worker}")
         while True:
             once = itertools.chain.from_iterable(map(self._shard, own))

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -88,7 +89,7 @@ def build(source: Source, plan: PackingPlan, out: Path, workers: int, skip_damag
         if complete := _start_or_continue(out, work, plan):
             return complete
         _check_space(out, work, plan)
-        write = _ShardWriter(source, plan.id, out, work)
+        write = partial(_write, source, plan.id, out, work)
         with progress(plan.samples, f"packing {source.name}") as advance:
             shards: list[ShardRows] = run_forked(write, plan.shards, workers, advance)
         outcome = Outcome.of(shards)
@@ -98,57 +99,48 @@ def build(source: Source, plan: PackingPlan, out: Path, workers: int, skip_damag
     return outcome
 
 
-@dataclass(frozen=True, eq=False)
-class _ShardWriter:
-    """Writes one planned shard in a worker process, unless it is finished already."""
-
-    source: Source
-    plan_id: str
-    out: Path
-    work: Path
-
-    def __call__(self, planned: PlannedShard, advance: Advance) -> ShardRows:
-        if (rows := self.finished(planned)) is not None:
-            advance(len(planned.samples))
-            return rows
-        collector = RowCollector()
-        with published(self.work / planned.name) as file:
-            archive = ArchiveWriter(file)
-            for count, sample in enumerate(planned.samples.tolist(), 1):
-                self.add(planned.split, sample, archive, collector)
-                if count % REPORT_EVERY == 0:
-                    advance(REPORT_EVERY)
-            advance(len(planned.samples) % REPORT_EVERY)
-            archive.close()
-            rows = collector.finish(planned.name, archive.bytes, archive.hash.hexdigest())
-            # Before the shard gets its name. One with a damaged image has no journal and is written again:
-            # the image may have been replaced by then.
-            if not rows.skipped:
-                rows.write(journal_path(self.work, planned.name), self.plan_id)
+def _write(
+    source: Source, plan_id: str, out: Path, work: Path, planned: PlannedShard, advance: Advance
+) -> ShardRows:
+    """One shard, in a worker process, unless it is finished already."""
+    journal = journal_path(work, planned.name)
+    if rows := _finished(journal, plan_id, (work, out)):
+        advance(len(planned.samples))
         return rows
+    collector, listing = RowCollector(), source.splits[planned.split]
+    with published(work / planned.name) as file:
+        archive = ArchiveWriter(file)
+        for count, sample in enumerate(planned.samples.tolist(), 1):
+            key, label = bytes(listing.key[sample]), int(listing.label[sample])
+            payload = source.read(planned.split, sample)
+            try:
+                image = inspect_image(payload)
+            except DecodeError as error:
+                collector.skipped[key.decode(errors="replace")] = str(error)
+            else:
+                # Extensions by content, because webdataset's readers look for .jpg and .png.
+                extension = b".png" if image.kind == ImageKind.PNG else b".jpg"
+                offset = archive.add(key + extension, payload)
+                archive.add(key + b".cls", b"%d" % label)
+                collector.add(key, label, offset, image)
+            if count % REPORT_EVERY == 0:
+                advance(REPORT_EVERY)
+        advance(len(planned.samples) % REPORT_EVERY)
+        archive.close()
+        rows = collector.finish(planned.name, archive.bytes, archive.hash.hexdigest())
+        # Before the shard gets its name. One with a damaged image has no journal and is written again:
+        # the image may have been replaced by then.
+        if not rows.skipped:
+            rows.write(journal, plan_id)
+    return rows
 
-    def add(self, split: str, sample: int, archive: ArchiveWriter, collector: RowCollector) -> None:
-        listing = self.source.splits[split]
-        key, label = bytes(listing.key[sample]), int(listing.label[sample])
-        payload = self.source.read(split, sample)
-        try:
-            image = inspect_image(payload)
-        except DecodeError as error:
-            collector.skipped[key.decode(errors="replace")] = str(error)
-            return
-        # Extensions by content, because webdataset's readers look for .jpg and .png.
-        extension = b".png" if image.kind == ImageKind.PNG else b".jpg"
-        offset = archive.add(key + extension, payload)
-        archive.add(key + b".cls", b"%d" % label)
-        collector.add(key, label, offset, image)
 
-    def finished(self, planned: PlannedShard) -> ShardRows | None:
-        rows = ShardRows.read(journal_path(self.work, planned.name), self.plan_id)
-        if rows is None:
-            return None
-        shard = rows.shard
-        folders = [folder for folder in (self.work, self.out) if not shard.problem(folder)]
-        return rows if any(sha256(folder / shard.name) == shard.sha256 for folder in folders) else None
+def _finished(journal: Path, plan_id: str, folders: tuple[Path, ...]) -> ShardRows | None:
+    if (rows := ShardRows.read(journal, plan_id)) is None:
+        return None
+    shard = rows.shard
+    there = [folder / shard.name for folder in folders if not shard.problem(folder)]
+    return rows if any(sha256(path) == shard.sha256 for path in there) else None
 
 
 def journal_path(work: Path, shard: str) -> Path:

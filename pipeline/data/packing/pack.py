@@ -36,7 +36,8 @@ def plan_shards(source: Source, packing: Packing) -> PackingPlan:
     for number, (split, listing) in enumerate(sorted(source.splits.items())):
         generator = np.random.Generator(np.random.Philox(key=[packing.seed, (SHUFFLE << 8) + number]))
         order = generator.permutation(len(listing.key))
-        size = sample_bytes(listing)[order]
+        # In a tar a sample takes two headers, the padded payload, and the label's block.
+        size = (3 * BLOCK + -(-listing.size // BLOCK) * BLOCK)[order]
         total += int(size.sum())
         count = _shard_count(size, packing.samples_per_shard)
         digits = max(4 if split == "train" else 2, len(str(count - 1)))
@@ -50,11 +51,6 @@ def plan_shards(source: Source, packing: Packing) -> PackingPlan:
         "listing": {split: _listing_hash(listing) for split, listing in sorted(source.splits.items())},
     }
     return PackingPlan(tuple(shards), total + len(END) * len(shards), facts)
-
-
-def sample_bytes(listing: Listing) -> np.ndarray:
-    """How many bytes each sample takes in a tar: two headers, the padded payload, the label's block."""
-    return 3 * BLOCK + -(-listing.size // BLOCK) * BLOCK
 
 
 def _shard_count(size: np.ndarray, samples_per_shard: int | None) -> int:

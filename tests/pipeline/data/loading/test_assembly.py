@@ -11,7 +11,7 @@ from pipeline.data.loading.damage import DamagedSamples, Limits
 from pipeline.data.loading.rendering import Failure, Rendered
 from pipeline.data.loading.sampler import Sampling, TrainOrder, substitute
 from pipeline.data.loading.worker import LARGEST_MESSAGE
-from tests.pipeline.data.loading.test_sampler import made_up
+from tests.pipeline.data.loading.test_sampler import made_up, views
 
 
 class Shuffled:
@@ -43,8 +43,8 @@ class Shuffled:
 
 def orders(order, epoch=0):
     for step in range(order.steps_per_epoch):
-        views = order.views(epoch, step)
-        yield Order(epoch, step, 0, views.sample, views.position)
+        position = step * order.sampling.global_batch + np.arange(order.sampling.global_batch)
+        yield Order(epoch, step, 0, order.samples(epoch, position), position)
 
 
 def assembler(manifest, bad=(), slots=4, views_per_task=10, limits=None):
@@ -79,13 +79,12 @@ def test_an_image_that_is_shown_three_times_is_rendered_by_one_task():
 def test_substitutes_are_the_first_that_can_be_used_even_where_they_fail_too():
     manifest = made_up(1920)
     order = TrainOrder(manifest, Sampling(global_batch=192, repeats=1))
-    bad = {int(sample) for sample in order.views(0, 2).sample[::3]}
+    bad = set(views(order, 0, 2)[::3].tolist())
     assembling, _ = assembler(manifest, bad)
     for batch, images in assembling.assemble(orders(order)):
-        views = order.views(0, batch.step)
-        for place, sample in enumerate(views.sample.tolist()):
+        for place, sample in enumerate(views(order, 0, batch.step).tolist()):
             if sample in bad:
-                candidates = (substitute(5, 0, int(views.position[place]), n, 1920) for n in range(99))
+                candidates = (substitute(5, 0, int(batch.position[place]), n, 1920) for n in range(99))
                 sample = next(one for one in candidates if one not in bad)
             assert batch.sample[place] == sample
         assert (images == (batch.sample % 251).astype(np.uint8)[:, None, None, None]).all()

@@ -8,6 +8,7 @@ from pipeline.data.loading.loader import EvaluationLoader, Loading, TrainLoader
 from pipeline.data.loading.sampler import Sampling, TrainOrder, substitute
 from pipeline.data.shards.manifest import Manifest
 from pipeline.errors import WorkFailed
+from tests.pipeline.data.loading.test_sampler import views
 from tests.pipeline.packed import SMALL, copied, digests, overwrite
 
 SAMPLING = Sampling(seed=5, global_batch=192, repeats=3)
@@ -25,7 +26,7 @@ def damaged(digits, path, samples):
 def shown(digits, count):
     """Samples that the epoch of SAMPLING shows, of different shards."""
     order = TrainOrder(digits, SAMPLING)
-    samples = np.unique([order.views(0, step).sample for step in range(order.steps_per_epoch)])
+    samples = np.unique([views(order, 0, step) for step in range(order.steps_per_epoch)])
     return [int(samples[len(samples) * n // count]) for n in range(count)]
 
 
@@ -40,8 +41,7 @@ def test_a_damaged_sample_is_replaced_by_the_same_substitute_wherever_it_stands(
     assert found.keys() == gold.keys()
     order = TrainOrder(digits, SAMPLING)
     for epoch, step in gold:
-        views = order.views(epoch, step)
-        for sample, position in zip(views.sample, views.position.tolist(), strict=True):
+        for position, sample in enumerate(views(order, epoch, step), step * 192):
             if sample in bad:
                 candidates = (substitute(5, epoch, position, n, len(digits)) for n in range(9))
                 key = digits.key[next(one for one in candidates if one not in bad)]
