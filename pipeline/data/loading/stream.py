@@ -19,7 +19,8 @@ from pipeline.data.loading.sampler import Sampling
 from pipeline.data.loading.stream_worker import Stream, StreamWorker, begin_worker, dataset_of
 from pipeline.data.shards.manifest import Manifest, manifest_path
 from pipeline.data.shards.timm_info import read_info
-from pipeline.errors import UserError
+from pipeline.errors import UserError, WorkFailed
+from tnt.untrusted.reading import other_than
 
 log = logging.getLogger(__name__)
 PROMISES = (
@@ -37,14 +38,16 @@ def stream_of(root: Path | str, split: str) -> Stream:
         manifest = Manifest.read(root, split)
         urls = tuple(str(manifest.path(index)) for index in range(len(manifest.shards)))
         return Stream(urls, tuple(shard.samples for shard in manifest.shards))
-    info = read_info(root).get("splits", {}).get(split)
-    if info is None:
+    splits = read_info(root).get("splits")
+    if not isinstance(splits, dict) or split not in splits:
         raise UserError(
             f"{root} has neither {split}.manifest.json nor a split {split!r} in _info.json; index them: "
             f"`python pipeline/shards.py index {root}`"
         )
-    urls = tuple(str(root / name) for name in info["filenames"])
-    return Stream(urls, tuple(info["shard_lengths"]))
+    info = splits[split]
+    if problem := other_than(info, {"filenames": [str], "shard_lengths": [int]}, f"splits.{split}"):
+        raise WorkFailed(f"{root / '_info.json'}: {problem}")
+    return Stream(tuple(str(root / name) for name in info["filenames"]), tuple(info["shard_lengths"]))
 
 
 class StreamLoader(TrainingBatches):

@@ -80,8 +80,7 @@ def cifar(name: str, root: Path, expected: Expectation | None = None) -> Source:
             raise WorkFailed(f"{path}: {len(labels)} labels for {len(images[split])} images of {split}")
         for row, label in enumerate(labels):
             if not 0 <= label < len(classes):
-                wrong = f"label {row} of {split} is {repr(label)[:40]}"
-                raise WorkFailed(f"{path}: {wrong}, not one of 0 to {len(classes) - 1}")
+                raise WorkFailed(f"{path}: label {row} of {split} is not one of 0 to {len(classes) - 1}")
         keys = [f"{split}-{row:05d}" for row in range(len(labels))]
         splits[split] = listing(keys, labels, [4096] * len(labels))
 

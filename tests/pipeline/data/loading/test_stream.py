@@ -1,6 +1,7 @@
 """Streaming the same tars through webdataset."""
 
 import dataclasses
+import json
 import logging
 import tarfile
 
@@ -208,3 +209,18 @@ def test_a_set_without_counts_is_refused_with_what_would_help(digits, tmp_path):
 def test_more_workers_than_shards_are_refused_with_the_number_that_works(stream):
     with pytest.raises(UserError, match="set workers to 4"):
         StreamLoader(stream, SAMPLING, SMALL, world=2, workers=5)
+
+
+@pytest.mark.parametrize(
+    ("splits", "problem"),
+    [
+        ([], "index them"),
+        ({"train": {"filenames": ["a.tar"]}}, "shard_lengths is missing"),
+        ({"train": {"filenames": "a.tar", "shard_lengths": [1]}}, "splits.train.filenames is a text"),
+        ({"train": {"filenames": ["a.tar"], "shard_lengths": ["1"]}}, r"shard_lengths\[0\] is a text"),
+    ],
+)
+def test_a_list_of_splits_that_says_nothing_usable_is_refused(tmp_path, splits, problem):
+    (tmp_path / "_info.json").write_text(json.dumps({"splits": splits}))
+    with pytest.raises((UserError, WorkFailed), match=problem):
+        stream_of(tmp_path, "train")

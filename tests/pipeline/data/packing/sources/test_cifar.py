@@ -62,6 +62,10 @@ def test_a_damaged_cifar_archive_is_refused(tmp_path):
     plant_cifar(tmp_path, "cifar10", changes={b"data": np.zeros((4, 9))})
     with pytest.raises(WorkFailed, match="not rows of 3,072 bytes"):
         cifar("cifar10", tmp_path)
+    layout = LAYOUTS["cifar10"]
+    plant_cifar(tmp_path, "cifar10", changes={layout.labels: [0, 1, 10**5000, 1]})
+    with pytest.raises(WorkFailed, match="label 2 of train is not one of 0 to 1"):
+        cifar("cifar10", tmp_path)
     path = tmp_path / LAYOUTS["cifar10"].archive
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(WorkFailed, match="is damaged"):
