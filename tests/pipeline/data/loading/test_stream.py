@@ -216,8 +216,8 @@ def test_more_workers_than_shards_are_refused_with_the_number_that_works(stream)
     [
         ([], "index them"),
         ({"train": {"filenames": ["a.tar"]}}, "shard_lengths is missing"),
-        ({"train": {"filenames": "a.tar", "shard_lengths": [1]}}, "splits.train.filenames is a text"),
-        ({"train": {"filenames": ["a.tar"], "shard_lengths": ["1"]}}, r"shard_lengths\[0\] is a text"),
+        ({"train": {"filenames": "a.tar", "shard_lengths": [1]}}, "splits.train.filenames is text"),
+        ({"train": {"filenames": ["a.tar"], "shard_lengths": ["1"]}}, r"shard_lengths\[0\] is text"),
     ],
 )
 def test_a_list_of_splits_that_says_nothing_usable_is_refused(tmp_path, splits, problem):
