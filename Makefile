@@ -38,8 +38,8 @@ demo: .venv/demo  ## an ablation on scikit-learn's digits, from shards to a tabl
 		"  python pipeline/launch.py ablation=inner_heads action=plan" \
 		"      the same on ImageNet: what it would cost"
 
-# Two processes more than cores, up to eight: those that test Slurm, and whatever dies, mostly wait.
-PROCESSES = $(shell n=$$(($$(getconf _NPROCESSORS_ONLN) + 2)); echo $$((n < 8 ? n : 8)))
+# One process more than cores, up to eight: the one that tests Slurm mostly waits. With two more it took longer.
+PROCESSES = $(shell n=$$(($$(getconf _NPROCESSORS_ONLN) + 1)); echo $$((n < 8 ? n : 8)))
 PYTEST = $(BIN)/pytest --numprocesses $(PROCESSES) --dist loadgroup
 
 test: setup  ## all tests, among them ruff and mypy
