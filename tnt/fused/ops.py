@@ -71,15 +71,7 @@ def _operator(name: str, shapes: Callable[..., Any]) -> Callable[[Callable[..., 
     return register
 
 
-def _inner_shapes(
-    words: Tensor,
-    kept: Tensor | None,
-    weights: Sequence[Tensor],
-    gain: Tensor,
-    bias: Tensor,
-    heads: int,
-    dtype: torch.dtype,
-) -> tuple[Tensor, Tensor]:
+def _inner_shapes(words, kept, weights, gain, bias, heads, dtype):  # type: ignore[no-untyped-def]
     return torch.empty_like(words), torch.empty_like(words, dtype=dtype)
 
 
